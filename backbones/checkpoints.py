@@ -1,0 +1,192 @@
+"""Reading and writing weight files: the only place in the project that unpickles anything.
+
+Files are read with ``weights_only=True``. The single class allowed besides tensors and plain
+Python is ``argparse.Namespace``, because the official MAE and iBOT training code stores its
+command-line arguments in every checkpoint; a Namespace holds data and runs no code.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+MAX_NAMES = 3  # keys named in one error line; more would bury the message
+
+
+class CheckpointError(RuntimeError):
+    """A weight file is missing, unreadable, unsafe or does not fit the network."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a ``.safetensors`` file or a PyTorch checkpoint without running any code from it.
+
+    Returns:
+        The stored dictionary; tensors are on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, not a checkpoint, or holds objects other
+            than tensors, plain Python and ``argparse.Namespace``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        kind = 'is a directory' if path.is_dir() else 'does not exist'
+        raise CheckpointError(f'{path} {kind}; a weight file is expected there')
+    if path.suffix == '.safetensors':
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f'{path} is not a readable safetensors file: {error}') from error
+    with open(path, 'rb') as handle:
+        start = handle.read(2)
+    if start not in (b'PK', b'\x80\x02'):  # torch.save's zip and its older bare pickle
+        raise CheckpointError(f'{path} is not a PyTorch checkpoint (it starts with {start!r})')
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f'{path} is refused: {_unsafe_reason(path)}') from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f'{path} is truncated or not a PyTorch checkpoint: {reason}'
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f'{path} holds a {type(content).__name__}, not a dictionary of tensors'
+        )
+    return dict(content)
+
+
+def _unsafe_reason(path: Path) -> str:
+    """What in the file is not plain data, in one phrase."""
+    try:
+        unsafe = sorted(
+            set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - {'argparse.Namespace'}
+        )
+    except Exception:  # the file is hostile or broken: whatever fails here, it stays refused
+        unsafe = []
+    if unsafe:
+        return (
+            f'it wants to import {", ".join(unsafe[:MAX_NAMES])}; only tensors, plain Python and '
+            'argparse.Namespace are read'
+        )
+    return 'it is not a plain PyTorch checkpoint (a text file, or a pickle of other objects)'
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file in the target's folder, sync it and rename it.
+
+    Either the old or the complete new file is found under ``path`` at any moment.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        write(temporary)
+        with open(temporary, 'rb') as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_safetensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Write bare tensors atomically and return the file's sha256."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda temporary: save_file(plain, temporary))
+    return sha256_of(path)
+
+
+def write_torch(path: str | Path, content: Any) -> None:
+    """``torch.save`` to a temporary file, then rename."""
+    write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def write_card(path: str | Path, card: Mapping[str, Any]) -> None:
+    """Write a JSON card atomically, keys in the given order."""
+    text = json.dumps(card, indent=2, allow_nan=False) + '\n'
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding='utf-8'))
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """Read a student's JSON card.
+
+    Raises:
+        CheckpointError: missing or not a JSON object.
+    """
+    path = Path(path)
+    try:
+        card = json.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise CheckpointError(
+            f'{path} is missing: a student is a student.safetensors with its student.json beside it'
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f'{path} is not valid JSON: {error}') from error
+    if not isinstance(card, dict):
+        raise CheckpointError(f'{path} holds a {type(card).__name__}, not a JSON object')
+    return card
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with open(path, 'rb') as handle:
+        digest = hashlib.sha256()
+        for block in iter(lambda: handle.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def tensor_digest(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Hex sha256 over names, dtypes, shapes and bytes; independent of the order given."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f'{name}|{plain.dtype}|{tuple(plain.shape)}|'.encode())
+        digest.update(plain.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fill_completely(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: str | Path
+) -> None:
+    """Copy ``tensors`` into ``module``: every tensor of both sides, or nothing at all.
+
+    Raises:
+        CheckpointError: names the missing, unexpected or wrongly shaped tensors.
+    """
+    own = module.state_dict()
+    missing = sorted(own.keys() - tensors.keys())
+    extra = sorted(tensors.keys() - own.keys())
+    shapes = [
+        f'{name} is {tuple(tensors[name].shape)}, the network has {tuple(own[name].shape)}'
+        for name in sorted(own.keys() & tensors.keys())
+        if tensors[name].shape != own[name].shape
+    ]
+    problems = [
+        _listed('missing', missing),
+        _listed('unexpected', extra),
+        _listed('of wrong shape', shapes),
+    ]
+    if any(problems):
+        raise CheckpointError(
+            f'{source} does not fit the network completely: '
+            + '; '.join(problem for problem in problems if problem)
+        )
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def _listed(what: str, names: list[str]) -> str:
+    if not names:
+        return ''
+    more = f' and {len(names) - MAX_NAMES} more' if len(names) > MAX_NAMES else ''
+    return f'{len(names)} tensors {what} ({", ".join(names[:MAX_NAMES])}{more})'

@@ -1,0 +1,159 @@
+"""Students: how distilled weights are found, checked against their card, loaded and written."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .checkpoints import (
+    CheckpointError,
+    fill_completely,
+    read_card,
+    read_checkpoint,
+    sha256_of,
+    write_card,
+    write_safetensors,
+)
+
+if TYPE_CHECKING:
+    from .vit import MaskedViT
+
+STUDENT_FILE = 'student.safetensors'
+CARD_FILE = 'student.json'
+PRETRAIN_ROOT = 'work_dirs/pretrain'
+NAME = re.compile(r'[a-z0-9]+(_[a-z0-9]+)+')
+
+
+@dataclass(frozen=True)
+class StudentWeights:
+    """Where a backbone's weights come from: ``init_cfg=dict(type='StudentWeights', ...)``.
+
+    Args:
+        student: ``<method>_<arch>``, kept in ``<root>/<student>/seed<seed>/student.safetensors``.
+            The method ``scratch`` stands for random weights.
+        checkpoint: A student file given directly instead of a name.
+        root: Folder of the pretraining runs.
+        seed: Pretraining seed.
+        sample: Whether this run is on the embedded sample; a sample student is refused otherwise.
+    """
+
+    student: str | None = None
+    checkpoint: str | None = None
+    root: str = PRETRAIN_ROOT
+    seed: int = 0
+    sample: bool = False
+
+    @classmethod
+    def from_cfg(cls, init_cfg: Mapping[str, Any] | None) -> 'StudentWeights | None':
+        """Build from a config dict.
+
+        Raises:
+            ValueError: another type, an unknown key, or not exactly one of student / checkpoint.
+        """
+        if init_cfg is None:
+            return None
+        options = dict(init_cfg)
+        kind = options.pop('type', 'StudentWeights')
+        if kind != 'StudentWeights':
+            raise ValueError(
+                f"init_cfg type {kind!r} is not supported by MaskedViT: use 'StudentWeights', "
+                'which loads completely or stops'
+            )
+        unknown = sorted(options.keys() - cls.__dataclass_fields__.keys())
+        if unknown:
+            raise ValueError(
+                f'init_cfg key {unknown[0]!r} is unknown; '
+                f'known: {", ".join(cls.__dataclass_fields__)}'
+            )
+        source = cls(**options)
+        if (source.student is None) == (source.checkpoint is None):
+            raise ValueError('init_cfg needs either student=<method>_<arch> or checkpoint=<file>')
+        if source.student is not None and not NAME.fullmatch(source.student):
+            raise ValueError(f'student {source.student!r} is not of the form <method>_<arch>')
+        return source
+
+    @property
+    def path(self) -> Path | None:
+        """The weight file, or None for random weights."""
+        if self.checkpoint is not None:
+            return Path(self.checkpoint)
+        if self.student.split('_')[0] == 'scratch':
+            return None
+        return Path(self.root) / self.student / f'seed{self.seed}' / STUDENT_FILE
+
+    def load_into(self, backbone: 'MaskedViT') -> None:
+        """Fill every tensor of the backbone from the file; random weights stay as they are.
+
+        Raises:
+            CheckpointError: anything but a complete match of tensors and architecture, or a
+                sample student in a full-scale run.
+        """
+        path = self.path
+        if path is None:
+            return
+        if not path.is_file() and self.student is not None:
+            method, arch = self.student.rsplit('_', 1)
+            name = method if arch == 'tiny' else self.student
+            hint = f'tools/pretrain.sh {name}' + (' --sample' if self.sample else '')
+            raise CheckpointError(f'{path} does not exist: pretrain this student first ({hint})')
+        tensors, card = read_student(path)
+        if card.get('sample') and not self.sample:
+            raise CheckpointError(
+                f'{path} was pretrained on the embedded sample and is refused by a full-scale run'
+            )
+        check_architecture(card, backbone.architecture(), path)
+        fill_completely(backbone, tensors, path)
+
+
+def read_student(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and card of a student, the file verified against the card's sha256."""
+    path = Path(path)
+    card = read_card(path.with_name(CARD_FILE))
+    tensors = read_checkpoint(path)
+    digest = sha256_of(path)
+    if card.get('sha256') != digest:
+        raise CheckpointError(
+            f'{path} has sha256 {digest[:12]}, its card says {str(card.get("sha256"))[:12]}: '
+            'the file or the card was changed or only half copied'
+        )
+    return tensors, card
+
+
+def check_architecture(card: Mapping[str, Any], wanted: Mapping[str, int], path: Path) -> None:
+    """Compare a card with a network; head counts leave no trace in the tensors' shapes."""
+    stated = card.get('architecture')
+    if not isinstance(stated, Mapping):
+        raise CheckpointError(f'{path.with_name(CARD_FILE)} states no architecture')
+    different = [
+        f'{key} {stated.get(key)} in the card, {value} in the config'
+        for key, value in wanted.items()
+        if stated.get(key) != value
+    ]
+    if different:
+        raise CheckpointError(f'{path} is another architecture: {"; ".join(different)}')
+
+
+def save_student(folder: str | Path, backbone: 'MaskedViT', card: Mapping[str, Any]) -> Path:
+    """Write ``student.safetensors`` (bare timm keys) and, last, ``student.json``.
+
+    The mask token of pretraining is no part of a student and is left out.
+    """
+    folder = Path(folder)
+    tensors = {k: v for k, v in backbone.state_dict().items() if k != 'mask_token'}
+    digest = write_safetensors(folder / STUDENT_FILE, tensors)
+    architecture = backbone.architecture()
+    write_card(folder / CARD_FILE, {**card, 'architecture': architecture, 'sha256': digest})
+    return folder / STUDENT_FILE
+
+
+def load_student(path: str | Path, **options: Any) -> 'MaskedViT':
+    """A `MaskedViT` built from the card's architecture and filled from the file."""
+    from .vit import MaskedViT
+
+    tensors, card = read_student(path)
+    backbone = MaskedViT(**{**card['architecture'], **options})
+    check_architecture(card, backbone.architecture(), Path(path))
+    fill_completely(backbone, tensors, path)
+    backbone.loaded = True
+    return backbone

@@ -1,0 +1,305 @@
+"""`MaskedViT`: timm's VisionTransformer with token dropping, feature maps and complete loading.
+
+Shape letters: B images, N patches of the full grid, n kept patches, D width, p patch size.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from timm.layers import LayerNorm
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from .student import StudentWeights
+
+ARCHITECTURES: dict[str, dict[str, int]] = {
+    'tiny': dict(img_size=224, patch_size=16, embed_dim=192, depth=12, num_heads=3),
+    'small': dict(img_size=224, patch_size=16, embed_dim=384, depth=12, num_heads=6),
+    'base': dict(img_size=224, patch_size=16, embed_dim=768, depth=12, num_heads=12),
+    # The embedded sample's stand-ins: 64-px images, 8-px patches, minutes on a CPU.
+    'sample_tiny': dict(img_size=64, patch_size=8, embed_dim=64, depth=4, num_heads=2),
+    'sample_base': dict(img_size=64, patch_size=8, embed_dim=128, depth=4, num_heads=4),
+}
+POSITION_RULES = ('bicubic', 'bicubic_offset')
+
+
+@MODELS.register_module()
+class MaskedViT(VisionTransformer):
+    """Plain pre-norm ViT (class token, learned or loaded position table, LayerNorm eps 1e-6).
+
+    Dropped patches are gathered out before the first block, so they cost nothing.
+
+    Args:
+        arch: Name in `ARCHITECTURES`; the next five arguments override single entries.
+        drop_path_rate: Stochastic depth of the last block, rising linearly from 0.
+        out_indices: 0-based blocks whose outputs `forward` returns as maps.
+        out_norm: Apply the final norm to each returned map (iBOT's convention; MAE's is raw).
+        window_size: Side in tokens of ViTDet's attention windows; 0 means global attention.
+        global_blocks: Blocks that stay global when ``window_size`` > 0.
+        with_cls: Keep the class token in `forward`; windows need ``False``.
+        frozen: No gradients, always in eval mode.
+        use_mask_token: Adds the token that replaces patches in ``embed(mask=...)``.
+        pos_interpolation: How the table is resized to another grid: ``bicubic`` (to the exact
+            size, no antialias: MAE, MoCo v3 and our students) or ``bicubic_offset`` (scale factor
+            (n + 0.1) / n0: DINO and iBOT).
+        init_cfg: ``None`` for random weights or `StudentWeights`' arguments.
+
+    Parameters that the chosen outputs cannot reach are frozen here, since a trainable tensor
+    without a gradient stops DistributedDataParallel at the second step.
+    """
+
+    def __init__(
+        self,
+        arch: str = 'tiny',
+        img_size: int | None = None,
+        patch_size: int | None = None,
+        embed_dim: int | None = None,
+        depth: int | None = None,
+        num_heads: int | None = None,
+        drop_path_rate: float = 0.0,
+        out_indices: tuple[int, ...] | list[int] | None = None,
+        out_norm: bool = False,
+        window_size: int = 0,
+        global_blocks: tuple[int, ...] | list[int] = (),
+        with_cls: bool = True,
+        frozen: bool = False,
+        use_mask_token: bool = False,
+        pos_interpolation: str = 'bicubic',
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        if arch not in ARCHITECTURES:
+            raise ValueError(f'arch {arch!r} is unknown; known: {", ".join(ARCHITECTURES)}')
+        if pos_interpolation not in POSITION_RULES:
+            raise ValueError(f'pos_interpolation {pos_interpolation!r}: one of {POSITION_RULES}')
+        if window_size and with_cls:
+            raise ValueError('window attention has no place for a class token: with_cls=False')
+        given = dict(
+            img_size=img_size,
+            patch_size=patch_size,
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+        )
+        shape = ARCHITECTURES[arch] | {k: v for k, v in given.items() if v is not None}
+        self.init_student = StudentWeights.from_cfg(init_cfg)
+        self._constructed = False
+        super().__init__(
+            **shape,
+            num_classes=0,
+            global_pool='',
+            drop_path_rate=drop_path_rate,
+            qkv_bias=True,
+            norm_layer=_layer_norm,
+        )
+        self._shape = shape
+        self.patch_size: int = shape['patch_size']
+        self.depth: int = shape['depth']
+        self.num_heads: int = shape['num_heads']
+        self.grid_size: tuple[int, int] = tuple(self.patch_embed.grid_size)
+        self.num_patches: int = self.patch_embed.num_patches
+        self.out_indices = None if out_indices is None else tuple(out_indices)
+        self.out_norm = out_norm
+        self.window_size = window_size
+        self.global_blocks = frozenset(global_blocks)
+        self.with_cls = with_cls
+        self.frozen = frozen
+        self.pos_interpolation = pos_interpolation
+        self.init_cfg = init_cfg
+        self.loaded = False
+        self.mask_token = None
+        if use_mask_token:
+            self.mask_token = torch.nn.Parameter(torch.zeros(1, 1, self.embed_dim))
+            torch.nn.init.trunc_normal_(self.mask_token, std=0.02)
+        self._constructed = True
+        self._check_blocks()
+        self._freeze_unreachable()
+
+    def architecture(self) -> dict[str, int]:
+        """The fields that a student card states and that decide whether weights fit."""
+        return dict(self._shape)
+
+    # Tokens -------------------------------------------------------------------------------------
+
+    def embed(
+        self, images: Tensor, keep: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Patch and class tokens with positions added, dropped patches already gone.
+
+        Args:
+            images: (B, 3, H, W), sides multiples of the patch size.
+            keep: (B, n) indices of the patches to keep, in the order wanted; all in raster order
+                when None.
+            mask: (B, N) bool; True patches are replaced by the mask token.
+
+        Returns:
+            (B, 1 + n, D), class token first.
+        """
+        patches, grid = self._patches(images)
+        if mask is not None:
+            if self.mask_token is None:
+                raise ValueError('embed(mask=...) needs use_mask_token=True')
+            patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
+        table = self._positions(grid)
+        patches = patches + table[:, 1:]
+        if keep is not None:
+            patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))
+        cls = (self.cls_token + table[:, :1]).expand(len(images), -1, -1)
+        return torch.cat([cls.to(patches.dtype), patches], dim=1)
+
+    def run(
+        self,
+        x: Tensor,
+        start: int = 0,
+        stop: int | None = None,
+        grid: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Raw tokens (B, T, D) after ``blocks[start:stop]``; ``grid`` is needed for windows."""
+        stop = self.depth if stop is None else stop
+        for index in range(start, stop):
+            if self.window_size and index not in self.global_blocks:
+                x = self._window_block(self.blocks[index], x, grid)
+            else:
+                x = self.blocks[index](x)
+        return x
+
+    def qkv(self, x: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value, each (B, heads, T, D / heads), of a block for its raw input."""
+        attention = self.blocks[block].attn
+        packed = attention.qkv(self.blocks[block].norm1(x))
+        B, T, _ = packed.shape
+        packed = packed.reshape(B, T, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+        return packed[0], packed[1], packed[2]
+
+    def tokens(
+        self, images: Tensor, keep: Tensor | None = None, layers: list[int] | None = None
+    ) -> Tensor | list[Tensor]:
+        """Class and patch tokens (B, 1 + n, D) after the final norm.
+
+        With ``layers`` (0-based block indices) a list of raw block outputs of that shape instead.
+        """
+        x = self.embed(images, keep)
+        if layers is None:
+            return self.norm(self.run(x))
+        outputs, position = {}, 0
+        for layer in sorted(set(layers)):
+            x = self.run(x, position, layer + 1)
+            outputs[layer], position = x, layer + 1
+        return [outputs[layer] for layer in layers]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps (B, D, H / p, W / p), one per entry of ``out_indices``."""
+        indices = self.out_indices if self.out_indices is not None else (self.depth - 1,)
+        patches, grid = self._patches(images)
+        table = self._positions(grid)
+        x = patches + table[:, 1:]
+        if self.with_cls:
+            cls = (self.cls_token + table[:, :1]).expand(len(images), -1, -1)
+            x = torch.cat([cls.to(x.dtype), x], dim=1)
+        maps, position = [], 0
+        for index in indices:
+            x = self.run(x, position, index + 1, grid)
+            position = index + 1
+            out = self.norm(x) if self.out_norm else x
+            out = out[:, 1:] if self.with_cls else out
+            maps.append(out.transpose(1, 2).reshape(len(images), -1, *grid).contiguous())
+        return tuple(maps)
+
+    # Weights and modes --------------------------------------------------------------------------
+
+    def init_weights(self, mode: str = '', needs_reset: bool = True) -> None:
+        """timm's initialisation while being built; afterwards the student's file or nothing.
+
+        MMEngine calls this on every child of a model after the child has been built. timm's own
+        method would then overwrite whatever has been loaded.
+        """
+        if not self._constructed:
+            super().init_weights(mode, needs_reset)
+        elif self.init_student is not None:
+            self.init_student.load_into(self)
+            self.loaded = True
+
+    def train(self, mode: bool = True) -> 'MaskedViT':
+        """A frozen network stays in eval mode."""
+        return super().train(mode and not self.frozen)
+
+    def _check_blocks(self) -> None:
+        named = (*(self.out_indices or ()), *self.global_blocks)
+        wrong = [index for index in named if not 0 <= index < self.depth]
+        if wrong:
+            raise ValueError(
+                f'block {wrong[0]} does not exist: the network has {self.depth} blocks'
+            )
+        if self.out_indices is not None and list(self.out_indices) != sorted(set(self.out_indices)):
+            raise ValueError(f'out_indices {self.out_indices} must be increasing')
+
+    def _freeze_unreachable(self) -> None:
+        if self.frozen:
+            self.requires_grad_(False)
+            return
+        if self.out_indices is None:
+            return
+        if not self.out_norm:
+            self.norm.requires_grad_(False)
+        if not self.with_cls:
+            self.cls_token.requires_grad_(False)
+        for block in self.blocks[self.out_indices[-1] + 1 :]:
+            block.requires_grad_(False)
+
+    # Parts --------------------------------------------------------------------------------------
+
+    def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f'image size {height}x{width} is not a multiple of the patch size '
+                f'{self.patch_size}; pad the batch (size_divisor={self.patch_size})'
+            )
+        maps = self.patch_embed.proj(images)
+        return maps.flatten(2).transpose(1, 2), (maps.shape[-2], maps.shape[-1])
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        """Position table (1, 1 + N, D) for a grid; the class row is never interpolated."""
+        if grid == self.grid_size:
+            return self.pos_embed
+        cls, table = self.pos_embed[:, :1], self.pos_embed[:, 1:]
+        table = table.reshape(1, *self.grid_size, -1).permute(0, 3, 1, 2)
+        if self.pos_interpolation == 'bicubic':
+            table = F.interpolate(table.float(), size=grid, mode='bicubic')
+        else:
+            factors = tuple(
+                (new + 0.1) / old for new, old in zip(grid, self.grid_size, strict=True)
+            )
+            table = F.interpolate(table.float(), scale_factor=factors, mode='bicubic')
+            if tuple(table.shape[-2:]) != grid:
+                raise ValueError(
+                    f'position table became {tuple(table.shape[-2:])} instead of {grid}'
+                )
+        return torch.cat([cls, table.flatten(2).transpose(1, 2).to(cls.dtype)], dim=1)
+
+    def _window_block(
+        self, block: torch.nn.Module, x: Tensor, grid: tuple[int, int] | None
+    ) -> Tensor:
+        """One block with attention inside windows.
+
+        ViTDet (arXiv:2203.16527) pads after norm1 with zeros, so that padding never meets the
+        norm or the MLP; padded tokens are attended to without a mask, as in its code.
+        """
+        if grid is None:
+            raise ValueError('window attention needs the token grid')
+        B, _, D = x.shape
+        (height, width), side = grid, self.window_size
+        y = block.norm1(x).view(B, height, width, D)
+        y = F.pad(y, (0, 0, 0, -width % side, 0, -height % side))
+        rows, columns = y.shape[1] // side, y.shape[2] // side
+        y = y.view(B, rows, side, columns, side, D).transpose(2, 3).reshape(-1, side * side, D)
+        y = block.attn(y)
+        y = y.view(B, rows, columns, side, side, D).transpose(2, 3)
+        y = y.reshape(B, rows * side, columns * side, D)[:, :height, :width].reshape(B, -1, D)
+        x = x + block.drop_path1(block.ls1(y))
+        return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+
+
+def _layer_norm(dim: int, **kwargs: Any) -> LayerNorm:
+    return LayerNorm(dim, eps=1e-6, **kwargs)

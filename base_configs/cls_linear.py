@@ -1,0 +1,72 @@
+"""ImageNet linear probe with MAE's recipe (arXiv:2111.06377, table 10 and its code).
+
+Frozen backbone, BatchNorm without affine and a linear layer, 90 epochs, batch 16384, LARS without
+weight decay, lr 0.1 x 16384 / 256 = 6.4, 10 warm-up epochs, cosine to 0, random resized crop
+0.08-1 (bicubic) and flip; validation on the 224 px centre of the image at 256 (bicubic).
+
+Ours: class token and mean of the patch tokens are both probed, in one run (MAE: class token);
+torchvision's random crop, which tries ten times, stands for MAE's TF-style one, which tries once;
+batch normalisation statistics are averaged over the processes after every epoch (MAE: those of
+process 0).
+"""
+
+_base_ = './runtime.py'
+
+protocol = dict(name='mae_linear', version=1)
+
+model = dict(
+    type='LinearProbe',
+    data_preprocessor=dict(type='ImageDataPreprocessor'),
+    backbone=dict(type='MaskedViT', arch='tiny', frozen=True),
+    num_classes=1000,
+    pools=('cls', 'mean'),
+)
+
+train_dataloader = dict(
+    batch_size=2048,
+    num_workers=12,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='ImageNetFolder',
+        root='data/imagenet',
+        split='train',
+        views=dict(type='SingleView', size=224, scale=(0.08, 1.0), interpolation='bicubic'),
+    ),
+)
+val_dataloader = dict(
+    batch_size=512,
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ImageNetFolder',
+        root='data/imagenet',
+        split='val',
+        views=dict(type='CenterCrop', size=224, resize=256, interpolation='bicubic'),
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='Accuracy', topk=(1, 5))
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='Lars', lr=6.4, momentum=0.9, weight_decay=0.0, trust_coeff=0.001),
+    constructor='LayerWiseDecayConstructor',
+)
+auto_scale_lr = dict(base_batch_size=16384)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6, begin=0, end=10, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=10, convert_to_iter_based=True),
+]
+train_cfg = dict(type='LinearProbeLoop', max_epochs=90, cached_passes=0, val_interval=10)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(
+    sync_buffers=dict(type='SyncBuffersHook'),
+    run_record=dict(type='RunRecordHook'),
+)

@@ -1,0 +1,53 @@
+"""ImageNet pretraining of a ViT at 224 px: 300 epochs, batch 4096 as 8 processes x 512.
+
+The recipe of MAE (arXiv:2111.06377 and its code): AdamW (0.9, 0.95), lr 1.5e-4 x 4096 / 256 =
+2.4e-3, weight decay 0.05 without norms, biases, positions and cls token, linear warm-up and a
+cosine to 0, random resized crop 0.2-1 (bicubic), flip. Ours: 300 epochs and 15 warm-up epochs for
+every student; for CoMAD the whole recipe, since arXiv:2508.04816 states none in its abstract. In
+MAE's code the cls token is decayed.
+
+Another number of GPUs: --auto-scale-lr keeps lr / batch.
+"""
+
+_base_ = './runtime.py'
+
+train_dataloader = dict(
+    batch_size=512,
+    num_workers=12,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='ImageNetFolder',
+        root='data/imagenet',
+        split='train',
+        views=dict(
+            type='SingleView', size=224, scale=(0.2, 1.0), flip=0.5, interpolation='bicubic'
+        ),
+    ),
+)
+model = dict(data_preprocessor=dict(type='ImageDataPreprocessor'))
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        flat_decay_mult=0.0,
+        custom_keys=dict(pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)),
+    ),
+)
+auto_scale_lr = dict(base_batch_size=4096)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-4, begin=0, end=15, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=15, convert_to_iter_based=True),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
+
+default_hooks = dict(
+    checkpoint=dict(interval=10),
+    prepare_method=dict(type='PrepareMethodHook'),
+    student_export=dict(type='StudentExportHook'),
+)

@@ -1,0 +1,23 @@
+"""What every run shares: the Runner, its hooks and environment."""
+
+custom_imports = dict(imports=['backbones', 'comad.register'], allow_failed_imports=False)
+runner_type = 'BenchmarkRunner'
+default_scope = 'mmengine'
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    step_seed=dict(type='StepSeedHook'),
+    wall_time=dict(type='WallTimeHook'),
+    plain_checkpoint=dict(type='PlainCheckpointHook'),
+)
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+log_level = 'INFO'
+randomness = dict(seed=0)

@@ -1,0 +1,17 @@
+"""Pretraining on the embedded sample: 64-px images, batch 64, one warm-up epoch, no flips.
+
+6,000 training images are 93 steps an epoch. Digits are not mirrored: a flipped digit is none.
+"""
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    persistent_workers=False,
+    pin_memory=False,
+    dataset=dict(views=dict(size=64, flip=0.0)),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-4, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=1, convert_to_iter_based=True),
+]
+default_hooks = dict(checkpoint=dict(interval=1))

@@ -1,0 +1,83 @@
+"""From batches of uint8 images to normalised floats on the device."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from mmengine.registry import MODELS
+from torch import Tensor
+
+# Of ImageNet, in units of 0-255; all three teachers were trained with them.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+
+
+@MODELS.register_module()
+class ImageDataPreprocessor(BaseDataPreprocessor):
+    """Stacks images, moves them to the device as uint8, then flips and normalises them there.
+
+    Args:
+        mean: of red, green and blue, in units of 0-255.
+        std: the same.
+        flip_prob: probability of a mirror image per image and view, in training only. View types
+            flip by themselves; this serves data that comes without.
+        non_blocking: do not wait for the copy to the device.
+
+    Raises:
+        ValueError: a probability out of range; mean or std without three values, std not positive.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+        flip_prob: float = 0.0,
+        non_blocking: bool = True,
+    ) -> None:
+        super().__init__(non_blocking=non_blocking)
+        if not 0 <= flip_prob <= 1:
+            raise ValueError(f'flip_prob={flip_prob}: expected a probability from 0 to 1')
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(f'mean={mean}, std={std}: expected three values each, std above 0')
+        self.flip_prob = flip_prob
+        # Not saved: they are no weights.
+        self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Normalise a batch.
+
+        Args:
+            data: ``inputs``: B images (3, H, W) uint8, as a list or stacked, or a list of such
+                batches, one per view; ``labels``, if any: B integers.
+            training: whether to flip.
+
+        Returns:
+            ``inputs``: (B, 3, H, W) float32, a list of these if there are several views;
+            ``labels``: (B,) int64.
+
+        Raises:
+            TypeError: images that are not uint8.
+        """
+        inputs, views = data['inputs'], None
+        if not isinstance(inputs, Tensor) and (
+            not isinstance(inputs[0], Tensor) or inputs[0].ndim == 4
+        ):
+            views = [self._normalised(view, training) for view in inputs]
+        result = {**data, 'inputs': views or self._normalised(inputs, training)}
+        if 'labels' in data:
+            labels = torch.as_tensor(data['labels'], dtype=torch.int64)
+            result['labels'] = labels.to(self.device, non_blocking=self._non_blocking)
+        return result
+
+    def _normalised(self, images: Tensor | Sequence[Tensor], training: bool) -> Tensor:
+        images = images if isinstance(images, Tensor) else torch.stack(tuple(images))
+        if images.dtype != torch.uint8:
+            raise TypeError(f'images are {images.dtype}: expected uint8, from 0 to 255')
+        images = images.to(self.device, non_blocking=self._non_blocking)
+        if training and self.flip_prob:
+            # Drawn on the CPU, so that all devices flip alike.
+            flip = torch.rand(len(images), 1, 1, 1) < self.flip_prob
+            images = torch.where(flip.to(self.device), images.flip(-1), images)
+        return (images - self.mean) / self.std

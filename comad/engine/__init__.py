@@ -1,0 +1,1 @@
+"""How runs are configured, started, checkpointed and finished."""

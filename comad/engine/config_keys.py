@@ -1,0 +1,138 @@
+"""Which config keys something reads: MMEngine itself ignores a mistyped one.
+
+Nothing here imports torch.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RUNNER_KEYS = {
+    'model',
+    'work_dir',
+    'train_dataloader',
+    'val_dataloader',
+    'test_dataloader',
+    'train_cfg',
+    'val_cfg',
+    'test_cfg',
+    'auto_scale_lr',
+    'optim_wrapper',
+    'param_scheduler',
+    'val_evaluator',
+    'test_evaluator',
+    'default_hooks',
+    'custom_hooks',
+    'data_preprocessor',
+    'load_from',
+    'resume',
+    'launcher',
+    'env_cfg',
+    'log_processor',
+    'log_level',
+    'visualizer',
+    'default_scope',
+    'randomness',
+    'experiment_name',
+    'runner_type',
+    'custom_imports',
+    'model_wrapper_cfg',
+    'sync_bn',
+    'compile',
+    'find_unused_parameters',
+}
+SUITE_KEYS = {'protocol', 'sample', 'run'}
+# Plain dictionaries that MMEngine reads by `get`: it would ignore a mistyped key.
+NESTED_KEYS = {
+    'optim_wrapper': {
+        'type',
+        'optimizer',
+        'constructor',
+        'paramwise_cfg',
+        'clip_grad',
+        'accumulative_counts',
+        'dtype',
+        'loss_scale',
+        'use_fsdp',
+    },
+    'optim_wrapper.clip_grad': {
+        'max_norm',
+        'norm_type',
+        'error_if_nonfinite',
+        'foreach',
+        'type',
+        'clip_value',
+    },
+    'auto_scale_lr': {'enable', 'base_batch_size'},
+    'randomness': {'seed', 'deterministic', 'diff_rank_seed'},
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
+    'protocol': {'name', 'version'},
+    'custom_imports': {'imports', 'allow_failed_imports'},
+}
+
+
+def find_unknown_keys(cfg: Config, path: Path, cfg_options: dict[str, Any]) -> list[str]:
+    """Config keys that nothing reads, in reading order.
+
+    Known are the Runner's parameters, the suite's own keys, names that another expression of our
+    files uses, and names that come from an mm* base file.
+    """
+    used, foreign = names_used(path)
+    known = RUNNER_KEYS | SUITE_KEYS | used | foreign
+    unknown = [key for key in cfg if key not in known]
+    unknown += [
+        key
+        for key in cfg_options
+        if (head := key.split('.')[0]) not in cfg and head not in RUNNER_KEYS | SUITE_KEYS
+    ]
+    for place, allowed in NESTED_KEYS.items():
+        node: Any = cfg
+        for part in place.split('.'):
+            node = node.get(part) if isinstance(node, (dict, Config)) else None
+        if isinstance(node, dict):
+            unknown += [f'{place}.{key}' for key in node if key not in allowed]
+            unknown += [
+                key
+                for key in cfg_options
+                if key.startswith(place + '.')
+                and '.' not in (rest := key[len(place) + 1 :])
+                and rest not in allowed
+            ]
+    return unknown
+
+
+def names_used(path: Path) -> tuple[set[str], set[str]]:
+    """Names that expressions of a config and its bases read; names that mm* bases define."""
+    used, foreign = set(), set()
+    for source in _config_sources(path):
+        tree = ast.parse(source.read_text(encoding='utf-8'))
+        if source.is_relative_to(REPOSITORY) or source == path.resolve():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                    used.add(node.id)
+                elif (
+                    isinstance(node, ast.Attribute)
+                    and isinstance(node.value, ast.Name)
+                    and node.value.id == '_base_'
+                ):
+                    used.add(node.attr)
+        else:
+            for statement in tree.body:
+                if isinstance(statement, ast.Assign):
+                    foreign |= {t.id for t in statement.targets if isinstance(t, ast.Name)}
+    return used, foreign
+
+
+def _config_sources(path: Path) -> Iterator[Path]:
+    """The config file and, recursively, its bases."""
+    path = path.resolve()
+    yield path
+    for base in Config._get_base_files(str(path)):
+        if isinstance(base, str):
+            located, _ = Config._get_cfg_path(base, str(path))
+            yield from _config_sources(Path(located))

@@ -1,0 +1,34 @@
+"""Counting what one image costs in training."""
+
+from typing import Any
+
+from mmengine.dataset import pseudo_collate
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from .hooks.prepare import unwrapped
+
+IMAGES = 2  # batch norms in projection heads need more than one
+
+
+def training_gflop_per_image(runner: Any) -> float:
+    """GFLOP (2 per multiply-add) of one image's forward and backward, teachers included.
+
+    Counted on real images from the operators that run; the optimizer is left out. The model's
+    state is put back afterwards, and so are its gradients (none).
+    """
+    model = unwrapped(runner.model)
+    dataset = runner.train_dataloader.dataset
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    training = model.training
+    model.train()
+    data = model.data_preprocessor(pseudo_collate([dataset[i] for i in range(IMAGES)]), True)
+    # The fused CPU attention has no counting rule; the plain one is made of counted products.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        losses = model(**data, mode='loss')
+        total, _ = model.parse_losses(losses)
+        total.backward()
+    model.zero_grad(set_to_none=True)
+    model.load_state_dict(state)
+    model.train(training)
+    return round(counter.get_total_flops() / IMAGES / 1e9, 4)

@@ -1,0 +1,15 @@
+"""Hooks of the suite's runs."""
+
+from .export import StudentExportHook
+from .prepare import PrepareMethodHook
+from .record import RunRecordHook
+from .step_seed import StepSeedHook
+from .wall_time import WallTimeHook
+
+__all__ = [
+    'PrepareMethodHook',
+    'RunRecordHook',
+    'StepSeedHook',
+    'StudentExportHook',
+    'WallTimeHook',
+]

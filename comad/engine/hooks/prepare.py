@@ -1,0 +1,38 @@
+"""What a pretraining method does once before its first step, and a check on its teachers."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from backbones import Teacher
+
+
+@HOOKS.register_module()
+class PrepareMethodHook(Hook):
+    """Calls ``model.prepare(runner)`` before the first step of a fresh run.
+
+    After the training every teacher must still have the digest it was loaded with.
+
+    Raises:
+        RuntimeError: a teacher's tensors changed during the run.
+    """
+
+    def before_train(self, runner: Any) -> None:
+        if runner.iter == 0:
+            unwrapped(runner.model).prepare(runner)
+        self._check_teachers(runner, 'before the first step')
+
+    def after_train(self, runner: Any) -> None:
+        self._check_teachers(runner, 'during the training')
+
+    def _check_teachers(self, runner: Any, when: str) -> None:
+        for module in unwrapped(runner.model).modules():
+            if isinstance(module, Teacher) and module.digest() != module.card['digest']:
+                raise RuntimeError(f'the {module.card["family"]} teacher changed {when}')
+
+
+def unwrapped(model: Any) -> Any:
+    """The model inside a DistributedDataParallel wrapper."""
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,71 @@
+"""The run record that every finished evaluation leaves."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from backbones.checkpoints import read_card
+from backbones.student import CARD_FILE, STUDENT_FILE
+from comad.leaderboard.environment import collect_environment
+from comad.leaderboard.records import build_record, write_record
+
+from ..run_config import pretrain_root
+from .prepare import unwrapped
+
+
+@HOOKS.register_module()
+class RunRecordHook(Hook):
+    """Writes one JSON record with the metrics of the last checkpoint, never of the best one.
+
+    After a training it takes the validation of the last step; a test-only run takes its test.
+    """
+
+    priority = 'LOWEST'
+
+    def before_run(self, runner: Any) -> None:
+        self.started = time.perf_counter()
+        self.validated: tuple[int, dict[str, float]] | None = None
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        self.validated = (runner.iter, dict(metrics or {}))
+
+    def after_train(self, runner: Any) -> None:
+        if self.validated is None or self.validated[0] < runner.max_iters - 1:
+            runner.logger.warning('no validation at the last step: no record is written')
+            return
+        info = runner.message_hub.runtime_info
+        self._write(runner, self.validated[1], info['train_seconds'], info['images_seen'])
+
+    def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        if runner.cfg.get('train_cfg') is None:
+            self._write(runner, dict(metrics or {}), time.perf_counter() - self.started, 0)
+
+    def _write(self, runner: Any, metrics: dict[str, float], seconds: float, images: int) -> None:
+        if not is_main_process():
+            return
+        run = runner.cfg.run
+        card = None
+        if run.method != 'scratch':
+            folder = Path(pretrain_root(run.sample)) / run.student / f'seed{run.pretrain_seed}'
+            card = read_card((folder / STUDENT_FILE).with_name(CARD_FILE))
+        environment = collect_environment()
+        environment['device'] = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
+        backbone = unwrapped(runner.model).backbone
+        record = build_record(
+            runner.cfg._cfg_dict.to_dict(),
+            metrics,
+            card,
+            environment,
+            wall_seconds=seconds,
+            images_seen=images,
+            architecture=backbone.architecture(),
+            params_m=round(sum(p.numel() for p in backbone.parameters()) / 1e6, 4),
+        )
+        default = 'results/sample/records' if run.sample else 'results/records'
+        path = write_record(run.records or default, record)
+        runner.logger.info(f'Run record written to {path}')

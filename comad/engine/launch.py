@@ -1,0 +1,96 @@
+"""Starting a run from options; user errors become one line on stderr."""
+
+import os
+import sys
+from typing import Any
+
+from .run_config import ConfigError, RunOptions, load_run_config
+
+TRACEBACK = 'COMAD_TRACEBACK'
+
+
+def launch(options: RunOptions, checkpoint: str | None = None, test: bool = False) -> int:
+    """Train (or test) and return the process's exit code.
+
+    0: finished; 2: the config, data or weights do not allow the run; anything that fails inside
+    a running training raises.
+    """
+    try:
+        cfg = load_run_config(options)
+    except ConfigError as error:
+        return _refuse(error)
+    try:
+        runner = _build(cfg, options, checkpoint, test)
+    except _user_errors() as error:
+        return _refuse(error)
+    try:
+        if test or cfg.get('train_cfg') is None:
+            runner.test()
+        else:
+            runner.train()
+    except _checkpoint_error() as error:
+        return _refuse(error)
+    return 0
+
+
+def _build(cfg: Any, options: RunOptions, checkpoint: str | None, test: bool) -> Any:
+    import torch
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    import comad.register  # noqa: F401  (configs of others need not name it)
+
+    from .checkpointing import last_checkpoint
+
+    if options.amp and 'optim_wrapper' in cfg and not torch.cuda.is_available():
+        sys.stderr.write('--amp: no accelerator here, training in float32\n')
+        cfg.optim_wrapper.type = 'OptimWrapper'
+        cfg.optim_wrapper.pop('dtype', None)
+    if test and cfg.get('train_cfg') is not None:
+        path = checkpoint or last_checkpoint(cfg.work_dir)
+        if path is None:
+            raise ConfigError(
+                f'{cfg.work_dir} holds no checkpoint to test: train first, or name one'
+            )
+        cfg.load_from = str(path)
+    kind = RUNNERS.get(cfg.get('runner_type', 'Runner')) or Runner
+    runner = kind.from_cfg(cfg)
+    # Loops build data sets and check their settings: here a mistake in them is still one line.
+    if test or cfg.get('train_cfg') is None:
+        runner._test_loop = runner.build_test_loop(runner._test_loop)
+    else:
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+    return runner
+
+
+def _checkpoint_error() -> type[Exception]:
+    from backbones.checkpoints import CheckpointError
+
+    return CheckpointError
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """What building from a wrong config raises in MMEngine's registries and our constructors."""
+    return (
+        ConfigError,
+        _checkpoint_error(),
+        TypeError,
+        ValueError,
+        KeyError,
+        AssertionError,
+        FileNotFoundError,
+        ModuleNotFoundError,
+        AttributeError,
+    )
+
+
+def _refuse(error: Exception) -> int:
+    if os.environ.get(TRACEBACK):
+        raise error
+    if os.environ.get('RANK', '0') != '0':
+        return 2  # the first process says it for all
+    text = ' '.join(str(error).split()) or type(error).__name__
+    sys.stderr.write(f'error: {text}\n')
+    if not isinstance(error, (ConfigError, RuntimeError)):
+        sys.stderr.write(f'({TRACEBACK}=1 shows where)\n')
+    return 2

@@ -1,0 +1,340 @@
+"""From a leaf config and command-line options to the one config that a run uses.
+
+Nothing here imports torch, so that a mistyped key or a missing file is answered at once.
+"""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .config_keys import REPOSITORY, RUNNER_KEYS, find_unknown_keys
+
+FOLDERS = {
+    'pretrain_configs': 'pretrain',
+    'cls_configs': 'cls',
+    'seg_configs': 'seg',
+    'det_configs': 'det',
+}
+TRANSFERS = ('linear', 'finetune', 'knn', 'upernet', 'mask_rcnn')
+ARCHITECTURES = ('tiny', 'small', 'base')
+# Which pretraining run of the sample stands in for an official teacher file.
+SAMPLE_TEACHERS = {
+    'teachers/mae_pretrain_vit_base.pth': 'mae_base',
+    'teachers/vit-b-300ep.pth.tar': 'mocov3_base',
+    'teachers/vitb_16/checkpoint_teacher.pth': 'ibot_base',
+}
+RUN_KEYS = {'work_dir', 'run', 'launcher', 'resume', 'load_from', 'randomness', 'sample'}
+
+
+class ConfigError(ValueError):
+    """A config, option or path that no run can start with; the message is one line."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Command-line options shared by train.py and test.py."""
+
+    config: str
+    sample: bool = False
+    seed: int = 0
+    student: str | None = None
+    work_dir: str | None = None
+    resume: str | None = None
+    amp: bool = False
+    auto_scale_lr: bool = False
+    launcher: str = 'none'
+    cfg_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LeafName:
+    """What a leaf's file name says: ``<kind>_<method>_<arch>.py``, no kind for pretraining."""
+
+    folder: str
+    kind: str
+    method: str
+    arch: str
+
+    @property
+    def student(self) -> str:
+        return f'{self.method}_{self.arch}'
+
+
+def parse_leaf_name(path: str | Path) -> LeafName | None:
+    """Split a leaf's name; None for a config outside the suite's folders.
+
+    Raises:
+        ConfigError: a file in one of the folders whose name does not follow the grammar.
+    """
+    path = Path(path).resolve()
+    folder = FOLDERS.get(path.parent.name)
+    if folder is None:
+        return None
+    kind, rest = 'pretrain', path.stem
+    if folder != 'pretrain':
+        kind = next((name for name in TRANSFERS if rest.startswith(name + '_')), '')
+        rest = rest[len(kind) + 1 :]
+    method, _, arch = rest.rpartition('_')
+    if not kind or not method or arch not in ARCHITECTURES:
+        raise ConfigError(
+            f'{path.name} in {path.parent.name}/ is not named <method>_<arch>.py, led by one of '
+            f'{", ".join(TRANSFERS)} for transfers; arch is one of {", ".join(ARCHITECTURES)}'
+        )
+    return LeafName(folder, kind, method, arch)
+
+
+def load_run_config(options: RunOptions) -> Config:
+    """Resolve a config completely: sample overlay, student, work dir, seeds, digest.
+
+    Raises:
+        ConfigError: unknown keys, malformed names, missing data, teachers or student.
+    """
+    path = Path(options.config)
+    if not path.is_file():
+        raise ConfigError(f'config {path} does not exist; see the *_configs/ folders')
+    leaf = parse_leaf_name(path)
+    if leaf is None and (options.sample or options.student):
+        raise ConfigError(f'--sample and --student need a config of {", ".join(FOLDERS)}/')
+    cfg = parse_config(path)
+    unknown = find_unknown_keys(cfg, path, options.cfg_options)
+    if unknown:
+        raise ConfigError(f'{path}: nothing reads the config key {unknown[0]!r}')
+    leaf_sample = cfg.pop('sample', None)
+    if leaf is not None and options.sample:
+        apply_sample(cfg, leaf, leaf_sample)
+    if options.cfg_options:
+        cfg.merge_from_dict(options.cfg_options)
+    if leaf is not None:
+        leaf, pretrain_seed = _name_student(cfg, leaf, options)
+        if options.sample:
+            replace_values(cfg, _sample_value)
+        _place_run(cfg, leaf, pretrain_seed, options)
+    elif options.work_dir or not cfg.get('work_dir'):
+        cfg.work_dir = options.work_dir or f'work_dirs/{path.stem}'
+    _apply_run_options(cfg, leaf, options)
+    check_paths(cfg, options.sample)
+    return cfg
+
+
+def parse_config(path: str | Path) -> Config:
+    """`Config.fromfile` without importing custom modules, errors as one line."""
+    try:
+        with warnings.catch_warnings():
+            # MMEngine looks up mm* bases through pkg_resources, whose notice is not the user's.
+            warnings.simplefilter('ignore')
+            return Config.fromfile(path, import_custom_modules=False)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f'{path} needs the package {error.name!r}: install it with tools/setup.sh'
+        ) from error
+    except (KeyError, TypeError, SyntaxError, OSError, AttributeError) as error:
+        raise ConfigError(f'{path} cannot be read: {str(error).splitlines()[0]}') from error
+
+
+def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
+    """Merge the sample overlay of the leaf's folder, its part for this kind, the leaf's lengths."""
+    overlay = parse_config(REPOSITORY / 'base_configs' / 'sample' / f'{leaf.folder}.py')
+    content = overlay._cfg_dict.to_dict()
+    own = content.get(leaf.kind, {})
+    # Helper variables of the overlay and the parts of its other kinds stay behind.
+    content = {key: value for key, value in content.items() if key in RUNNER_KEYS}
+    for part in (content, own, leaf_sample):
+        if part:
+            cfg.merge_from_dict(dict(part), allow_list_keys=False)
+
+
+def _sample_value(key: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if key == 'arch' and value in ARCHITECTURES:
+        return f'sample_{value}'
+    if value in SAMPLE_TEACHERS:
+        return f'work_dirs/sample/pretrain/{SAMPLE_TEACHERS[value]}/seed0/{Path(value).name}'
+    if value.startswith('data/') and not value.startswith('data/sample/'):
+        return 'data/sample/' + value.removeprefix('data/')
+    return value
+
+
+def replace_values(node: Any, change: Callable[[str, Any], Any], key: str = '') -> Any:
+    """Apply ``change(key, value)`` to every leaf value of nested dicts and lists, in place."""
+    if isinstance(node, Config):
+        replace_values(node._cfg_dict, change)
+    elif isinstance(node, dict):
+        for name in list(node):
+            node[name] = replace_values(node[name], change, name)
+    elif isinstance(node, (list, tuple)):
+        return type(node)(replace_values(value, change, key) for value in node)
+    else:
+        return change(key, node)
+    return node
+
+
+def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[LeafName, int]:
+    """Point the backbone at the student; a leaf's file name and its student must agree."""
+    if leaf.folder == 'pretrain':
+        if options.student:
+            raise ConfigError('--student belongs to transfers; a pretraining makes its own student')
+        return leaf, options.seed
+    init_cfg = cfg.model.backbone.get('init_cfg')
+    if not init_cfg or 'student' not in init_cfg:
+        raise ConfigError(f'{options.config} names no student at model.backbone.init_cfg.student')
+    pretrain_seed = 0
+    if options.student:
+        match = re.fullmatch(r'([a-z0-9_]+)_([a-z0-9]+)(?::(\d+))?', options.student)
+        if match is None or match[2] not in ARCHITECTURES:
+            raise ConfigError(
+                f'--student {options.student}: expected <method>_<arch> or <method>_<arch>:<seed>, '
+                f'arch one of {", ".join(ARCHITECTURES)}'
+            )
+        leaf = LeafName(leaf.folder, leaf.kind, match[1], match[2])
+        pretrain_seed = int(match[3] or 0)
+        init_cfg.student = leaf.student
+        cfg.model.backbone.arch = leaf.arch
+    elif init_cfg.student != leaf.student:
+        raise ConfigError(
+            f'{options.config} is named after {leaf.student} but uses {init_cfg.student}'
+        )
+    init_cfg.seed = pretrain_seed
+    init_cfg.sample = options.sample
+    init_cfg.root = pretrain_root(options.sample)
+    return leaf, pretrain_seed
+
+
+def pretrain_root(sample: bool) -> str:
+    """Folder of the pretraining runs."""
+    return 'work_dirs/sample/pretrain' if sample else 'work_dirs/pretrain'
+
+
+def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOptions) -> None:
+    seed = f'seed{options.seed}'
+    if leaf.folder != 'pretrain' and pretrain_seed:
+        seed = f'pretrain{pretrain_seed}_{seed}'
+    root = 'work_dirs/sample' if options.sample else 'work_dirs'
+    cfg.work_dir = options.work_dir or f'{root}/{leaf.kind}/{leaf.student}/{seed}'
+    cfg.run = dict(
+        config=_relative(options.config),
+        folder=leaf.folder,
+        kind=leaf.kind,
+        student=leaf.student,
+        method=leaf.method,
+        arch=leaf.arch,
+        seed=options.seed,
+        pretrain_seed=pretrain_seed,
+        sample=options.sample,
+        # A run in a folder of its own keeps its record there: it is an experiment, not a result.
+        records='' if options.work_dir is None else f'{options.work_dir}/records',
+        digest=config_digest(cfg),
+        # Inheritance drops docstrings; a record should show what was asked for.
+        source=Path(options.config).read_text(encoding='utf-8'),
+    )
+
+
+def _relative(path: str | Path) -> str:
+    resolved = Path(path).resolve()
+    return (
+        str(resolved.relative_to(REPOSITORY)) if resolved.is_relative_to(REPOSITORY) else str(path)
+    )
+
+
+def config_digest(cfg: Config) -> str:
+    """sha256 of the resolved config without the keys that only say where and how often it runs."""
+    content = {k: v for k, v in cfg._cfg_dict.to_dict().items() if k not in RUN_KEYS}
+    return hashlib.sha256(repr(_ordered(content)).encode()).hexdigest()
+
+
+def _ordered(node: Any) -> Any:
+    if isinstance(node, dict):
+        return [(key, _ordered(node[key])) for key in sorted(node)]
+    if isinstance(node, (list, tuple)):
+        return [_ordered(value) for value in node]
+    return node
+
+
+def _apply_run_options(cfg: Config, leaf: LeafName | None, options: RunOptions) -> None:
+    cfg.launcher = options.launcher
+    if leaf is not None or 'randomness' not in cfg:
+        cfg.randomness = {**cfg.get('randomness', {}), 'seed': options.seed}
+    if options.amp and 'optim_wrapper' in cfg:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('dtype', 'bfloat16')
+    if options.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ConfigError(
+                f'--auto-scale-lr: {options.config} states no auto_scale_lr.base_batch_size'
+            )
+        cfg.auto_scale_lr.enable = True
+    if options.resume:
+        cfg.resume = True
+        if options.resume != 'auto':
+            if not Path(options.resume).is_file():
+                raise ConfigError(f'--resume {options.resume}: no such checkpoint')
+            cfg.load_from = options.resume
+
+
+# Paths --------------------------------------------------------------------------------------------
+
+LAYOUTS = {
+    'imagenet': 'train/<class>/*.JPEG and val/<class>/*.JPEG',
+    'ade': 'ADEChallengeData2016/images and annotations, each with training and validation',
+    'coco': 'train2017, val2017 and annotations/instances_{train,val}2017.json',
+}
+DATA_KEYS = ('root', 'data_root')
+
+
+def check_paths(cfg: Config, sample: bool) -> None:
+    """Data roots, teacher files and the student must be there before anything is built.
+
+    Raises:
+        ConfigError: what is missing, where it is expected, and that ``--sample`` runs without.
+    """
+    way_out = (
+        'write the embedded sample with: python tools/data.py sample'
+        if sample
+        else 'or add --sample to run on the embedded sample without it'
+    )
+    for key, value in _walk(cfg._cfg_dict):
+        if key in DATA_KEYS and value.startswith('data/') and not Path(value).is_dir():
+            name = next((part for part in Path(value).parts if part in LAYOUTS), '')
+            layout = f' ({LAYOUTS[name]})' if name else ''
+            raise ConfigError(f'missing data: {Path(value).as_posix()}{layout}; {way_out}')
+    if not sample:
+        way_out = 'see README, "Teachers"; ' + way_out
+    for teacher in cfg.model.get('teachers', None) or []:
+        if not Path(teacher['checkpoint']).is_file():
+            way_out = (
+                f'pretrain it with: tools/pretrain.sh {teacher["family"]}_base --sample'
+                if sample
+                else way_out
+            )
+            raise ConfigError(
+                f'missing teacher: the {teacher["family"]} file {teacher["checkpoint"]}; {way_out}'
+            )
+    run = cfg.get('run')
+    if run and run.folder != 'pretrain' and run.method != 'scratch':
+        student = Path(pretrain_root(sample)) / run.student / f'seed{run.pretrain_seed}'
+        if not (student / 'student.safetensors').is_file():
+            command = f'tools/pretrain.sh {run.method if run.arch == "tiny" else run.student}'
+            options = (' --sample' if sample else '') + (
+                f' --seed {run.pretrain_seed}' if run.pretrain_seed else ''
+            )
+            raise ConfigError(
+                f'missing student: {student}/student.safetensors; '
+                f'pretrain it with: {command}{options}'
+            )
+
+
+def _walk(node: Any, key: str = '') -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _walk(value, name)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _walk(value, key)
+    elif isinstance(node, str):
+        yield key, node

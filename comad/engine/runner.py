@@ -1,0 +1,111 @@
+"""The Runner of every task: pretraining, classification, segmentation and detection."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from mmengine.device import get_device
+from mmengine.dist import master_only
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from torch import nn
+
+from backbones import MaskedViT, Teacher, check_strides
+from backbones.checkpoints import write_atomically
+
+from .checkpointing import last_checkpoint
+
+
+@RUNNERS.register_module()
+class BenchmarkRunner(Runner):
+    """MMEngine's Runner with complete loading, atomic checkpoints and processes on CPUs.
+
+    Differences: checkpoints are loaded strictly; a resumed run does not need the student's file
+    again; a test without a checkpoint still loads the student; several processes on a CPU talk
+    over gloo; a detector whose strides disagree does not start.
+    """
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """Join the gloo group before MMEngine would ask for a GPU."""
+        joined = torch.distributed.is_initialized()
+        if self.distributed and not joined and not torch.cuda.is_available():
+            torch.distributed.init_process_group('gloo')
+        super().setup_env(env_cfg)
+
+    def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
+        """Build the model and compare the strides of its backbone, neck and heads."""
+        model = super().build_model(model)
+        check_strides(model)
+        return model
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """On CPUs: SyncBN becomes BN (it has no CPU form) and DDP gets no device ids.
+
+        A model without anything to train, as in k-NN, stays as it is: DDP refuses it.
+        """
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            return model.to(get_device())
+        if not self.distributed or torch.cuda.is_available() or is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        return MMDistributedDataParallel(
+            module=revert_sync_batchnorm(model),
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=False,
+        )
+
+    def _init_model_weights(self) -> None:
+        if self._resume and self._resume_path() is not None:
+            for module in self.model.modules():
+                if isinstance(module, MaskedViT) and not isinstance(module, Teacher):
+                    module.init_student = None
+        super()._init_model_weights()
+
+    def _resume_path(self) -> Path | None:
+        return Path(self._load_from) if self._load_from else last_checkpoint(self.work_dir)
+
+    def load_or_resume(self) -> None:
+        """Resume from the newest checkpoint of the work dir or the one that was named."""
+        if not self._has_loaded and self._resume and self._load_from is None:
+            path = self._resume_path()
+            if path is None:
+                self.logger.info(
+                    f'{self.work_dir} holds no checkpoint: starting from the beginning'
+                )
+                return
+            self._load_from = str(path)
+        super().load_or_resume()
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = True,
+        revise_keys: list = [(r'^module\.', '')],  # noqa: B006 (MMEngine's signature)
+    ) -> dict[str, Any]:
+        """Load a checkpoint of this model, by default completely or not at all."""
+        checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
+        for module in self.model.modules():
+            if isinstance(module, MaskedViT):
+                module.loaded = True
+        return checkpoint
+
+    def test(self) -> dict[str, float]:
+        """Test; without a checkpoint the student is loaded as before a training."""
+        if self._load_from is None and not self._has_loaded:
+            self._init_model_weights()
+        return super().test()
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, **options: Any) -> None:
+        """Write next to the target and rename, so that a kill never leaves half a file."""
+
+        def write(temporary: Path) -> None:
+            super(BenchmarkRunner, self).save_checkpoint(
+                str(temporary.parent), temporary.name, **options
+            )
+
+        write_atomically(Path(out_dir) / filename, write)

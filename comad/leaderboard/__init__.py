@@ -1,0 +1,1 @@
+"""From run records to leaderboard tables; plain Python, no torch import."""

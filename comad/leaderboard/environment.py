@@ -1,0 +1,98 @@
+"""Where a run happened: package versions, machine and the state of the source tree."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Import name -> distributions that provide it, the maintained forks of OpenMMLab's last.
+PACKAGES = {
+    'torch': ('torch',),
+    'torchvision': ('torchvision',),
+    'timm': ('timm',),
+    'mmengine': ('mmengine', 'onedl-mmengine'),
+    'mmcv': ('mmcv', 'onedl-mmcv'),
+    'mmseg': ('mmsegmentation', 'onedl-mmsegmentation'),
+    'mmdet': ('mmdet', 'onedl-mmdetection'),
+    'numpy': ('numpy',),
+}
+# Results and runs are what the code writes; they do not change what it does.
+IGNORED_BY_DIRTY = (':(exclude)results', ':(exclude)work_dirs')
+GIT_SECONDS = 20
+
+
+def collect_environment(root: Path = REPOSITORY) -> dict[str, Any]:
+    """Return versions, machine, process count and git state, without importing torch.
+
+    ``versions`` maps import names to versions; packages that are not installed are left out.
+    ``git_commit`` and ``git_dirty`` are None outside of a git checkout; untracked files that git
+    does not ignore count as dirty, results/ and work_dirs/ do not. ``device`` is 'cpu' until the
+    caller, who knows, replaces it.
+    """
+    commit, dirty = git_state(root)
+    return {
+        'versions': _versions(),
+        'python': platform.python_version(),
+        'platform': f'{platform.system()} {platform.machine()}',
+        'cpu': _cpu(),
+        'cpu_cores': os.cpu_count() or 1,
+        'threads': int(os.environ.get('OMP_NUM_THREADS') or 0) or None,
+        'world_size': int(os.environ.get('WORLD_SIZE') or 1),
+        'device': 'cpu',
+        'git_commit': commit,
+        'git_dirty': dirty,
+    }
+
+
+def git_state(root: Path) -> tuple[str | None, bool | None]:
+    """Return commit and dirty flag of the checkout that holds ``root``, None where unknown."""
+    commit = _git(root, 'rev-parse', '--verify', '--quiet', 'HEAD')
+    arguments = ('status', '--porcelain', '--untracked-files=normal', '--', '.', *IGNORED_BY_DIRTY)
+    status = _git(root, *arguments)
+    return commit or None, None if status is None else bool(status)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ['git', '-C', str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+            check=True,
+            # A reader must not take the index lock while somebody works in the checkout.
+            env={**os.environ, 'GIT_OPTIONAL_LOCKS': '0'},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    versions = {'comad-bench': _version('comad-bench') or 'source'}
+    for name, distributions in PACKAGES.items():
+        for distribution in distributions:
+            if version := _version(distribution):
+                versions[name] = version
+                break
+    return versions
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,126 @@
+"""What every pretraining method offers to the runner, the exporter and the student card."""
+
+import random
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+Images = Tensor | list[Tensor]
+
+
+class PretrainMethod(BaseModel, metaclass=ABCMeta):
+    """A student backbone and a way to train it.
+
+    A subclass implements :meth:`loss`. State that must survive a resume lives in buffers;
+    schedules read :meth:`progress`, which follows the runner's step counter.
+
+    Args:
+        backbone: config of the student, a MaskedViT.
+        data_preprocessor: config of the preprocessor.
+
+    Attributes:
+        backbone: the student; what the exporter writes unless ``exported`` says otherwise.
+        method_version: changes whenever the same config would train something else.
+        teacher_cards: one card per frozen teacher (family, file, digest, licence); empty without.
+    """
+
+    method_version = '1'
+
+    def __init__(
+        self, backbone: dict[str, Any], data_preprocessor: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.backbone = MODELS.build(backbone)
+        self.arch = backbone.get('arch', 'tiny').removeprefix('sample_')
+        self.teacher_cards: list[dict[str, Any]] = []
+
+    @property
+    def exported(self) -> nn.Module:
+        """The network that becomes the student file."""
+        return self.backbone
+
+    def prepare(self, runner: Any) -> None:
+        """Called once before the first step of a new run, on every rank; not on resume."""
+
+    def progress(self) -> float:
+        """Share of the training that is done, 0 before the first step; 0 outside a runner."""
+        hub = MessageHub.get_current_instance()
+        total = hub.get_info('max_iters') or 0
+        return min(1.0, (hub.get_info('iter') or 0) / total) if total else 0.0
+
+    def forward(
+        self, inputs: Images, labels: Tensor | None = None, mode: str = 'loss'
+    ) -> dict[str, Tensor] | Tensor:
+        """Losses and diagnostics (mode 'loss') or the student's tokens (mode 'tensor').
+
+        Args:
+            inputs: (B, 3, H, W) normalised images, or a list of such, one per view.
+            labels: accepted because the data carries them; never used.
+            mode: 'loss' or 'tensor'.
+
+        Raises:
+            ValueError: on any other mode.
+        """
+        if mode == 'loss':
+            return self.loss(inputs)
+        if mode == 'tensor':
+            return self.backbone.tokens(inputs)
+        raise ValueError(f"mode={mode!r}: pretraining knows 'loss' and 'tensor'")
+
+    @abstractmethod
+    def loss(self, inputs: Images) -> dict[str, Tensor]:
+        """Summands named ``loss_*``, already weighted, and diagnostics without that word."""
+
+
+@torch.no_grad()
+def effective_rank(tokens: Tensor) -> Tensor:
+    """exp(entropy) of the normalised eigenvalues of the covariance of tokens (..., D).
+
+    1 when all tokens lie on a line, D when all directions carry equal variance.
+    """
+    x = tokens.detach().reshape(-1, tokens.shape[-1]).float()
+    x = x - x.mean(0)
+    values = torch.linalg.eigvalsh(x.T @ x).clamp(min=0)
+    shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    return torch.special.entr(shares).sum().exp()
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, momentum: float) -> None:
+    """average = momentum * average + (1 - momentum) * model, for the parameters of ``average``.
+
+    Parameters are matched by name; what only ``model`` has (a mask token) is left alone.
+    """
+    current = dict(model.named_parameters())
+    old = [parameter.detach() for parameter in average.parameters()]
+    new = [current[name].detach() for name, _ in average.named_parameters()]
+    torch._foreach_lerp_(old, new, 1 - momentum)
+
+
+def full_precision(like: Tensor) -> AbstractContextManager:
+    """Switch autocast off on the device of ``like``: targets and losses stay in float32."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed Python, NumPy and torch, and restore their states afterwards."""
+    states = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])

@@ -1,0 +1,290 @@
+"""CoMAD: one student learns what several masked teachers agree on (arXiv:2508.04816).
+
+The story of a training step, in the order of :meth:`CoMAD.loss`:
+
+1. Masks. The student sees a quarter of the patches, each teacher sees more than the student and
+   a different number than the others. Dropped patches are never computed.
+2. Alignment. Each teacher's tokens go through a frozen linear map and a LayerNorm into one common
+   space of the student's width.
+3. Gate. At every patch each teacher that sees it gets a weight: cosine to the student's token
+   (affinity) combined with the mean cosine to the other teachers (agreement). No parameters.
+4. Fusion. The weighted sum, normalised, is the consensus: the target.
+5. Losses. KL between consensus and student at the student's visible patches (token level), and
+   between the consensus map and a map that a light decoder rebuilds from them (map level).
+
+The abstract states these parts. It does not state the ratios, how the adapter is found, the
+formula of the gate, layers, temperatures, the axis of the KL, the decoder or the recipe: all of
+these are constructor arguments, and their defaults are our choice.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.dist import broadcast, is_main_process
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from backbones import build_teacher
+from comad.methods.alignment import ALIGNMENTS, TokenMoments
+from comad.methods.base import PretrainMethod, effective_rank, full_precision, seeded
+from comad.methods.decoder import MaskedDecoder
+from comad.methods.fusion import ConsensusGate, Gate, fuse
+from comad.methods.losses import MAP_AXES, map_kl, normalize, token_kl
+from comad.methods.masking import RELATIONS, Masks, check_ratios, draw_masks, to_grid, visibility
+from comad.methods.positions import fix_positions
+
+POSITIONS = ('sincos', 'learned')
+DOMINANT_SHARE, DOMINANT_STEPS = 0.8, 500
+
+
+@MODELS.register_module()
+class CoMAD(PretrainMethod):
+    """Consensus-oriented masked distillation.
+
+    Shape letters: B images, K teachers, N patches, n_S / n_k patches seen by the student and by
+    teacher k, D_k teacher width, d student width.
+
+    Args:
+        backbone: config of the student, a MaskedViT (ViT-Tiny in the abstract).
+        teachers: one dict per teacher: arguments of ``build_teacher`` (family, checkpoint, arch)
+            and ``mask_ratio``. Families and "progressively lighter and unique" masks are stated;
+            ratios and their order are our choice.
+        mask_ratio: share of patches hidden from the student (stated: 25 % remain).
+        masks: 'chain' (nested, our choice) or 'student_subset', see ``masking.draw_masks``.
+        align: 'procrustes' (our choice) or 'pca', see ``alignment``.
+        whiten: whether the alignment scales all directions to unit variance, our choice.
+        n_fit: training images on which the alignment is fitted, our choice.
+        gate: 'sum' (stated in words), 'affinity_only', 'agreement_only', 'uniform'.
+        balance: share of affinity in the sum, our choice.
+        tau: temperature of the gate, our choice.
+        temperature: T of both KL terms, our choice.
+        map_axis: 'spatial' or 'channel' for the map term, our choice.
+        map_weight: weight of the map term, our choice.
+        cls_weight: weight of a KL between the fused teacher cls tokens and the student's; the
+            abstract names none, so 0. The cls token is then never trained directly.
+        decoder: arguments of ``MaskedDecoder``, our choice; it is dropped at export.
+        positions: 'sincos' (fixed, w first) or 'learned' positions of the student, our choice.
+        diagnostics_every: steps between the costlier diagnostics (effective ranks).
+        data_preprocessor: config of the preprocessor.
+
+    Raises:
+        ValueError: on an unknown option or a teacher that would see less than the student.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        teachers: Sequence[Mapping[str, Any]],
+        mask_ratio: float = 0.75,
+        masks: str = 'chain',
+        align: str = 'procrustes',
+        whiten: bool = True,
+        n_fit: int = 2048,
+        gate: str = 'sum',
+        balance: float = 0.5,
+        tau: float = 0.1,
+        temperature: float = 1.0,
+        map_axis: str = 'spatial',
+        map_weight: float = 1.0,
+        cls_weight: float = 0.0,
+        decoder: dict[str, Any] | None = None,
+        positions: str = 'sincos',
+        diagnostics_every: int = 50,
+        data_preprocessor: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(backbone, data_preprocessor)
+        for name, value, known in (
+            ('masks', masks, RELATIONS),
+            ('align', align, ALIGNMENTS),
+            ('map_axis', map_axis, MAP_AXES),
+            ('positions', positions, POSITIONS),
+        ):
+            if value not in known:
+                raise ValueError(f'{name}={value!r}: expected one of {", ".join(known)}')
+        if not teachers:
+            raise ValueError('teachers is empty: CoMAD needs at least one')
+        self.mask_ratio, self.masks = mask_ratio, masks
+        self.temperature, self.n_fit = temperature, n_fit
+        self.map_axis, self.map_weight, self.cls_weight = map_axis, map_weight, cls_weight
+        self.diagnostics_every = diagnostics_every
+
+        self.teacher_ratios = [float(teacher['mask_ratio']) for teacher in teachers]
+        self.teacher_networks = nn.ModuleList(
+            build_teacher(**{k: v for k, v in teacher.items() if k != 'mask_ratio'})
+            for teacher in teachers
+        )
+        self.teacher_cards = [network.card for network in self.teacher_networks]
+        self.teacher_names = _unique([teacher['family'] for teacher in teachers])
+        self._check_grids()
+
+        width = self.backbone.embed_dim
+        dims = [network.embed_dim for network in self.teacher_networks]
+        self.alignment = ALIGNMENTS[align](dims, width, whiten)
+        # cls tokens have their own statistics, hence their own map; unused at weight 0.
+        self.cls_alignment = ALIGNMENTS[align](dims, width, whiten) if cls_weight else None
+        self.gate = ConsensusGate(gate, balance, tau)
+        self.decoder = MaskedDecoder(width, width, self.backbone.grid_size[0], **(decoder or {}))
+        if positions == 'sincos':
+            fix_positions(self.backbone, first='w')
+        self.steps, self.dominated = 0, 0
+
+    def loss(self, inputs: Tensor) -> dict[str, Tensor]:
+        """One step on (B, 3, H, W) images, see the module's docstring."""
+        # 1. Masks
+        masks = draw_masks(
+            self.masks,
+            len(inputs),
+            self.backbone.num_patches,
+            self.mask_ratio,
+            self.teacher_ratios,
+            inputs.device,
+        )
+        teacher_tokens = self.teacher_tokens(inputs, masks)
+        student_tokens = self.backbone.tokens(inputs, masks.student)  # (B, 1 + n_S, d)
+        rebuilt = self.decoder(student_tokens, masks.student)  # (B, N, d)
+
+        with full_precision(inputs):
+            student, rebuilt = normalize(student_tokens[:, 1:]), normalize(rebuilt)
+            with torch.no_grad():
+                # 2. Alignment
+                aligned, visible = self.align(teacher_tokens, masks)
+                # 3. Gate: where the student looked it is asked itself, elsewhere its decoder
+                index = masks.student.unsqueeze(-1).expand_as(student)
+                gate = self.gate(aligned, visible, rebuilt.scatter(1, index, student))
+                # 4. Fusion
+                consensus = fuse(aligned, gate.weights)  # (B, N, d)
+                target = consensus.gather(1, index)  # (B, n_S, d)
+            # 5. Losses
+            seen = visible.any(dim=1)
+            map_term = map_kl(consensus, rebuilt, seen, self.map_axis, self.temperature)
+            losses = {
+                'loss_token': token_kl(target, student, self.temperature),
+                'loss_map': self.map_weight * map_term,
+            }
+            if self.cls_weight:
+                cls = self.cls_kl(teacher_tokens, student_tokens)
+                losses['loss_cls'] = self.cls_weight * cls
+            return losses | self.diagnostics(gate, masks.student, target, student)
+
+    @torch.no_grad()
+    def teacher_tokens(self, images: Tensor, masks: Masks) -> list[Tensor]:
+        """Per teacher (B, 1 + n_k, D_k) after its final norm, cls first."""
+        pairs = zip(self.teacher_networks, masks.teachers, strict=True)
+        return [network.tokens(images, keep) for network, keep in pairs]
+
+    def align(self, tokens: Sequence[Tensor], masks: Masks) -> tuple[Tensor, Tensor]:
+        """Patch tokens in the common space and in raster order.
+
+        Returns:
+            (B, K, N, d) float32, zero at unseen patches, and (B, K, N) bool visibility.
+        """
+        patches = self.alignment([x[:, 1:] for x in tokens])
+        return self._on_grid(patches, masks), self._visibility(masks)
+
+    def cls_kl(self, teacher_tokens: Sequence[Tensor], student_tokens: Tensor) -> Tensor:
+        """Token KL for the cls token: every teacher has one, so all of them are weighed."""
+        student = normalize(student_tokens[:, :1])
+        with torch.no_grad():
+            aligned = torch.stack(self.cls_alignment([x[:, :1] for x in teacher_tokens]), dim=1)
+            visible = torch.ones_like(aligned[..., 0], dtype=torch.bool)
+            target = fuse(aligned, self.gate(aligned, visible, student).weights)
+        return token_kl(target, student, self.temperature)
+
+    @torch.no_grad()
+    def diagnostics(
+        self, gate: Gate, student_keep: Tensor, target: Tensor, student: Tensor
+    ) -> dict[str, Tensor]:
+        """Weight share and agreement per teacher and entropy of the gate, at the student's patches.
+
+        Shares over the whole image would mostly tell who sees more, and hide a winner.
+        """
+        index = student_keep.unsqueeze(1).expand(-1, len(self.teacher_names), -1)
+        weights, agreement = gate.weights.gather(2, index), gate.agreement.gather(2, index)
+        shares = weights.mean(dim=(0, 2))
+        out = {'gate_entropy': torch.special.entr(weights).sum(1).mean()}
+        for k, name in enumerate(self.teacher_names):
+            out[f'share_{name}'] = shares[k]
+            out[f'agreement_{name}'] = agreement[:, k].mean()
+        if self.steps % self.diagnostics_every == 0:
+            out['target_rank'] = effective_rank(target)
+            out['student_rank'] = effective_rank(student)
+            self._watch_shares(shares)
+        self.steps += 1
+        return out
+
+    def _watch_shares(self, shares: Tensor) -> None:
+        """Say once when one teacher has taken over: affinity feeds itself, and little shows it."""
+        share, winner = (value.item() for value in shares.max(dim=0))
+        if len(shares) == 1 or share <= DOMINANT_SHARE:
+            self.dominated = 0
+            return
+        before, self.dominated = self.dominated, self.dominated + self.diagnostics_every
+        if before < DOMINANT_STEPS <= self.dominated:
+            MMLogger.get_current_instance().warning(
+                f'teacher {self.teacher_names[winner]} has held {share:.0%} of the gate for '
+                f'{DOMINANT_STEPS} steps at tau={self.gate.tau}; a larger tau spreads the weight'
+            )
+
+    @torch.no_grad()
+    def prepare(self, runner: Any) -> None:
+        """Fit the alignment on ``n_fit`` training images, on the main process, for all."""
+        if is_main_process():
+            self.fit_alignment(self._training_images(runner))
+        for alignment in filter(None, (self.alignment, self.cls_alignment)):
+            for buffer in alignment.buffers():
+                broadcast(buffer)
+
+    @torch.no_grad()
+    def fit_alignment(self, batches: Iterator[Tensor]) -> None:
+        """Fit the alignment on batches of (B, 3, H, W) images, each teacher under its own mask."""
+        dims = [network.embed_dim for network in self.teacher_networks]
+        patch_moments, cls_moments = TokenMoments(dims), TokenMoments(dims)
+        N = self.backbone.num_patches
+        for images in batches:
+            masks = draw_masks(
+                self.masks, len(images), N, self.mask_ratio, self.teacher_ratios, images.device
+            )
+            tokens = self.teacher_tokens(images, masks)
+            pairs = zip(tokens, masks.teachers, strict=True)
+            grids = [to_grid(x[:, 1:], keep, N) for x, keep in pairs]
+            patch_moments.update(grids, self._visibility(masks))
+            if self.cls_alignment is not None:
+                seen = masks.student.new_ones(len(images), len(tokens), 1, dtype=torch.bool)
+                cls_moments.update([x[:, :1] for x in tokens], seen)
+        self.alignment.fit(patch_moments)
+        if self.cls_alignment is not None:
+            self.cls_alignment.fit(cls_moments)
+
+    def _training_images(self, runner: Any, batch_size: int = 64) -> Iterator[Tensor]:
+        dataset = runner.train_dataloader.dataset
+        with seeded(runner.seed):
+            chosen = torch.randperm(len(dataset))[: self.n_fit].tolist()
+            for start in range(0, len(chosen), batch_size):
+                items = [dataset[i] for i in chosen[start : start + batch_size]]
+                yield self.data_preprocessor(pseudo_collate(items), training=True)['inputs']
+
+    def _on_grid(self, patches: Sequence[Tensor], masks: Masks) -> Tensor:
+        N, pairs = self.backbone.num_patches, zip(patches, masks.teachers, strict=True)
+        return torch.stack([to_grid(x, keep, N) for x, keep in pairs], dim=1)
+
+    def _visibility(self, masks: Masks) -> Tensor:
+        N = self.backbone.num_patches
+        return torch.stack([visibility(keep, N) for keep in masks.teachers], dim=1)
+
+    def _check_grids(self) -> None:
+        check_ratios(self.backbone.num_patches, self.mask_ratio, self.teacher_ratios)
+        for name, network in zip(self.teacher_names, self.teacher_networks, strict=True):
+            if network.grid_size != self.backbone.grid_size:
+                raise ValueError(
+                    f'teacher {name} has a grid of {network.grid_size} patches, the student '
+                    f'{self.backbone.grid_size}; expected equal grids'
+                )
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names with a running number where one occurs twice."""
+    numbered = [f'{name}{names[:i].count(name) + 1}' for i, name in enumerate(names)]
+    return [n if names.count(n) == 1 else m for n, m in zip(names, numbered, strict=True)]

@@ -1,0 +1,117 @@
+"""MAE: rebuild the pixels of masked patches (arXiv:2111.06377 and its official code)."""
+
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from comad.methods.base import PretrainMethod
+from comad.methods.decoder import MaskedDecoder
+from comad.methods.positions import fix_positions
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """(B, 3, H, W) -> (B, N, p*p*3), channels innermost as in MAE's checkpoints."""
+    batch, channels, height, width = images.shape
+    rows, columns = height // patch_size, width // patch_size
+    x = images.reshape(batch, channels, rows, patch_size, columns, patch_size)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, -1)
+
+
+def random_masking(noise: Tensor, mask_ratio: float) -> tuple[Tensor, Tensor, Tensor]:
+    """MAE's conventions: the lowest noise is kept, in the order of the noise.
+
+    Args:
+        noise: (B, N).
+        mask_ratio: share of patches removed.
+
+    Returns:
+        ids_keep (B, int(N * (1 - ratio))); mask (B, N) in raster order, 1 = removed;
+        ids_restore (B, N), the place of each patch in the shuffled order.
+    """
+    batch, num_patches = noise.shape
+    count = int(num_patches * (1 - mask_ratio))
+    ids_shuffle = noise.argsort(dim=1)
+    ids_restore = ids_shuffle.argsort(dim=1)
+    ids_keep = ids_shuffle[:, :count]
+    mask = torch.ones(batch, num_patches, device=noise.device).scatter_(1, ids_keep, 0.0)
+    return ids_keep, mask, ids_restore
+
+
+def pixel_loss(
+    images: Tensor, prediction: Tensor, mask: Tensor, patch_size: int, norm: bool
+) -> Tensor:
+    """Mean squared error over removed patches, in float32.
+
+    Args:
+        images: (B, 3, H, W).
+        prediction: (B, N, p*p*3).
+        mask: (B, N), 1 = removed.
+        patch_size: p.
+        norm: normalise each patch by its own mean and (unbiased) variance.
+    """
+    target = patchify(images.float(), patch_size)
+    if norm:
+        variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
+        target = (target - mean) / (variance + 1e-6).sqrt()
+    error = (prediction.float() - target).square().mean(dim=-1)
+    return (error * mask).sum() / mask.sum()
+
+
+@torch.no_grad()
+def init_as_mae(backbone: nn.Module) -> None:
+    """MAE's initialisation: Xavier-uniform matrices (patch embedding too), cls std 0.02."""
+    for module in backbone.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    projection = backbone.patch_embed.proj.weight
+    nn.init.xavier_uniform_(projection.view(len(projection), -1))
+    nn.init.normal_(backbone.cls_token, std=0.02)
+
+
+@MODELS.register_module()
+class MAE(PretrainMethod):
+    """Masked autoencoder: the encoder sees a quarter of the patches, a decoder rebuilds the rest.
+
+    Args:
+        backbone: config of the MaskedViT; its positions become the fixed sin-cos table, w first.
+        mask_ratio: share of patches removed (official 0.75).
+        norm_pix: normalise the target patches (official for the encoders that were released).
+        decoder: arguments of ``MaskedDecoder``; ``arch='base'`` is the official 512 wide, 8
+            blocks, the smaller ones are our choice.
+        data_preprocessor: config of the preprocessor.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        mask_ratio: float = 0.75,
+        norm_pix: bool = True,
+        decoder: dict[str, Any] | None = None,
+        data_preprocessor: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(backbone, data_preprocessor)
+        self.mask_ratio, self.norm_pix = mask_ratio, norm_pix
+        fix_positions(self.backbone, first='w')
+        init_as_mae(self.backbone)
+        self.decoder = MaskedDecoder(
+            self.backbone.embed_dim,
+            3 * self.backbone.patch_size**2,
+            self.backbone.grid_size[0],
+            **(decoder or {}),
+        )
+
+    def loss(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Pixel loss of (B, 3, H, W) images."""
+        noise = torch.rand(len(inputs), self.backbone.num_patches, device=inputs.device)
+        keep, mask, _ = random_masking(noise, self.mask_ratio)
+        tokens = self.backbone.tokens(inputs, keep)
+        prediction = self.decoder(tokens, keep)
+        loss = pixel_loss(inputs, prediction, mask, self.backbone.patch_size, self.norm_pix)
+        return {'loss_pixel': loss}
+
+    def official_checkpoint(self) -> tuple[str, dict[str, Any]]:
+        """File name and content of MAE's encoder-only release: ``{'model': bare keys}``."""
+        return f'mae_pretrain_vit_{self.arch}.pth', {'model': self.backbone.state_dict()}

@@ -1,0 +1,12 @@
+"""Registers all of the suite's classes; configs name it in ``custom_imports``."""
+
+import backbones  # noqa: F401
+import comad.datasets.imagenet  # noqa: F401
+import comad.datasets.preprocessor  # noqa: F401
+import comad.engine.checkpointing  # noqa: F401
+import comad.engine.hooks  # noqa: F401
+import comad.engine.layer_decay  # noqa: F401
+import comad.engine.runner  # noqa: F401
+import comad.evaluation  # noqa: F401
+import comad.methods  # noqa: F401
+import comad.visualization  # noqa: F401

@@ -1,0 +1,156 @@
+"""The grids on the embedded sample: the quickstart and the several-seed study.
+
+Both name a step after what it makes (``pretrain_comad_tiny_p0``, ``linear_comad_tiny_p0_s0``), so
+the study finds the teachers and the first seed of a quickstart done.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from comad.sweep.step import Step, config_sources
+
+WORK = 'work_dirs/sample'
+RECORDS = 'results/sample/records'
+OVERLAYS = 'base_configs/sample'
+
+# Teachers, with the file name of their official checkpoint layout.
+TEACHERS = {
+    'mae_base': 'mae_pretrain_vit_base.pth',
+    'mocov3_base': 'vit-b-300ep.pth.tar',
+    'ibot_base': 'checkpoint_teacher.pth',
+}
+# Teachers that a student's pretraining reads; all others learn without.
+TAUGHT_BY = {
+    'comad_tiny': tuple(TEACHERS),
+    'comad_uniform_tiny': tuple(TEACHERS),
+    'comad_only_mae_tiny': ('mae_base',),
+    'comad_only_mocov3_tiny': ('mocov3_base',),
+    'comad_only_ibot_tiny': ('ibot_base',),
+}
+SCRATCH = 'scratch_tiny'
+
+# What the quickstart transfers. Shorten DENSE_STUDENTS if a dense run no longer fits its budget.
+STUDENTS = ('comad_tiny', 'mae_tiny', SCRATCH)
+DENSE_STUDENTS = ('comad_tiny', 'mae_tiny', SCRATCH)
+STUDY_STUDENTS = ('comad_tiny', 'mae_tiny', *(s for s in TAUGHT_BY if s != 'comad_tiny'))
+
+CLASSIFICATION = ('linear', 'knn', 'finetune')
+DENSE = ('upernet', 'mask_rcnn')
+FOLDERS = {
+    **dict.fromkeys(CLASSIFICATION, ('cls_configs', 'cls')),
+    'upernet': ('seg_configs', 'seg'),
+    'mask_rcnn': ('det_configs', 'det'),
+}
+SECONDS = {
+    'data': 30,
+    'mae_base': 90,
+    'mocov3_base': 180,
+    'ibot_base': 180,
+    'linear': 40,
+    'knn': 25,
+    'finetune': 70,
+    'upernet': 110,
+    'mask_rcnn': 130,
+}
+STUDENT_SECONDS = 150
+DATA_PROOFS = ('data/sample/manifest.json', 'data/sample/contact_sheet.png')
+DATA_SOURCES = tuple(f'comad/datasets/{name}.py' for name in ('sample', 'scenes', 'layouts'))
+LEADERBOARDS = tuple(
+    f'results/sample/leaderboard_{name}.csv'
+    for name in ('classification', 'segmentation', 'detection')
+)
+
+
+def quickstart(root: Path) -> list[Step]:
+    """Return the steps from the sample's images to the leaderboards, one seed."""
+    steps = [_data()]
+    steps += [_pretrain(root, teacher, 0) for teacher in TEACHERS]
+    steps += [_pretrain(root, s, 0) for s in STUDENTS if s != SCRATCH]
+    cells = [(kind, student) for kind in CLASSIFICATION for student in STUDENTS]
+    cells += [(kind, student) for kind in DENSE for student in DENSE_STUDENTS]
+    steps += [transfer(root, kind, student, 0, 0) for kind, student in cells]
+    needs = tuple(step.name for step in steps if step.name.startswith((*CLASSIFICATION, *DENSE)))
+    command = ('python', 'tools/leaderboard.py', '--sample')
+    return [*steps, Step('leaderboard', command, LEADERBOARDS, needs, seconds=2)]
+
+
+def study(root: Path, seeds: int) -> list[Step]:
+    """Return the steps of the study over ``seeds`` paired pretraining seeds.
+
+    Pretraining seed P is transferred with seed P. Teachers are trained once, with seed 0. A
+    student from scratch is drawn anew for every seed; a teacher is probed once per seed.
+    """
+    steps = [_data()]
+    steps += [_pretrain(root, teacher, 0) for teacher in TEACHERS]
+    for seed in range(seeds):
+        steps += [_pretrain(root, student, seed) for student in STUDY_STUDENTS]
+    for seed in range(seeds):
+        for student in (*STUDY_STUDENTS, SCRATCH, *TEACHERS):
+            steps.append(_paired(root, 'linear', student, seed))
+        for kind in DENSE:
+            steps += [_paired(root, kind, student, seed) for student in DENSE_STUDENTS]
+    return steps
+
+
+def transfer(root: Path, kind: str, student: str, pretrain_seed: int, seed: int) -> Step:
+    """Return the step that transfers one student to one task.
+
+    A student with a leaf of its own is run through it; any other through CoMAD's leaf, which
+    differs from all others in the student alone.
+    """
+    folder, overlay = FOLDERS[kind]
+    leaf = f'{folder}/{kind}_{student}.py'
+    own = (root / leaf).is_file()
+    if not own:
+        leaf = f'{folder}/{kind}_comad_tiny.py'
+    command = ['python', 'tools/train.py', leaf, '--sample', '--seed', str(seed)]
+    if not own or pretrain_seed:
+        command += ['--student', f'{student}:{pretrain_seed}']
+    run = f'pretrain{pretrain_seed}_seed{seed}' if pretrain_seed else f'seed{seed}'
+    outputs = [f'{RECORDS}/{kind}_{student}_p{pretrain_seed}_s{seed}.json']
+    if kind in DENSE:
+        outputs.append(f'{WORK}/{kind}/{student}/{run}/predictions.png')
+    needs = ['data'] if student == SCRATCH else ['data', f'pretrain_{student}_p{pretrain_seed}']
+    return Step(
+        name=f'{kind}_{student}_p{pretrain_seed}_s{seed}',
+        command=tuple(command),
+        outputs=tuple(outputs),
+        needs=tuple(needs),
+        sources=_sources(root, leaf, overlay),
+        seconds=SECONDS[kind],
+    )
+
+
+def _paired(root: Path, kind: str, student: str, seed: int) -> Step:
+    pretrain_seed = 0 if student == SCRATCH or student in TEACHERS else seed
+    return transfer(root, kind, student, pretrain_seed, seed)
+
+
+def _data() -> Step:
+    command = ('python', 'tools/data.py', 'sample')
+    return Step('data', command, DATA_PROOFS, sources=DATA_SOURCES, seconds=SECONDS['data'])
+
+
+def _pretrain(root: Path, student: str, seed: int) -> Step:
+    leaf = f'pretrain_configs/{student}.py'
+    run = f'{WORK}/pretrain/{student}/seed{seed}'
+    outputs = [f'{run}/student.safetensors', f'{run}/student.json']
+    if student in TEACHERS:
+        outputs.append(f'{run}/{TEACHERS[student]}')
+    teachers = (f'pretrain_{teacher}_p0' for teacher in TAUGHT_BY.get(student, ()))
+    return Step(
+        name=f'pretrain_{student}_p{seed}',
+        command=('python', 'tools/train.py', leaf, '--sample', '--seed', str(seed)),
+        outputs=tuple(outputs),
+        needs=('data', *teachers),
+        sources=_sources(root, leaf, 'pretrain'),
+        seconds=SECONDS.get(student, STUDENT_SECONDS),
+    )
+
+
+def _sources(root: Path, leaf: str, overlay: str) -> tuple[str, ...]:
+    files: Iterable[str] = (
+        *config_sources(root, leaf),
+        *config_sources(root, f'{OVERLAYS}/{overlay}.py'),
+    )
+    return tuple(dict.fromkeys(files))

@@ -1,0 +1,105 @@
+"""A step's subprocess: limited threads, everything it says in a log, gone when the sweep is."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from comad.sweep.step import Step
+
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 10.0
+THREAD_VARIABLES = (
+    'OMP_NUM_THREADS',
+    'MKL_NUM_THREADS',
+    'OPENBLAS_NUM_THREADS',
+    'NUMEXPR_NUM_THREADS',
+)
+
+
+class Job:
+    """A step that has been started.
+
+    Args:
+        step: The step to start.
+        root: Folder the command runs in.
+        log: File that takes its output; what an earlier attempt said is overwritten.
+        environment: Environment of the command, completed by the thread limits.
+        inputs: What the step starts from, kept for its stamp.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        root: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        inputs: dict[str, Any],
+    ) -> None:
+        self.step, self.log, self.inputs = step, log, inputs
+        self.seconds = self.peak_mb = 0.0
+        command = list(step.command)
+        if command[0] == 'python':
+            command[0] = sys.executable
+        limits = dict.fromkeys(THREAD_VARIABLES, str(step.threads))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open('w') as stream:
+            stream.write(f'$ {shlex.join(step.command)}\n')
+            stream.flush()
+            self.started = time.monotonic()
+            # An own session: a Ctrl-C reaches the sweep alone, which then ends whole groups.
+            self.process = subprocess.Popen(
+                command,
+                cwd=root,
+                env={**environment, 'PYTHONUNBUFFERED': '1', **limits},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self.started
+
+    def tail(self, lines: int) -> list[str]:
+        """Return the last lines of the log."""
+        return self.log.read_text(errors='replace').splitlines()[-lines:]
+
+
+def wait_any(jobs: dict[str, Job]) -> Job:
+    """Wait until one of the jobs ends, remove it from ``jobs`` and return it."""
+    while True:
+        for name, job in jobs.items():
+            # wait4 instead of poll: it also tells the peak memory of the process.
+            ended, status, usage = os.wait4(job.process.pid, os.WNOHANG)
+            if ended:
+                job.process.returncode = os.waitstatus_to_exitcode(status)
+                job.seconds, job.peak_mb = job.elapsed(), usage.ru_maxrss / 1024
+                return jobs.pop(name)
+        time.sleep(POLL_SECONDS)
+
+
+def terminate(jobs: Iterable[Job]) -> None:
+    """End the jobs with everything they started; ask first, insist after 10 seconds."""
+    processes = [job.process for job in jobs]
+    for process in processes:
+        _signal_group(process, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(deadline - time.monotonic(), 0.0))
+        # Also after a clean end: nothing of the group may outlive the sweep.
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: subprocess.Popen, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

@@ -1,0 +1,245 @@
+"""Runs a grid of steps: resumes, skips what is done, and says what failed and where to look."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from comad.sweep.estimate import critical_seconds, expected_durations, seconds_left, show_seconds
+from comad.sweep.process import Job, terminate, wait_any
+from comad.sweep.step import (
+    Step,
+    missing_outputs,
+    outputs_digest,
+    read_json,
+    step_digest,
+    write_json,
+)
+
+TAIL_LINES = 15
+
+
+class SweepError(RuntimeError):
+    """A grid that cannot be run as asked; the message is one line."""
+
+
+@dataclass
+class Outcome:
+    """What became of the steps of a grid, by name, with its wall time and peak memory."""
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    not_run: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every step is done."""
+        return not self.failed and not self.not_run
+
+
+class Sweep:
+    """One grid of steps, with stamps, logs and timings below ``state``.
+
+    A step is done when its outputs exist and its stamp carries the digest of its command and
+    config sources and those of the outputs it was made from. A stamp is written after the step
+    has succeeded and removed before it is run again, so an interrupted sweep resumes where it
+    stopped. Stamps are shared by all grids of one ``state`` folder.
+
+    Args:
+        grid: Name of the grid, also of its log folder.
+        steps: The steps, needs before the steps that need them.
+        root: Folder the commands run in; outputs and sources are relative to it.
+        state: Folder for stamps, logs and timings, relative to ``root``.
+        slots: Threads that may be busy at the same time.
+        keep_going: Whether steps that do not need a failed one are still run.
+        report: Receives every line meant for the user.
+        environment: Environment of the commands; the present one by default.
+
+    Raises:
+        SweepError: If names are not unique or a step needs one that does not precede it.
+    """
+
+    def __init__(
+        self,
+        grid: str,
+        steps: Sequence[Step],
+        root: Path,
+        state: str | Path = 'work_dirs/sample/sweep',
+        slots: int = 2,
+        keep_going: bool = False,
+        report: Callable[[str], None] = lambda line: None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        known: set[str] = set()
+        for step in steps:
+            if step.name in known:
+                raise SweepError(f'two steps of {grid} are called {step.name}')
+            if unknown := sorted(set(step.needs) - known):
+                raise SweepError(f'{step.name} needs {unknown[0]}, which is not before it')
+            known.add(step.name)
+        self.grid, self.steps, self.root = grid, list(steps), root
+        self.state, self.slots, self.keep_going = Path(state), max(slots, 1), keep_going
+        self.report = report
+        self.environment = dict(os.environ if environment is None else environment)
+        self.by_name = {step.name: step for step in self.steps}
+        self._numbers: dict[str, int] = {}
+
+    def is_done(self, step: Step) -> bool:
+        """Return whether the outputs exist and were made from the present command and inputs."""
+        stamp = read_json(self._stamp(step))
+        if not stamp or missing_outputs(self.root, step):
+            return False
+        return all(stamp.get(key) == value for key, value in self._inputs(step).items())
+
+    def pending(self) -> list[Step]:
+        """Return the steps that have to be run, in order: not done, or behind one that is not."""
+        found: dict[str, Step] = {}
+        for step in self.steps:
+            if any(need in found for need in step.needs) or not self.is_done(step):
+                found[step.name] = step
+        return list(found.values())
+
+    def time_left(self) -> float:
+        """Return the estimated seconds that running the pending steps takes."""
+        return self._left([step.name for step in self.pending()], {})
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop the stamps of these steps, so that they are run again.
+
+        Raises:
+            SweepError: If the grid has no step of that name.
+        """
+        for name in names:
+            if name not in self.by_name:
+                raise SweepError(f'{self.grid} has no step {name}; see --dry-run for the names')
+            self._stamp(self.by_name[name]).unlink(missing_ok=True)
+
+    def log(self, step: Step) -> Path:
+        """Return the path, relative to the root, of the step's log."""
+        return self.state / self.grid / f'{step.name}.log'
+
+    def run(self) -> Outcome:
+        """Run what is not done; a KeyboardInterrupt ends the running steps and passes on.
+
+        Raises:
+            SweepError: If another sweep works on the same state folder.
+        """
+        with self._lock():
+            started = time.monotonic()
+            outcome, running = Outcome(), {}
+            try:
+                self._loop(outcome, running)
+            finally:
+                terminate(running.values())
+                outcome.seconds = time.monotonic() - started
+            return outcome
+
+    def _loop(self, outcome: Outcome, running: dict[str, Job]) -> None:
+        waiting = [step.name for step in self.steps]
+        rank = critical_seconds(self.steps, expected_durations(self.steps, self._timings()))
+        while True:
+            self._skip_done(waiting, outcome)
+            ready = [n for n in waiting if self._is_ready(n, outcome) and self._fits(n, running)]
+            if ready:
+                # The step with the longest chain behind it first.
+                name = max(ready, key=lambda name: rank[name])
+                waiting.remove(name)
+                running[name] = self._start(self.by_name[name])
+                elapsed = {name: job.elapsed() for name, job in running.items()}
+                pending = {step.name for step in self.pending()}
+                left = self._left([name for name in waiting if name in pending], elapsed)
+                self._say(name, f'started, about {show_seconds(left)} left')
+            elif running:
+                job = wait_any(running)
+                outcome.peak_mb = max(outcome.peak_mb, job.peak_mb)
+                if self._succeeded(job):
+                    outcome.done.append(job.step.name)
+                else:
+                    outcome.failed.append(job.step.name)
+                    if not self.keep_going:
+                        break
+            else:
+                break
+        outcome.not_run = [*running, *waiting]
+
+    def _skip_done(self, waiting: list[str], outcome: Outcome) -> None:
+        for name in list(waiting):
+            if self._is_ready(name, outcome) and self.is_done(self.by_name[name]):
+                waiting.remove(name)
+                outcome.skipped.append(name)
+                self._say(name, 'up to date')
+
+    def _is_ready(self, name: str, outcome: Outcome) -> bool:
+        return {*outcome.done, *outcome.skipped}.issuperset(self.by_name[name].needs)
+
+    def _fits(self, name: str, running: dict[str, Job]) -> bool:
+        busy = sum(min(job.step.threads, self.slots) for job in running.values())
+        return busy + min(self.by_name[name].threads, self.slots) <= self.slots
+
+    def _start(self, step: Step) -> Job:
+        self._stamp(step).unlink(missing_ok=True)
+        log = self.root / self.log(step)
+        return Job(step, self.root, log, self.environment, self._inputs(step))
+
+    def _succeeded(self, job: Job) -> bool:
+        step, code = job.step, job.process.returncode
+        absent = missing_outputs(self.root, step)
+        if code or absent:
+            problem = f'exit {code}' if code else f'did not write {absent[0]}'
+            self._say(step.name, f'FAILED ({problem}) after {show_seconds(job.seconds)}')
+            for line in job.tail(TAIL_LINES):
+                self.report(f'    {line}')
+            self.report(f'    the whole log: {self.log(step)}')
+            return False
+        seconds = round(job.seconds, 1)
+        stamp = {**job.inputs, 'seconds': seconds, 'peak_mb': round(job.peak_mb)}
+        write_json(self._timings_file, {**self._timings(), step.name: seconds})
+        write_json(self._stamp(step), stamp)
+        self._say(step.name, f'done in {show_seconds(job.seconds)}')
+        return True
+
+    def _say(self, name: str, what: str) -> None:
+        number = self._numbers.setdefault(name, len(self._numbers) + 1)
+        self.report(f'[{number}/{len(self.steps)}] {name}: {what}')
+
+    def _left(self, waiting: Iterable[str], running: dict[str, float]) -> float:
+        durations = expected_durations(self.steps, self._timings())
+        return seconds_left(self.steps, durations, self.slots, waiting, running)
+
+    def _inputs(self, step: Step) -> dict[str, Any]:
+        needs = {need: outputs_digest(self.root, self.by_name[need]) for need in step.needs}
+        return {'digest': step_digest(self.root, step), 'needs': needs}
+
+    def _stamp(self, step: Step) -> Path:
+        return self.root / self.state / 'stamps' / f'{step.name}.json'
+
+    @property
+    def _timings_file(self) -> Path:
+        return self.root / self.state / 'timings.json'
+
+    def _timings(self) -> dict[str, float]:
+        return read_json(self._timings_file)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        path = self.root / self.state / 'lock'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open('a+') as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                stream.seek(0)
+                raise SweepError(
+                    f'another sweep ({stream.read().strip()}) works below {self.state}'
+                ) from None
+            stream.truncate(0)
+            stream.write(f'{self.grid}, process {os.getpid()}')
+            stream.flush()
+            yield

@@ -1,0 +1,131 @@
+"""Dense configs resolve, build under their scopes, and a foreign config needs `backbones` alone."""
+
+import subprocess
+import sys
+
+import pytest
+
+from backbones import MaskedViT, save_student
+from comad.engine.config_keys import REPOSITORY
+from comad.engine.run_config import apply_sample, parse_config, parse_leaf_name, replace_values
+
+LEAVES = sorted(
+    path for folder in ('seg', 'det') for path in (REPOSITORY / f'{folder}_configs').glob('*.py')
+)
+
+
+def test_there_are_six_leaves():
+    assert len(LEAVES) == 6
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
+def test_every_leaf_names_its_own_student(path):
+    cfg = parse_config(path)
+    leaf = parse_leaf_name(path)
+    assert cfg.model.backbone.init_cfg.student == leaf.student
+    assert cfg.default_scope == {'seg': 'mmseg', 'det': 'mmdet'}[leaf.folder]
+
+
+def test_full_scale_recipes_are_the_stated_ones():
+    seg = parse_config(REPOSITORY / 'seg_configs/upernet_comad_tiny.py')
+    assert seg.train_dataloader.batch_size * 8 == seg.auto_scale_lr.base_batch_size == 16
+    assert seg.train_cfg.max_iters == 160_000
+    assert seg.model.backbone.out_indices == (3, 5, 7, 11)
+    assert (seg.model.test_cfg.mode, seg.model.test_cfg.stride) == ('slide', (341, 341))
+    assert seg.optim_wrapper.paramwise_cfg.decay_rate == 0.65
+    det = parse_config(REPOSITORY / 'det_configs/mask_rcnn_comad_tiny.py')
+    assert det.train_dataloader.batch_size * 8 == det.auto_scale_lr.base_batch_size == 64
+    assert det.train_cfg.max_iters == 184_375
+    assert det.param_scheduler[1].milestones == [163_889, 177_546]
+    assert det.model.backbone.global_blocks == (2, 5, 8, 11)
+    assert det.model.backbone.with_cls is False
+    assert det.optim_wrapper.optimizer.weight_decay == 0.05
+
+
+# Each model is built in its own process: default scopes are process-wide.
+BUILD = """
+import sys, torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+import comad.register
+from backbones import check_strides
+cfg = Config.fromfile(sys.argv[1], import_custom_modules=False)
+init_default_scope(cfg.default_scope)
+if len(sys.argv) > 2:
+    exec(sys.argv[2])
+model = MODELS.build(cfg.model)
+check_strides(model)
+eps = {m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)}
+print('eps', eps)
+"""
+
+
+def build(path, change=''):
+    run = [sys.executable, '-W', 'ignore', '-c', BUILD, str(path), change]
+    return subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize('kind', ['seg', 'det'])
+@pytest.mark.parametrize('sample', [False, True], ids=['full', 'sample'])
+def test_models_build_with_agreeing_strides(kind, sample, tmp_path):
+    name = {'seg': 'upernet_scratch_tiny', 'det': 'mask_rcnn_scratch_tiny'}[kind]
+    path = REPOSITORY / f'{kind}_configs' / f'{name}.py'
+    cfg = parse_config(path)
+    if sample:
+        apply_sample(cfg, parse_leaf_name(path), None)
+        replace_values(cfg, lambda key, value: f'sample_{value}' if key == 'arch' else value)
+    cfg.model.backbone.init_cfg = None
+    file = tmp_path / 'resolved.py'
+    cfg.dump(file)
+    result = build(file)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert 'eps {1e-06}' in result.stdout
+
+
+def test_a_wrong_roi_stride_stops_the_real_detector():
+    change = 'cfg.model.roi_head.mask_roi_extractor.featmap_strides = [8, 16, 32, 64]'
+    result = build(REPOSITORY / 'det_configs' / 'mask_rcnn_scratch_tiny.py', change)
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    assert 'mask_roi_extractor are (8, 16, 32, 64)' in last and '(4, 8, 16, 32)' in last
+
+
+FOREIGN = """
+_base_ = ['mmseg::_base_/models/upernet_mae.py']
+custom_imports = dict(imports=['backbones'])
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(
+        _delete_=True, type='MaskedViT', arch='sample_tiny', out_indices=(0, 1, 2, 3),
+        init_cfg=dict(type='StudentWeights', checkpoint='{student}', sample=True)),
+    neck=dict(_delete_=True, type='MultiLevelPyramid', in_channels=64, patch_size=8),
+    decode_head=dict(in_channels=[64] * 4, channels=16, num_classes=5),
+    auxiliary_head=dict(in_channels=64, channels=16, num_classes=5))
+"""
+USE = """
+import sys
+import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
+register_all_modules()
+model = MODELS.build(Config.fromfile(sys.argv[1]).model)
+model.init_weights()
+model.eval()
+from safetensors.torch import load_file
+stored = load_file(sys.argv[2])
+assert all(torch.equal(t, stored[n]) for n, t in model.backbone.state_dict().items())
+assert not any(name.split('.')[0] == 'comad' for name in sys.modules)
+out = model.encode_decode(torch.zeros(1, 3, 64, 64), [dict(ori_shape=(64, 64), img_shape=(64, 64))])
+print('shape', tuple(out.shape))
+"""
+
+
+def test_a_foreign_mmseg_config_builds_the_student(tmp_path):
+    student = save_student(tmp_path, MaskedViT('sample_tiny'), dict(name='toy_tiny', sample=True))
+    config = tmp_path / 'foreign.py'
+    config.write_text(FOREIGN.format(student=student))
+    run = [sys.executable, '-W', 'ignore', '-c', USE, str(config), str(student)]
+    result = subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert 'shape (1, 5, 64, 64)' in result.stdout

@@ -1,0 +1,145 @@
+"""Configs: names, overlays, work dirs, unknown keys and missing paths, before torch is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from comad.engine.config_keys import REPOSITORY
+from comad.engine.run_config import (
+    ConfigError,
+    RunOptions,
+    config_digest,
+    load_run_config,
+    parse_leaf_name,
+    replace_values,
+)
+
+TRAIN = str(REPOSITORY / 'tools' / 'train.py')
+LEAVES = sorted(
+    path
+    for folder in ('pretrain', 'cls', 'seg', 'det')
+    for path in (REPOSITORY / f'{folder}_configs').glob('*.py')
+)
+
+
+@pytest.fixture
+def complete(monkeypatch):
+    """Pretend that all data, teachers and students are there."""
+    monkeypatch.setattr('comad.engine.run_config.check_paths', lambda cfg, sample: None)
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        ('pretrain_configs/comad_tiny.py', ('pretrain', 'comad', 'tiny')),
+        ('pretrain_configs/comad_only_mae_tiny.py', ('pretrain', 'comad_only_mae', 'tiny')),
+        ('seg_configs/upernet_mae_tiny.py', ('upernet', 'mae', 'tiny')),
+        ('det_configs/mask_rcnn_hybrid_distill_tiny.py', ('mask_rcnn', 'hybrid_distill', 'tiny')),
+    ],
+)
+def test_leaf_names(name, expected):
+    leaf = parse_leaf_name(name)
+    assert (leaf.kind, leaf.method, leaf.arch) == expected
+
+
+def test_wrong_leaf_names():
+    assert parse_leaf_name('elsewhere/anything.py') is None
+    with pytest.raises(ConfigError, match='led by one of linear'):
+        parse_leaf_name('cls_configs/comad_tiny.py')
+    with pytest.raises(ConfigError, match='arch is one of tiny'):
+        parse_leaf_name('pretrain_configs/comad_giant.py')
+
+
+@pytest.mark.parametrize('sample', [False, True])
+@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
+def test_every_leaf_resolves_and_agrees_with_its_name(complete, path, sample):
+    leaf = parse_leaf_name(path)
+    cfg = load_run_config(RunOptions(str(path), sample=sample, seed=4))
+    root = 'work_dirs/sample' if sample else 'work_dirs'
+    assert cfg.work_dir == f'{root}/{leaf.kind}/{leaf.student}/seed4'
+    assert cfg.run.student == leaf.student and cfg.randomness.seed == 4
+    assert cfg.model.backbone.arch == ('sample_' if sample else '') + leaf.arch
+    if leaf.folder != 'pretrain':
+        assert cfg.model.backbone.init_cfg.student == leaf.student
+        assert cfg.model.backbone.init_cfg.root == f'{root}/pretrain'
+        assert cfg.protocol.name and cfg.protocol.version
+    roots = []
+    replace_values(cfg, lambda key, value: roots.append(value) or value)
+    data = [v for v in roots if isinstance(v, str) and v.startswith('data/')]
+    assert data and all(v.startswith('data/sample/') == sample for v in data)
+    assert path.read_text().lstrip().startswith('"""')
+
+
+def test_another_student_moves_the_run(complete):
+    cfg = load_run_config(
+        RunOptions('cls_configs/linear_comad_tiny.py', sample=True, student='mae_base:2', seed=1)
+    )
+    assert cfg.work_dir == 'work_dirs/sample/linear/mae_base/pretrain2_seed1'
+    assert cfg.model.backbone.init_cfg.seed == 2 and cfg.model.backbone.arch == 'sample_base'
+
+
+def test_the_digest_ignores_where_and_how_often(complete):
+    path = 'cls_configs/linear_comad_tiny.py'
+    first = load_run_config(RunOptions(path, seed=0))
+    second = load_run_config(RunOptions(path, seed=5, work_dir='elsewhere'))
+    third = load_run_config(RunOptions(path, cfg_options={'train_dataloader.batch_size': 3}))
+    assert config_digest(first) == config_digest(second) != config_digest(third)
+
+
+def test_the_overlay_only_changes_data_sizes_and_lengths(complete):
+    """The sample must run the same code: no type may differ between the two configs."""
+    for path in LEAVES:
+        full = load_run_config(RunOptions(str(path)))
+        sample = load_run_config(RunOptions(str(path), sample=True))
+        assert full.model.type == sample.model.type, path.name
+        assert full.model.backbone.type == sample.model.backbone.type == 'MaskedViT'
+        if 'optim_wrapper' in full:
+            assert full.optim_wrapper.get('constructor') == sample.optim_wrapper.get('constructor')
+            assert full.optim_wrapper.optimizer.type == sample.optim_wrapper.optimizer.type
+
+
+@pytest.mark.parametrize(
+    ('text', 'key'),
+    [
+        ('trian_cfg = dict()', 'trian_cfg'),
+        ('optim_wrapper = dict(clip_grd=dict(max_norm=1))', 'optim_wrapper.clip_grd'),
+        ('auto_scale_lr = dict(base_batchsize=4)', 'auto_scale_lr.base_batchsize'),
+    ],
+)
+def test_a_key_that_nothing_reads_is_named(tmp_path, text, key):
+    leaf = tmp_path / 'cls_configs' / 'linear_comad_tiny.py'
+    leaf.parent.mkdir()
+    base = REPOSITORY / 'cls_configs' / 'linear_comad_tiny.py'
+    leaf.write_text(f'_base_ = {str(base)!r}\nsize = 3\nlog_level = str(size)\n{text}\n')
+    with pytest.raises(ConfigError, match=f'nothing reads the config key {key!r}'):
+        load_run_config(RunOptions(str(leaf)))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['pretrain_configs/comad_tiny.py'], 'missing data: data/imagenet'),
+        (['pretrain_configs/none_tiny.py'], 'does not exist'),
+        (['cls_configs/linear_comad_tiny.py', '--student', 'comad'], '--student comad: expected'),
+        (
+            ['pretrain_configs/comad_tiny.py', '--cfg-options', 'modle.tau=1'],
+            "config key 'modle.tau'",
+        ),
+        (['pretrain_configs/comad_tiny.py', '--resume', 'none.pth'], 'no such checkpoint'),
+    ],
+)
+def test_refusals_are_one_line_without_torch(tmp_path, arguments, message):
+    arguments = [str(REPOSITORY / a) if a.endswith('_tiny.py') else a for a in arguments]
+    code = (
+        'import sys, runpy; sys.argv = ["train.py", *sys.argv[1:]]\n'
+        f'try: runpy.run_path({TRAIN!r}, run_name="__main__")\n'
+        'finally: print("torch" in sys.modules)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, *arguments], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert message in done.stderr and done.stderr.count('\n') == 1, done.stderr
+    assert done.stdout.strip() == 'False'
+    assert list(tmp_path.iterdir()) == []

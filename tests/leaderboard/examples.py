@@ -1,0 +1,111 @@
+"""Small configs, cards and records for the tests of this folder."""
+
+import copy
+from typing import Any
+
+from comad.leaderboard.records import Record, build_record, record_name
+
+VIEWS = {'type': 'CenterCrop', 'size': 224, 'resize': 256}
+LINEAR: dict[str, Any] = {
+    'protocol': {'name': 'mae_linear', 'version': 1},
+    'model': {'type': 'LinearProbe', 'backbone': {'type': 'MaskedViT', 'arch': 'tiny'}},
+    'train_dataloader': {
+        'batch_size': 128,
+        'num_workers': 4,
+        'dataset': {'type': 'ImageNetFolder', 'root': 'data/imagenet', 'views': {'size': 224}},
+    },
+    'val_dataloader': {'dataset': {'type': 'ImageNetFolder', 'views': VIEWS}},
+    'optim_wrapper': {
+        'type': 'OptimWrapper',
+        'optimizer': {'type': 'Lars', 'lr': 6.4, 'weight_decay': 0.0},
+    },
+    'param_scheduler': [{'type': 'CosineAnnealingLR'}],
+    'train_cfg': {'max_epochs': 90},
+}
+DETECTION: dict[str, Any] = {
+    **LINEAR,
+    'protocol': {'name': 'mask_rcnn_vitdet_coco', 'version': 1},
+    'train_cfg': {'max_iters': 184_375},
+    'val_dataloader': {
+        'dataset': {
+            'type': 'CocoDataset',
+            'pipeline': [{'type': 'LoadImageFromFile'}, {'type': 'Resize', 'scale': (1333, 800)}],
+        }
+    },
+}
+CONFIGS = {'linear': LINEAR, 'finetune': LINEAR, 'mask_rcnn': DETECTION}
+ARCHITECTURE = {'img_size': 224, 'patch_size': 16, 'embed_dim': 192, 'depth': 12, 'num_heads': 3}
+ENVIRONMENT = {
+    'versions': {'torch': '2.11.0'},
+    'device': 'cpu',
+    'cpu': 'a processor',
+    'git_commit': 'c' * 40,
+    'git_dirty': False,
+}
+
+
+def make_card(student: str, pretrain_seed: int = 0, **changes: Any) -> dict[str, Any]:
+    """A student card as pretraining writes it; every student and seed has a file of its own."""
+    card = {
+        'name': student,
+        'method': student.rsplit('_', 1)[0],
+        'method_version': '1',
+        'arch': student.rsplit('_', 1)[1],
+        'architecture': ARCHITECTURE,
+        'params_m': 5.5244,
+        'config_digest': f'digest of {student}',
+        'epochs': 300,
+        'iterations': 1000,
+        'images_seen': 64000,
+        'seed': pretrain_seed,
+        'data': 'imagenet-1k',
+        'sample': False,
+        'teachers': [{'family': 'mae', 'file': 'm.pth', 'digest': 'd1', 'licence': 'CC-BY-NC-4.0'}],
+        'licence': 'CC-BY-NC-4.0',
+        'pretrain_seconds': 7200.0,
+        'pretrain_gflop_per_image': 61.234,
+        'git_commit': 'c' * 40,
+        'versions': {},
+        'sha256': f'{student}-{pretrain_seed}',
+    }
+    return {**card, **changes}
+
+
+def make_config(
+    kind: str = 'linear', student: str = 'comad_tiny', pretrain_seed: int = 0, seed: int = 0
+) -> dict[str, Any]:
+    """A resolved config as plain Python, with its ``run`` section."""
+    method, arch = student.rsplit('_', 1)
+    run = {
+        'config': f'cls_configs/{kind}_{student}.py',
+        'kind': kind,
+        'student': student,
+        'method': method,
+        'arch': arch,
+        'seed': seed,
+        'pretrain_seed': pretrain_seed,
+        'sample': False,
+        'digest': 'e' * 64,
+    }
+    return {**copy.deepcopy(CONFIGS[kind]), 'run': run}
+
+
+def make_record(
+    metrics: dict[str, Any],
+    kind: str = 'linear',
+    student: str = 'comad_tiny',
+    pretrain_seed: int = 0,
+    seed: int = 0,
+    config: dict[str, Any] | None = None,
+    card: dict[str, Any] | None = None,
+) -> Record:
+    """A record and its file name, not written anywhere."""
+    record = build_record(
+        config or make_config(kind, student, pretrain_seed, seed),
+        metrics,
+        card or make_card(student, pretrain_seed),
+        ENVIRONMENT,
+        wall_seconds=12.5,
+        images_seen=1000,
+    )
+    return Record(record_name(record), record)

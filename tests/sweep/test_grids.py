@@ -1,0 +1,100 @@
+"""The grids name commands and files as the suite's tools know them."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from comad.sweep.grids import TAUGHT_BY, TEACHERS, quickstart, study, transfer
+from comad.sweep.step import config_sources
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_leaf_of_both_grids_exists():
+    for step in (*quickstart(ROOT), *study(ROOT, 3)):
+        for word in (*step.command, *step.sources):
+            if word.endswith('.py'):
+                assert (ROOT / word).is_file(), f'{step.name}: {word}'
+
+
+def test_quickstart_covers_every_task_and_ends_with_the_tables():
+    steps = {step.name: step for step in quickstart(ROOT)}
+    for kind in ('linear', 'knn', 'finetune', 'upernet', 'mask_rcnn'):
+        for student in ('comad_tiny', 'mae_tiny', 'scratch_tiny'):
+            assert f'{kind}_{student}_p0_s0' in steps
+    comad = steps['pretrain_comad_tiny_p0']
+    assert set(comad.needs) == {'data', *(f'pretrain_{teacher}_p0' for teacher in TEACHERS)}
+    assert steps['linear_scratch_tiny_p0_s0'].needs == ('data',)
+    assert steps['linear_comad_tiny_p0_s0'].command == (
+        *('python', 'tools/train.py', 'cls_configs/linear_comad_tiny.py'),
+        *('--sample', '--seed', '0'),
+    )
+    assert list(steps)[-1] == 'leaderboard' and len(steps['leaderboard'].needs) == 15
+
+
+def test_study_pairs_seeds_and_trains_teachers_once():
+    steps = {step.name: step for step in study(ROOT, 3)}
+    counts = Counter(name.split('_p')[0] for name in steps if name.startswith('pretrain_'))
+    assert {counts[f'pretrain_{teacher}'] for teacher in TEACHERS} == {1}
+    assert {counts[f'pretrain_{student}'] for student in ('mae_tiny', *TAUGHT_BY)} == {3}
+    paired = steps['linear_comad_tiny_p2_s2']
+    assert paired.command[-2:] == ('--student', 'comad_tiny:2')
+    assert paired.needs == ('data', 'pretrain_comad_tiny_p2')
+    assert 'linear_scratch_tiny_p0_s2' in steps
+    assert steps['linear_mocov3_base_p0_s1'].command[-2:] == ('--student', 'mocov3_base:0')
+    alone = steps['pretrain_comad_only_ibot_tiny_p1']
+    assert alone.needs == ('data', 'pretrain_ibot_base_p0')
+
+
+def test_study_shares_the_steps_of_a_quickstart():
+    first = {step.name: step for step in quickstart(ROOT)}
+    shared = [step for step in study(ROOT, 3) if step.name in first]
+    assert len(shared) >= 15
+    assert all(step == first[step.name] for step in shared)
+
+
+@pytest.mark.parametrize('kind', ['linear', 'upernet', 'mask_rcnn'])
+def test_outputs_follow_the_naming_of_runs_and_records(kind):
+    outputs = transfer(ROOT, kind, 'comad_tiny', 1, 1).outputs
+    assert outputs[0] == f'results/sample/records/{kind}_comad_tiny_p1_s1.json'
+    figure = f'work_dirs/sample/{kind}/comad_tiny/pretrain1_seed1/predictions.png'
+    assert (figure in outputs) == (kind != 'linear')
+
+
+def test_sources_follow_bases_without_executing_them(tmp_path):
+    (tmp_path / 'base').mkdir()
+    (tmp_path / 'leaf.py').write_text("_base_ = ['./base/a.py', 'mmseg::b.py']\nraise SystemExit\n")
+    (tmp_path / 'base/a.py').write_text("_base_ = '../root.py'\n")
+    (tmp_path / 'root.py').write_text('x = 1\n')
+    assert config_sources(tmp_path, 'leaf.py') == ('leaf.py', 'base/a.py', 'root.py')
+
+
+def run_tool(*arguments):
+    command = [sys.executable, 'tools/sweep.py', *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_dry_run_lists_steps_and_time():
+    done = run_tool('quickstart', '--dry-run')
+    lines = done.stdout.splitlines()
+    total = len(quickstart(ROOT))
+    assert done.returncode == 0 and len(lines) == total + 1
+    assert 'python tools/data.py sample' in lines[0]
+    assert lines[-1].split(' steps')[0].endswith(f'of {total}')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('study',), '--sample'),
+        (('study', '--sample', '--seeds', '0'), 'at least 1'),
+        (('quickstart', '--redo', 'nothing'), 'quickstart has no step nothing'),
+        (('nightly',), 'invalid choice'),
+    ],
+)
+def test_wrong_arguments_are_answered_at_once(arguments, message):
+    done = run_tool(*arguments)
+    assert done.returncode == 2 and message in done.stderr

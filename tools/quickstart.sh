@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# From a fresh machine to leaderboards on the embedded sample: no downloads of data, minutes.
+#
+#   tools/quickstart.sh [sweep.py arguments]
+#   tools/quickstart.sh                      # set-up, then all steps; goes on where it stopped
+#   tools/quickstart.sh --dry-run            # the steps, which are done, the time left
+#   tools/quickstart.sh --jobs 1             # one step at a time
+#
+# Steps: sample data, three teachers, CoMAD and MAE students, transfers of both and of random
+# weights to classification, segmentation and detection, leaderboards. Everything lands below
+# data/sample, work_dirs/sample and results/sample; logs in work_dirs/sample/sweep/quickstart.
+
+source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
+parse_common "$@"
+if ((dry_run)); then
+    need_python
+    exec "$python" tools/sweep.py quickstart --dry-run "${args[@]}"
+fi
+bash tools/setup.sh
+need_python
+"$python" tools/sweep.py quickstart "${args[@]}"
+echo
+"$python" tools/leaderboard.py --sample
+echo 'predictions and sample images:'
+for figure in work_dirs/sample/{upernet,mask_rcnn}/comad_tiny/seed0/predictions.png \
+    data/sample/contact_sheet.png; do
+    [[ ! -f $figure ]] || echo "  $figure"
+done

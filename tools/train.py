@@ -1,0 +1,84 @@
+#!/usr/bin/env python
+"""Train any config of the suite: pretraining, classification, segmentation or detection."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmengine.config import DictAction
+
+from comad.engine.run_config import RunOptions
+
+EXAMPLES = """examples:
+  python tools/train.py pretrain_configs/comad_tiny.py --sample       # on the embedded sample, CPU
+  python tools/train.py cls_configs/linear_comad_tiny.py --sample     # its linear probe
+  python tools/train.py seg_configs/upernet_comad_tiny.py --sample --student mae_tiny
+  python tools/train.py pretrain_configs/comad_tiny.py --resume       # after an interruption
+  python tools/train.py det_configs/mask_rcnn_comad_tiny.py \\
+      --cfg-options train_dataloader.batch_size=4
+several GPUs or processes: tools/dist_train.sh CONFIG N [these options]
+
+A config without a training part (k-NN) is only tested. Configs are Python code: run only files
+that you trust.
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='a leaf of pretrain_, cls_, seg_ or det_configs/')
+    add_run_arguments(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from the newest checkpoint of the work dir, or from CHECKPOINT',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='bfloat16 mixed precision (accelerators)'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate with the total batch relative to the recipe's",
+    )
+    return parser.parse_args(argv)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that train.py and test.py share."""
+    parser.add_argument('--sample', action='store_true', help='run on the embedded sample data')
+    parser.add_argument('--seed', type=int, default=0, help='seed of this run (default 0)')
+    parser.add_argument(
+        '--student',
+        metavar='NAME[:SEED]',
+        help='transfers: another student, e.g. mae_tiny, or comad_tiny:1 for pretraining seed 1',
+    )
+    parser.add_argument('--work-dir', help='default: work_dirs/[sample/]<kind>/<student>/seed<N>')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override config keys, e.g. optim_wrapper.optimizer.lr=1e-4',
+    )
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    # torchrun and older launchers pass it; the environment variable is what counts.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def run_options(args: argparse.Namespace) -> RunOptions:
+    names = RunOptions.__dataclass_fields__
+    return RunOptions(**{key: value for key, value in vars(args).items() if key in names})
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    from comad.engine.launch import launch
+
+    sys.exit(launch(run_options(arguments)))
