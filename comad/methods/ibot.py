@@ -11,6 +11,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from comad.methods.base import PretrainMethod, full_precision, update_average
+from comad.methods.mae import init_as_mae
 
 # name -> prototypes, hidden width, bottleneck, batch norm. 8192 / 2048 / 256 without batch norm are
 # official; the sample's are ours. Embeddings of different images start almost equal (cosine 0.99),
@@ -133,6 +134,7 @@ class IBOT(PretrainMethod):
             (official ``--pred_ratio 0 0.3 --pred_ratio_var 0 0.2``).
         mask_shape: 'block' (official default) or 'random'.
         patch_weight: weight of the patch loss against the cls loss (official 1).
+        init: 'timm' (0.02, official) or 'mae' (Xavier), which suits narrow networks.
         data_preprocessor: config of the preprocessor.
 
     Raises:
@@ -151,6 +153,7 @@ class IBOT(PretrainMethod):
         mask_ratio: tuple[float, float] = (0.3, 0.2),
         mask_shape: str = 'block',
         patch_weight: float = 1.0,
+        init: str = 'timm',
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, data_preprocessor)
@@ -158,6 +161,10 @@ class IBOT(PretrainMethod):
             raise ValueError(f'mask_shape={mask_shape!r}: expected one of {", ".join(MASK_SHAPES)}')
         if self.backbone.mask_token is None:
             raise ValueError('iBOT needs backbone=dict(..., use_mask_token=True)')
+        if init not in ('timm', 'mae'):
+            raise ValueError(f'init={init!r}: expected timm or mae')
+        if init == 'mae':
+            init_as_mae(self.backbone)
         sizes = dict(head or {})
         table = HEADS[sizes.pop('arch', 'base')]
         names = ('out_dim', 'hidden_dim', 'bottleneck', 'norm')
