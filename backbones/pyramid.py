@@ -139,7 +139,8 @@ class SimpleFeaturePyramid(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The last of the maps (B, C, h, w) -> one (B, C', h p / s, w p / s) per stride."""
-        outputs = [level(maps[-1]) for level in self.levels]
+        # mmcv's RoIAlign reads memory as if it were contiguous; a norm over channels leaves it not.
+        outputs = [level(maps[-1]).contiguous() for level in self.levels]
         for _ in range(self.extra):
             outputs.append(F.max_pool2d(outputs[-1], kernel_size=1, stride=2))
         return tuple(outputs)

@@ -33,12 +33,10 @@ from comad.methods.base import PretrainMethod, effective_rank, full_precision, s
 from comad.methods.decoder import MaskedDecoder
 from comad.methods.fusion import ConsensusGate, Gate, fuse
 from comad.methods.losses import MAP_AXES, map_kl, normalize, token_kl
-from comad.methods.mae import init_as_mae
 from comad.methods.masking import RELATIONS, Masks, check_ratios, draw_masks, to_grid, visibility
 from comad.methods.positions import fix_positions
 
 POSITIONS = ('sincos', 'learned')
-INITS = ('mae', 'timm')
 DOMINANT_SHARE, DOMINANT_STEPS = 0.8, 500
 
 
@@ -69,8 +67,6 @@ class CoMAD(PretrainMethod):
             abstract names none, so 0. The cls token is then never trained directly.
         decoder: arguments of ``MaskedDecoder``, our choice; it is dropped at export.
         positions: 'sincos' (fixed, w first) or 'learned' positions of the student, our choice.
-        init: where the student starts, 'mae' (Xavier) or 'timm' (0.02), our choice: MAE's, like
-            the recipe.
         diagnostics_every: steps between the costlier diagnostics (effective ranks).
         data_preprocessor: config of the preprocessor.
 
@@ -96,7 +92,6 @@ class CoMAD(PretrainMethod):
         cls_weight: float = 0.0,
         decoder: dict[str, Any] | None = None,
         positions: str = 'sincos',
-        init: str = 'mae',
         diagnostics_every: int = 50,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
@@ -106,7 +101,6 @@ class CoMAD(PretrainMethod):
             ('align', align, ALIGNMENTS),
             ('map_axis', map_axis, MAP_AXES),
             ('positions', positions, POSITIONS),
-            ('init', init, INITS),
         ):
             if value not in known:
                 raise ValueError(f'{name}={value!r}: expected one of {", ".join(known)}')
@@ -135,8 +129,6 @@ class CoMAD(PretrainMethod):
         self.decoder = MaskedDecoder(width, width, self.backbone.grid_size[0], **(decoder or {}))
         if positions == 'sincos':
             fix_positions(self.backbone, first='w')
-        if init == 'mae':
-            init_as_mae(self.backbone)
         self.steps, self.dominated = 0, 0
 
     def loss(self, inputs: Tensor) -> dict[str, Tensor]:
