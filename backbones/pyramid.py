@@ -89,7 +89,7 @@ class MultiLevelPyramid(nn.Module):
                 f'MultiLevelPyramid has strides {self.strides} but got {len(maps)} maps: '
                 'the backbone needs as many out_indices as there are strides'
             )
-        return tuple(level(x) for level, x in zip(self.levels, maps, strict=True))
+        return tuple(level(x).contiguous() for level, x in zip(self.levels, maps, strict=True))
 
 
 @MODELS.register_module()

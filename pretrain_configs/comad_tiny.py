@@ -36,9 +36,12 @@ model = dict(
     mask_ratio=0.75,
     decoder=dict(arch='tiny'),
 )
-# Crops that keep the digit readable, and a rate four times the recipe's: 186 steps are all there is.
-# Longer runs gain nothing, the student then is as good as its teachers allow.
+# Crops that keep the digit readable, and a rate four times the recipe's, for 186 steps. Four epochs
+# gained nothing over two. One of them warms up; a warm-up of a quarter of an epoch cost 0.06 of the
+# linear probe. Learned positions start small; fixed ones are as large as the content of a 64-wide
+# token, and the dense heads learn more slowly on top of them. All from single runs.
 sample = dict(
+    model=dict(positions='learned'),
     train_cfg=dict(max_epochs=2),
     optim_wrapper=dict(optimizer=dict(lr=1e-2)),
     train_dataloader=dict(dataset=dict(views=dict(scale=(0.5, 1.0)))),

@@ -16,6 +16,6 @@ train_dataloader = dict(batch_size=64)
 # into. Views of 40 px instead of 64 cost less than half. Crops of half the image or more contain the
 # digit.
 sample = dict(
-    train_cfg=dict(max_epochs=6),
+    train_cfg=dict(max_epochs=8),
     train_dataloader=dict(dataset=dict(views=dict(size=40, scale=(0.5, 1.0)))),
 )

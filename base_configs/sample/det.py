@@ -1,7 +1,9 @@
 """Overlay for det_configs/ on the embedded sample: 64 px scenes with one to three digits.
 
-Besides data, size and length it changes the rate, 3e-4 instead of 1e-4 for the short training: at
-1e-3 the wide fully connected layer of the box head dies within 20 iterations.
+Besides data, size and length it changes the rate, 1e-3 instead of 1e-4 for the short training, and
+trains on 160 of the 1,600 scenes: transfer with few labels. Digits on a plain ground are so easy
+that with all of them random weights do as well as pretrained ones (AP50 0.62 from scratch, 0.58
+with CoMAD's student; with 160 scenes 0.55 and 0.62; single runs).
 """
 
 image_size = (64, 64)
@@ -35,7 +37,7 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(metainfo=metainfo, pipeline=train_pipeline),
+    dataset=dict(metainfo=metainfo, pipeline=train_pipeline, indices=160),
 )
 val_dataloader = dict(
     batch_size=25,
@@ -68,10 +70,10 @@ model = dict(
     ),
 )
 
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
-train_cfg = dict(max_iters=300, val_interval=300)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+train_cfg = dict(max_iters=200, val_interval=200)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),
-    dict(type='MultiStepLR', milestones=[267, 289], gamma=0.1, by_epoch=False),
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=35),
+    dict(type='MultiStepLR', milestones=[178, 193], gamma=0.1, by_epoch=False),
 ]
-default_hooks = dict(checkpoint=dict(interval=300))
+default_hooks = dict(checkpoint=dict(interval=200))

@@ -43,16 +43,16 @@ FOLDERS = {
 }
 SECONDS = {
     'data': 30,
-    'mae_base': 90,
-    'mocov3_base': 180,
-    'ibot_base': 180,
+    'mae_base': 190,
+    'mocov3_base': 315,
+    'ibot_base': 160,
     'linear': 40,
     'knn': 25,
     'finetune': 70,
-    'upernet': 110,
-    'mask_rcnn': 130,
+    'upernet': 80,
+    'mask_rcnn': 95,
 }
-STUDENT_SECONDS = 150
+STUDENT_SECONDS = 75
 DATA_PROOFS = ('data/sample/manifest.json', 'data/sample/contact_sheet.png')
 DATA_SOURCES = tuple(f'comad/datasets/{name}.py' for name in ('sample', 'scenes', 'layouts'))
 LEADERBOARDS = tuple(

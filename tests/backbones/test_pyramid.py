@@ -28,6 +28,17 @@ def test_strides_hold_for_every_patch_size(patch):
     assert {level.shape[1] for level in levels} == {24}
 
 
+def test_every_level_is_contiguous():
+    # mmcv's RoIAlign takes the memory for (B, C, H, W) in that order, whatever the strides say.
+    for levels in (
+        SimpleFeaturePyramid(16, 8)([torch.randn(2, 16, 8, 8)]),
+        MultiLevelPyramid(16, 8)([torch.randn(2, 16, 8, 8)] * 4),
+        SimpleFeaturePyramid(16, 8)([torch.randn(2, 8, 8, 16).permute(0, 3, 1, 2)]),
+        MultiLevelPyramid(16, 8)([torch.randn(2, 8, 8, 16).permute(0, 3, 1, 2)] * 4),
+    ):
+        assert all(level.is_contiguous() for level in levels)
+
+
 def kinds(sequence):
     return [type(layer).__name__ for layer in sequence]
 
