@@ -13,7 +13,7 @@ _base_ = './mocov3_tiny.py'
 model = dict(backbone=dict(arch='base'), head=dict(arch='base'))
 train_dataloader = dict(batch_size=64)
 # Two encoders pass over both views at every step: that, not the augmentation, is what the time goes
-# into. Views of 40 px instead of 64 cost less than half. Crops of half the image or more contain the
+# into. Views of 40 px instead of 64 cost less than half. Crops of at least half the image hold the
 # digit.
 sample = dict(
     train_cfg=dict(max_epochs=8),
