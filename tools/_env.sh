@@ -121,6 +121,6 @@ run_distributed() {
     fi
     need_count PORT "$port"
     share_cores "$n"
-    run "$python" -m torch.distributed.run --nnodes="$nnodes" --node_rank="$rank" \
+    run "$python" tools/_torchrun.py --nnodes="$nnodes" --node_rank="$rank" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$port" --nproc_per_node="$n" "$@"
 }

@@ -133,6 +133,15 @@ def test_batch_norm_moves_almost_equal_tokens_apart():
     assert cosine[False] > 0.95 and cosine[True] < 0.3
 
 
+@pytest.mark.parametrize('init', ['timm', 'mae'])
+def test_initialisation_of_student_and_teacher(build, init):
+    model = build('IBOT', MASKED, head=HEAD, init=init)
+    weight = model.backbone.blocks[0].mlp.fc1.weight
+    xavier = (2 / sum(weight.shape)) ** 0.5  # standard deviation
+    assert float(weight.std()) == pytest.approx({'timm': 0.02, 'mae': xavier}[init], rel=0.1)
+    assert torch.equal(weight, model.teacher.blocks[0].mlp.fc1.weight)
+
+
 def test_head_is_weight_normalised():
     head = DINOHead(12, 16, 20, 8)
     with torch.no_grad():
@@ -190,6 +199,7 @@ def test_official_checkpoint_is_the_bare_teacher(build, official_names):
         (dict(mask_shape='stripes'), 'block, random'),
         (dict(backbone={}), 'use_mask_token'),
         (dict(head=dict(width=3)), 'bottleneck'),
+        (dict(init='zeros'), 'timm or mae'),
     ],
 )
 def test_bad_options_are_named(build, options, named):

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,7 @@ class TestDistributed:
     def test_threads_of_the_user_stay(self, machine):
         machine.variables['OMP_NUM_THREADS'] = '5'
         assert machine.run('dist_train.sh', self.config, '2').returncode == 0
-        assert '[OMP=5 ' in machine.calls('torch.distributed.run')[0]
+        assert '[OMP=5 ' in machine.calls('_torchrun.py')[0]
 
     def test_port(self, machine):
         dry = (self.config, '1', '--dry-run')
@@ -202,3 +203,30 @@ class TestTests:
         (machine.environment / 'pip_fails').touch()
         assert machine.run('test.sh').returncode != 0
         assert machine.calls('-m pytest') == []
+
+
+@pytest.mark.parametrize(
+    ('last_act', 'status', 'said'),
+    [
+        ("print('error: no such data'); sys.exit(2)", 2, ''),
+        ("raise RuntimeError('boom')", 1, 'error: process 1 failed with status 1'),
+        ('os.kill(os.getpid(), 9)', 137, 'error: process 1 was ended by SIGKILL'),
+    ],
+)
+def test_a_failed_process_is_named_in_one_line(tmp_path, last_act, status, said):
+    script = tmp_path / 'worker.py'
+    script.write_text(
+        f"import os, sys, time\nif os.environ['RANK'] == '0':\n    time.sleep(60)\n{last_act}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'tools/_torchrun.py'), '--nproc_per_node=2', str(script)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == status
+    own = [
+        line for line in done.stderr.splitlines() if 'ChildFailedError' in line or 'error:' in line
+    ]
+    assert [line.split(';')[0] for line in own] == ([said] if said else [])
