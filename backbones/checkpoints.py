@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+# What a directory is read from: transformers' and timm's names first, else its only weight file.
+DIRECTORY_FILES = ('model.safetensors', 'pytorch_model.bin')
+SUFFIXES = ('.safetensors', '.bin', '.pth', '.pt', '.tar')
 MAX_NAMES = 3  # keys named in one error line; more would bury the message
 
 
@@ -29,6 +33,8 @@ class CheckpointError(RuntimeError):
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a ``.safetensors`` file or a PyTorch checkpoint without running any code from it.
 
+    A directory stands for its only weight file, see `find_file`.
+
     Returns:
         The stored dictionary; tensors are on the CPU.
 
@@ -36,10 +42,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: the file is missing, truncated, not a checkpoint, or holds objects other
             than tensors, plain Python and ``argparse.Namespace``.
     """
-    path = Path(path)
-    if not path.is_file():
-        kind = 'is a directory' if path.is_dir() else 'does not exist'
-        raise CheckpointError(f'{path} {kind}; a weight file is expected there')
+    path = find_file(path)
     if path.suffix == '.safetensors':
         try:
             return load_file(path)
@@ -64,6 +67,48 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f'{path} holds a {type(content).__name__}, not a dictionary of tensors'
         )
     return dict(content)
+
+
+def find_file(path: str | Path) -> Path:
+    """The weight file at a path: the file itself, or the only one of a directory.
+
+    Raises:
+        CheckpointError: nothing there, or a directory with none or several weight files.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f'{path} does not exist; a weight file is expected there')
+    inside = [path / name for name in DIRECTORY_FILES if (path / name).is_file()]
+    inside = inside[:1] or sorted(p for p in path.iterdir() if p.name.endswith(SUFFIXES))
+    if len(inside) != 1:
+        names = ', '.join(p.name for p in inside[:MAX_NAMES]) or f'none of *{", *".join(SUFFIXES)}'
+        raise CheckpointError(f'{path} is a directory with {names}; name one weight file')
+    return inside[0]
+
+
+def check_pin(path: Path, sha256: str | None = None, md5: str | None = None) -> None:
+    """Compare a file with the start of its published digests.
+
+    Args:
+        sha256, md5: Hex digits, all or the first ones; at least 6.
+
+    Raises:
+        CheckpointError: naming both digests.
+        ValueError: a pin that is no such string.
+    """
+    for name, pin in (('sha256', sha256), ('md5', md5)):
+        if pin is None:
+            continue
+        if not re.fullmatch(r'[0-9a-f]{6,64}', str(pin).lower()):
+            raise ValueError(f'{name}={pin!r}: expected at least 6 hex digits')
+        digest = digest_of(path, name)
+        if not digest.startswith(str(pin).lower()):
+            raise CheckpointError(
+                f'{path} has {name} {digest[: max(12, len(pin))]}, expected {pin}: another file, '
+                'or a damaged one'
+            )
 
 
 def _unsafe_reason(path: Path) -> str:
@@ -139,8 +184,13 @@ def read_card(path: str | Path) -> dict[str, Any]:
 
 def sha256_of(path: str | Path) -> str:
     """Hex sha256 of a file's bytes."""
+    return digest_of(path, 'sha256')
+
+
+def digest_of(path: str | Path, algorithm: str) -> str:
+    """Hex digest of a file's bytes by one of hashlib's algorithms."""
+    digest = hashlib.new(algorithm)
     with open(path, 'rb') as handle:
-        digest = hashlib.sha256()
         for block in iter(lambda: handle.read(1 << 20), b''):
             digest.update(block)
     return digest.hexdigest()

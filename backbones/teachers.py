@@ -1,105 +1,63 @@
-"""Frozen teachers read from the official files of MAE, MoCo v3 and iBOT.
+"""Frozen teachers: official files of MAE, MoCo v3, iBOT, DINO and DINOv2, and any timm ViT.
 
-A reader picks one network out of a file, strips its prefixes and drops the parts that are known
-not to belong to the backbone. Whatever is left must fill the network completely, else it stops.
+`families` picks one network out of a file and sets aside what is known not to belong to the
+backbone. Whatever is left must fill the network completely, else it stops.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from .checkpoints import CheckpointError, fill_completely, read_checkpoint, tensor_digest
+from .checkpoints import (
+    CheckpointError,
+    check_pin,
+    fill_completely,
+    find_file,
+    read_card,
+    read_checkpoint,
+    tensor_digest,
+)
+from .families import FAMILIES, Network, choose_network, detect_family, find_networks
+from .timm_tokens import TimmTokens
 from .vit import MaskedViT
 
 
-@dataclass(frozen=True)
-class Family:
-    """How one family of checkpoints is read.
+class FrozenTokens(nn.Module):
+    """Mixin of teachers: nothing changes them by accident.
 
-    Attributes:
-        select: Picks the network's tensors out of the file's content; None if it is not there.
-        drop: Prefixes of tensors that belong to heads or decoders.
-        pos_interpolation: The rule of the official code for other grid sizes.
-        layout: What a readable file holds, for the error line.
-        licence: Licence of the official weights.
-    """
-
-    select: Callable[[Mapping[str, Any]], dict[str, Tensor] | None]
-    drop: tuple[str, ...]
-    pos_interpolation: str
-    layout: str
-    licence: str
-
-
-def _mae(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    return _tensors(content.get('model'))
-
-
-def _mocov3(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """The base encoder; the momentum encoder is not used downstream by the official code."""
-    return _below('module.base_encoder.', _tensors(content.get('state_dict')))
-
-
-def _ibot(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """The teacher of a full file, or the bare keys of a teacher-only file."""
-    if 'teacher' in content:
-        teacher = _tensors(content['teacher'])
-        teacher = _below('module.', teacher) or teacher
-        return _below('backbone.', teacher)
-    return _tensors(content.get('state_dict'))
-
-
-FAMILIES: dict[str, Family] = {
-    'mae': Family(
-        _mae, ('decoder_', 'mask_token'), 'bicubic', "{'model': tensors}", 'CC-BY-NC 4.0'
-    ),
-    'mocov3': Family(
-        _mocov3,
-        ('head.',),
-        'bicubic',
-        "{'state_dict': module.base_encoder.* tensors}",
-        'CC-BY-NC 4.0',
-    ),
-    'ibot': Family(
-        _ibot,
-        ('head.', 'masked_embed'),
-        'bicubic_offset',
-        "{'teacher': backbone.* tensors} or {'state_dict': tensors}",
-        'Apache-2.0',
-    ),
-}
-
-
-class Teacher(MaskedViT):
-    """A frozen `MaskedViT` that nothing can change by accident.
-
-    It stays in eval mode, is never initialised again and is neither saved into nor expected in a
-    checkpoint of the model that holds it: three ViT-B would add a gigabyte to every file.
+    They stay in eval mode, are never initialised again and are neither saved into nor expected in
+    a checkpoint of the model that holds them: three ViT-B would add a gigabyte to every file.
 
     Attributes:
         card: family, file, licence and digest, as stated in the cards of its students.
+        token_grid: Patches per column and row of the images that it sees.
+        input_size: Edge in pixels to which images are resized first; None takes them as they are.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(frozen=True, **options)
-        self.card: dict[str, Any] = {}
+    card: dict[str, Any]
+    token_grid: tuple[int, int]
+    input_size: int | None = None
+
+    def freeze(self) -> None:
+        """Make it a teacher; called once, at the end of the constructor."""
+        self.card, self.token_grid = {}, self.grid_size
+        self.requires_grad_(False)
         self.register_state_dict_post_hook(_leave_out)
         self.register_load_state_dict_pre_hook(_keep_own)
         self.eval()
 
-    def init_weights(self, mode: str = '', needs_reset: bool = True) -> None:
-        """timm's initialisation while being built, nothing afterwards."""
-        if not self._constructed:
-            super().init_weights(mode, needs_reset)
-
     @torch.inference_mode()
     def _frozen_tokens(self, images: Tensor, keep: Tensor | None, layers: list[int] | None) -> Any:
-        dtype = self.patch_embed.proj.weight.dtype
-        return super().tokens(images.to(dtype), keep, layers)
+        images = images.to(next(self.parameters()).dtype)
+        if self.input_size and images.shape[-2:] != (self.input_size,) * 2:
+            images = F.interpolate(
+                images, (self.input_size,) * 2, mode='bicubic', antialias=True, align_corners=False
+            )
+        return super().tokens(images, keep, layers)
 
     def tokens(
         self, images: Tensor, keep: Tensor | None = None, layers: list[int] | None = None
@@ -109,60 +67,139 @@ class Teacher(MaskedViT):
         # An inference tensor cannot be saved for backward; its copy can.
         return [x.clone() for x in out] if isinstance(out, list) else out.clone()
 
+    def fit_grid(self, grid: int) -> None:
+        """Resize images from now on so that they are ``grid`` patches wide.
+
+        Does nothing if the teacher's own images are; other patch sizes than the student's need it.
+        """
+        if self.grid_size != (grid, grid):
+            self.input_size, self.token_grid = grid * self.patch_size, (grid, grid)
+
+    @property
+    def network(self) -> nn.Module:
+        """The module that a weight file fills."""
+        return self
+
     def digest(self) -> str:
         """sha256 of all tensors; changes if anything touched the teacher."""
         return tensor_digest(self.named_parameters())
 
 
+class Teacher(FrozenTokens, MaskedViT):
+    """A frozen `MaskedViT`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(frozen=True, **options)
+        self.freeze()
+
+    def init_weights(self, mode: str = '', needs_reset: bool = True) -> None:
+        """timm's initialisation while being built, nothing afterwards."""
+        if not self._constructed:
+            super().init_weights(mode, needs_reset)
+
+
+class TimmTeacher(FrozenTokens, TimmTokens):
+    """A frozen timm ViT."""
+
+    def __init__(self, model: str, **overrides: Any) -> None:
+        super().__init__(model, **overrides)
+        self.freeze()
+
+    @property
+    def network(self) -> nn.Module:
+        """The module that a weight file fills."""
+        return self.vit
+
+
 def build_teacher(
-    family: str, checkpoint: str | Path, arch: str = 'base', **overrides: Any
-) -> Teacher:
-    """Build a frozen teacher and fill all of it from an official checkpoint.
+    family: str,
+    checkpoint: str | Path,
+    arch: str = 'base',
+    model: str | None = None,
+    grid: int | None = None,
+    sha256: str | None = None,
+    md5: str | None = None,
+    **overrides: Any,
+) -> FrozenTokens:
+    """Build a frozen teacher and fill all of it from a weight file.
 
     Args:
-        family: ``mae``, ``mocov3`` or ``ibot``.
-        checkpoint: File in the family's official layout.
-        arch: Architecture of the file; ``overrides`` replace entries (embed_dim, ...).
+        family: ``mae``, ``mocov3``, ``ibot``, ``dino``, ``dinov2``, ``timm``, or ``auto`` to tell
+            it from the file's content.
+        checkpoint: An official file, the same weights as timm or transformers save them, a file
+            of ``tools/weights.py convert``, or a directory with one of these.
+        arch: Architecture of the file; ``overrides`` replace entries (embed_dim, depth, num_heads,
+            patch_size, img_size).
+        model: Name of the timm model, for ``family='timm'`` only.
+        grid: Patches per side that are wanted: images are resized to fit, positions interpolated.
+        sha256, md5: Digests of the file, or their first digits (MAE publishes six of an md5).
 
     Raises:
         CheckpointError: the file is missing, of another family or architecture, or incomplete.
+        ValueError: unknown family, a model without family timm, or a malformed pin.
     """
-    if family not in FAMILIES:
-        raise ValueError(f'teacher family {family!r} is unknown; known: {", ".join(FAMILIES)}')
-    reader = FAMILIES[family]
-    tensors = reader.select(read_checkpoint(checkpoint))
-    if not tensors:
-        raise CheckpointError(
-            f'{checkpoint} does not look like a {family} file: expected {reader.layout}'
+    if family not in (*FAMILIES, 'timm', 'auto'):
+        known = ', '.join((*FAMILIES, 'timm', 'auto'))
+        raise ValueError(f'teacher family {family!r} is unknown; known: {known}')
+    if (family == 'timm') != (model is not None):
+        raise ValueError(
+            f"teacher family {family!r}: model= is for family='timm', which needs it"
         )
-    tensors = {k: v for k, v in tensors.items() if not k.startswith(reader.drop)}
-    teacher = Teacher(arch=arch, pos_interpolation=reader.pos_interpolation, **overrides)
-    fill_completely(teacher, tensors, f'{checkpoint} (read as {family})')
+    path = find_file(checkpoint)
+    check_pin(path, sha256, md5)
+    if family == 'timm':
+        teacher = TimmTeacher(model, **overrides)
+        tensors, licence = teacher.select(read_checkpoint(path), path), teacher.licence
+    else:
+        content = read_checkpoint(path)
+        networks = find_networks(content)
+        if family == 'auto':
+            family = _family_of(path, content, networks)
+        network, licence = choose_network(family, networks), FAMILIES[family].licence
+        if network is None:
+            raise CheckpointError(
+                f'{path} does not look like a {family} file: expected {FAMILIES[family].layout}'
+            )
+        teacher = Teacher(arch=arch, **network_options(family, network, overrides))
+        tensors = network.split()[0]
+    fill_completely(teacher.network, tensors, f'{path} (read as {family})')
     teacher.loaded = True
-    teacher.card = dict(
-        family=family, file=Path(checkpoint).name, licence=reader.licence, digest=teacher.digest()
-    )
+    if grid is not None:
+        teacher.fit_grid(grid)
+    teacher.card = dict(family=family, file=path.name, licence=licence, digest=teacher.digest())
+    if teacher.input_size:
+        teacher.card['input_size'] = teacher.input_size
     return teacher
 
 
-def _tensors(content: Any) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping):
-        return {}
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+def network_options(family: str, network: Network, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `Teacher` besides the architecture's name, for a network of a family."""
+    rule = FAMILIES[family].pos_interpolation
+    options = dict(FAMILIES[family].options)
+    if 'reg_token' in network.tensors:
+        options['reg_tokens'] = network.tensors['reg_token'].shape[1]
+        rule = 'bicubic_antialias'
+    return {**options, 'pos_interpolation': rule, **overrides}
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def _family_of(path: Path, content: Mapping[str, Any], networks: Mapping[str, Network]) -> str:
+    card = path.with_suffix('.json')
+    if path.suffix == '.safetensors' and card.is_file() and 'family' in read_card(card):
+        return read_card(card)['family']
+    try:
+        return detect_family(content, networks)[0]
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: its family cannot be told: {error}') from error
 
 
-def _leave_out(module: Teacher, state_dict: dict, prefix: str, metadata: dict) -> None:
+def _leave_out(module: nn.Module, state_dict: dict, prefix: str, metadata: dict) -> None:
     """Remove the teacher's tensors from the state of a model that holds it."""
     if prefix:
         for name in [name for name in state_dict if name.startswith(prefix)]:
             del state_dict[name]
 
 
-def _keep_own(module: Teacher, state_dict: dict, prefix: str, *_: Any) -> None:
+def _keep_own(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
     """Let a strict load of the holding model find the teacher's present tensors."""
     if prefix:
         state_dict.update({prefix + name: value for name, value in module.named_parameters()})

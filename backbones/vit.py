@@ -22,7 +22,7 @@ ARCHITECTURES: dict[str, dict[str, int]] = {
     'sample_tiny': dict(img_size=64, patch_size=8, embed_dim=64, depth=4, num_heads=2),
     'sample_base': dict(img_size=64, patch_size=8, embed_dim=128, depth=4, num_heads=4),
 }
-POSITION_RULES = ('bicubic', 'bicubic_offset')
+POSITION_RULES = ('bicubic', 'bicubic_offset', 'bicubic_antialias')
 
 
 @MODELS.register_module()
@@ -42,8 +42,12 @@ class MaskedViT(VisionTransformer):
         frozen: No gradients, always in eval mode.
         use_mask_token: Adds the token that replaces patches in ``embed(mask=...)``.
         pos_interpolation: How the table is resized to another grid: ``bicubic`` (to the exact
-            size, no antialias: MAE, MoCo v3 and our students) or ``bicubic_offset`` (scale factor
-            (n + 0.1) / n0: DINO and iBOT).
+            size, no antialias: MAE, MoCo v3 and our students), ``bicubic_offset`` (scale factor
+            (n + 0.1) / n0: DINO, iBOT, DINOv2) or ``bicubic_antialias`` (to the exact size:
+            DINOv2 with registers).
+        layer_scale: Adds a LayerScale to both halves of each block (DINOv2); its initial value.
+        reg_tokens: Number of register tokens; they follow the class token, have no position and
+            are never returned. They need the class token, and no windows.
         init_cfg: ``None`` for random weights or `StudentWeights`' arguments.
 
     Parameters that the chosen outputs cannot reach are frozen here, since a trainable tensor
@@ -67,6 +71,8 @@ class MaskedViT(VisionTransformer):
         frozen: bool = False,
         use_mask_token: bool = False,
         pos_interpolation: str = 'bicubic',
+        layer_scale: float | None = None,
+        reg_tokens: int = 0,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         if arch not in ARCHITECTURES:
@@ -75,6 +81,8 @@ class MaskedViT(VisionTransformer):
             raise ValueError(f'pos_interpolation {pos_interpolation!r}: one of {POSITION_RULES}')
         if window_size and with_cls:
             raise ValueError('window attention has no place for a class token: with_cls=False')
+        if reg_tokens and not with_cls:
+            raise ValueError('register tokens need with_cls=True')
         given = dict(
             img_size=img_size,
             patch_size=patch_size,
@@ -91,8 +99,12 @@ class MaskedViT(VisionTransformer):
             global_pool='',
             drop_path_rate=drop_path_rate,
             qkv_bias=True,
+            init_values=layer_scale,
+            reg_tokens=reg_tokens,
             norm_layer=_layer_norm,
         )
+        if reg_tokens:  # timm gives them positions
+            self.pos_embed = torch.nn.Parameter(self.pos_embed.data[:, reg_tokens:])
         self._shape = shape
         self.patch_size: int = shape['patch_size']
         self.depth: int = shape['depth']
@@ -134,7 +146,7 @@ class MaskedViT(VisionTransformer):
             mask: (B, N) bool; True patches are replaced by the mask token.
 
         Returns:
-            (B, 1 + n, D), class token first.
+            (B, 1 + n, D), class token first; registers, if there are any, come second.
         """
         patches, grid = self._patches(images)
         if mask is not None:
@@ -145,8 +157,7 @@ class MaskedViT(VisionTransformer):
         patches = patches + table[:, 1:]
         if keep is not None:
             patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))
-        cls = (self.cls_token + table[:, :1]).expand(len(images), -1, -1)
-        return torch.cat([cls.to(patches.dtype), patches], dim=1)
+        return torch.cat([self._prefix(table, patches), patches], dim=1)
 
     def run(
         self,
@@ -181,11 +192,11 @@ class MaskedViT(VisionTransformer):
         """
         x = self.embed(images, keep)
         if layers is None:
-            return self.norm(self.run(x))
+            return self._without_registers(self.norm(self.run(x)))
         outputs, position = {}, 0
         for layer in sorted(set(layers)):
             x = self.run(x, position, layer + 1)
-            outputs[layer], position = x, layer + 1
+            outputs[layer], position = self._without_registers(x), layer + 1
         return [outputs[layer] for layer in layers]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -195,14 +206,13 @@ class MaskedViT(VisionTransformer):
         table = self._positions(grid)
         x = patches + table[:, 1:]
         if self.with_cls:
-            cls = (self.cls_token + table[:, :1]).expand(len(images), -1, -1)
-            x = torch.cat([cls.to(x.dtype), x], dim=1)
+            x = torch.cat([self._prefix(table, x), x], dim=1)
         maps, position = [], 0
         for index in indices:
             x = self.run(x, position, index + 1, grid)
             position = index + 1
             out = self.norm(x) if self.out_norm else x
-            out = out[:, 1:] if self.with_cls else out
+            out = out[:, 1 + self.num_reg_tokens :] if self.with_cls else out
             maps.append(out.transpose(1, 2).reshape(len(images), -1, *grid).contiguous())
         return tuple(maps)
 
@@ -259,14 +269,27 @@ class MaskedViT(VisionTransformer):
         maps = self.patch_embed.proj(images)
         return maps.flatten(2).transpose(1, 2), (maps.shape[-2], maps.shape[-1])
 
+    def _prefix(self, table: Tensor, patches: Tensor) -> Tensor:
+        """Class token with its position and registers without: (B, 1 + R, D)."""
+        prefix = self.cls_token + table[:, :1]
+        if self.num_reg_tokens:
+            prefix = torch.cat([prefix, self.reg_token], dim=1)
+        return prefix.expand(len(patches), -1, -1).to(patches.dtype)
+
+    def _without_registers(self, x: Tensor) -> Tensor:
+        if not self.num_reg_tokens:
+            return x
+        return torch.cat([x[:, :1], x[:, 1 + self.num_reg_tokens :]], dim=1)
+
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """Position table (1, 1 + N, D) for a grid; the class row is never interpolated."""
         if grid == self.grid_size:
             return self.pos_embed
         cls, table = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         table = table.reshape(1, *self.grid_size, -1).permute(0, 3, 1, 2)
-        if self.pos_interpolation == 'bicubic':
-            table = F.interpolate(table.float(), size=grid, mode='bicubic')
+        if self.pos_interpolation != 'bicubic_offset':
+            antialias = self.pos_interpolation == 'bicubic_antialias'
+            table = F.interpolate(table.float(), size=grid, mode='bicubic', antialias=antialias)
         else:
             factors = tuple(
                 (new + 0.1) / old for new, old in zip(grid, self.grid_size, strict=True)

@@ -50,8 +50,9 @@ class CoMAD(PretrainMethod):
     Args:
         backbone: config of the student, a MaskedViT (ViT-Tiny in the abstract).
         teachers: one dict per teacher: arguments of ``build_teacher`` (family, checkpoint, arch)
-            and ``mask_ratio``. Families and "progressively lighter and unique" masks are stated;
-            ratios and their order are our choice.
+            and ``mask_ratio``. A teacher of another patch size sees resized images, so that its
+            grid is the student's (our choice). Families and "progressively lighter and unique"
+            masks are stated; ratios and their order are our choice.
         mask_ratio: share of patches hidden from the student (stated: 25 % remain).
         masks: 'chain' (nested, our choice) or 'student_subset', see ``masking.draw_masks``.
         align: 'procrustes' (our choice) or 'pca', see ``alignment``.
@@ -113,7 +114,10 @@ class CoMAD(PretrainMethod):
 
         self.teacher_ratios = [float(teacher['mask_ratio']) for teacher in teachers]
         self.teacher_networks = nn.ModuleList(
-            build_teacher(**{k: v for k, v in teacher.items() if k != 'mask_ratio'})
+            build_teacher(
+                **{'grid': self.backbone.grid_size[0]}
+                | {key: value for key, value in teacher.items() if key != 'mask_ratio'}
+            )
             for teacher in teachers
         )
         self.teacher_cards = [network.card for network in self.teacher_networks]
@@ -277,10 +281,10 @@ class CoMAD(PretrainMethod):
     def _check_grids(self) -> None:
         check_ratios(self.backbone.num_patches, self.mask_ratio, self.teacher_ratios)
         for name, network in zip(self.teacher_names, self.teacher_networks, strict=True):
-            if network.grid_size != self.backbone.grid_size:
+            if network.token_grid != self.backbone.grid_size:
                 raise ValueError(
-                    f'teacher {name} has a grid of {network.grid_size} patches, the student '
-                    f'{self.backbone.grid_size}; expected equal grids'
+                    f'teacher {name} has a grid of {network.token_grid} patches, the student '
+                    f'{self.backbone.grid_size}; expected equal grids, see grid= of build_teacher'
                 )
 
 

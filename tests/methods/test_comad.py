@@ -210,9 +210,11 @@ def test_a_teacher_may_not_see_less_than_the_student(build_comad, teachers):
         build_comad(teachers=[{**teachers[0], 'mask_ratio': 0.9}])
 
 
-def test_a_teacher_with_another_grid_is_refused(build_comad):
+def test_teachers_take_the_grid_of_the_student_unless_told_otherwise(build_comad, teachers):
+    model = build_comad(dict(img_size=16))
+    assert {teacher.token_grid for teacher in model.teacher_networks} == {(2, 2)}
     with pytest.raises(ValueError, match='equal grids'):
-        build_comad(dict(img_size=64))
+        build_comad(teachers=[{**teachers[0], 'grid': 2}])
 
 
 def test_effective_rank_counts_equal_directions():
