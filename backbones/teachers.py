@@ -142,9 +142,7 @@ def build_teacher(
         known = ', '.join((*FAMILIES, 'timm', 'auto'))
         raise ValueError(f'teacher family {family!r} is unknown; known: {known}')
     if (family == 'timm') != (model is not None):
-        raise ValueError(
-            f"teacher family {family!r}: model= is for family='timm', which needs it"
-        )
+        raise ValueError(f"teacher family {family!r}: model= is for family='timm', which needs it")
     path = find_file(checkpoint)
     check_pin(path, sha256, md5)
     if family == 'timm':
@@ -154,7 +152,7 @@ def build_teacher(
         content = read_checkpoint(path)
         networks = find_networks(content)
         if family == 'auto':
-            family = _family_of(path, content, networks)
+            family, _ = tell_family(path, content, networks)
         network, licence = choose_network(family, networks), FAMILIES[family].licence
         if network is None:
             raise CheckpointError(
@@ -182,12 +180,21 @@ def network_options(family: str, network: Network, overrides: Mapping[str, Any])
     return {**options, 'pos_interpolation': rule, **overrides}
 
 
-def _family_of(path: Path, content: Mapping[str, Any], networks: Mapping[str, Network]) -> str:
+def tell_family(
+    path: Path, content: Mapping[str, Any], networks: Mapping[str, Network]
+) -> tuple[str, str]:
+    """Family and evidence of a file: by the card of a converted one, else by its content.
+
+    Raises:
+        CheckpointError: neither tells it.
+    """
     card = path.with_suffix('.json')
-    if path.suffix == '.safetensors' and card.is_file() and 'family' in read_card(card):
-        return read_card(card)['family']
+    if path.suffix == '.safetensors' and card.is_file():
+        family = read_card(card).get('family')
+        if family in FAMILIES:
+            return family, f'by its card {card.name}'
     try:
-        return detect_family(content, networks)[0]
+        return detect_family(content, networks)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: its family cannot be told: {error}') from error
 

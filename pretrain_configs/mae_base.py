@@ -19,6 +19,5 @@ train_cfg = dict(max_epochs=1600)
 # Crops that keep the digit readable.
 sample = dict(
     train_cfg=dict(max_epochs=12),
-    optim_wrapper=dict(optimizer=dict(lr=2.4e-3)),
     train_dataloader=dict(dataset=dict(views=dict(scale=(0.5, 1.0)))),
 )

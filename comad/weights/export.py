@@ -1,0 +1,143 @@
+"""Students for others: a folder that plain timm loads, with a model card."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from backbones import CheckpointError, load_student
+from backbones.checkpoints import read_card, write_atomically
+from backbones.student import CARD_FILE, STUDENT_FILE
+
+# timm's models of our full-scale widths; every other shape is one of these with changed arguments.
+TIMM_NAMES = {
+    192: 'vit_tiny_patch16_224',
+    384: 'vit_small_patch16_224',
+    768: 'vit_base_patch16_224',
+}
+STANDARD = dict(img_size=224, patch_size=16, depth=12)
+
+
+def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
+    """Write ``model.safetensors``, ``config.json`` and ``README.md``, and check them in timm.
+
+    The file is the student's own, whose tensors already have timm's names. timm then builds it by
+    ``create_model(name, num_classes=0, checkpoint_path=...)`` or ``create_model('local-dir:...')``;
+    both are compared with the student on random images.
+
+    Args:
+        student: ``student.safetensors`` or its folder.
+        folder: New or existing folder; files of these names in it are replaced.
+
+    Returns:
+        What ``config.json`` holds.
+
+    Raises:
+        CheckpointError: no complete student there, or timm's features are not identical.
+    """
+    path = Path(student)
+    path = path / STUDENT_FILE if path.is_dir() else path
+    backbone, card = load_student(path), read_card(path.with_name(CARD_FILE))
+    backbone.eval()
+    config = timm_config(backbone.architecture())
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / 'model.safetensors', lambda part: shutil.copyfile(path, part))
+    text = json.dumps(config, indent=2) + '\n'
+    write_atomically(folder / 'config.json', lambda part: part.write_text(text))
+    page = model_card(card, config)
+    write_atomically(folder / 'README.md', lambda part: part.write_text(page))
+
+    side = config['pretrained_cfg']['input_size'][-1]
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    options = dict(num_classes=0, **config['model_args'])
+    file = str(folder / 'model.safetensors')
+    for name, model in (
+        (file, timm.create_model(config['architecture'], checkpoint_path=file, **options)),
+        (f'local-dir:{folder}', timm.create_model(f'local-dir:{folder}', pretrained=True)),
+    ):
+        with torch.no_grad():
+            same = torch.equal(model.eval().forward_features(images), backbone.tokens(images))
+        if not same:
+            raise CheckpointError(f'{name} gives other features in timm than {path} here')
+    return config
+
+
+def timm_config(architecture: Mapping[str, int]) -> dict[str, Any]:
+    """timm's ``config.json`` for one of our architectures."""
+    width, side = architecture['embed_dim'], architecture['img_size']
+    name = TIMM_NAMES.get(width, TIMM_NAMES[192])
+    usual = {**STANDARD, 'embed_dim': width, 'num_heads': width // 64}
+    if width not in TIMM_NAMES:
+        usual |= dict(embed_dim=192, num_heads=3)
+    return dict(
+        architecture=name,
+        num_classes=0,
+        num_features=width,
+        model_args={k: v for k, v in architecture.items() if usual.get(k) != v},
+        pretrained_cfg=dict(
+            input_size=[3, side, side],
+            fixed_input_size=True,
+            interpolation='bicubic',
+            crop_pct=0.875,
+            mean=list(IMAGENET_DEFAULT_MEAN),
+            std=list(IMAGENET_DEFAULT_STD),
+            num_classes=0,
+            pool_size=None,
+            first_conv='patch_embed.proj',
+            classifier='head',
+        ),
+    )
+
+
+def model_card(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The page that goes with the weights: what it is, from what, under which licences."""
+    teachers = card.get('teachers') or []
+    rows = [
+        f'- {t.get("family", "?")}: `{t.get("file", "?")}`, licence {t.get("licence", "?")}'
+        for t in teachers
+    ]
+    licences = sorted({str(t.get('licence', '?')) for t in teachers})
+    arguments = ''.join(f', {k}={v}' for k, v in config['model_args'].items())
+    facts = {
+        key: card[key]
+        for key in ('method', 'method_version', 'data', 'epochs', 'config_digest', 'sha256')
+        if card.get(key) is not None
+    }
+    bound = (
+        'What is distilled from a teacher keeps its conditions: ' + ', '.join(licences) + '.'
+        if licences
+        else 'No teacher was used.'
+    )
+    warning = (
+        '\n**Pretrained on the embedded sample: it shows that the tools work and nothing else.**\n'
+        if card.get('sample')
+        else ''
+    )
+    return f"""# {card.get('method', 'student')}, {config['architecture']}
+{warning}
+```python
+model = timm.create_model(
+    '{config['architecture']}', num_classes=0{arguments},
+    checkpoint_path='model.safetensors',
+)
+```
+
+RGB images, normalised by ImageNet's mean and standard deviation. `forward_features` gives the class
+token, then the patch tokens, after the final norm.
+
+## Made by
+
+{chr(10).join(f'- {key}: {value}' for key, value in facts.items())}
+
+## Teachers
+
+{chr(10).join(rows) or 'None.'}
+
+{bound}
+"""

@@ -1,0 +1,136 @@
+"""Say what a weight file holds, which network is used, and whether all of it fits."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backbones import ARCHITECTURES, CheckpointError, Teacher, read_checkpoint
+from backbones.checkpoints import digest_of, fill_completely, find_file
+from backbones.families import (
+    FAMILIES,
+    Network,
+    choose_network,
+    find_networks,
+    infer_architecture,
+)
+from backbones.teachers import network_options, tell_family
+
+# First digits of published md5 sums (official MAE repository) and the files they belong to.
+PUBLISHED_MD5 = {'8cad7c': 'mae_pretrain_vit_base.pth', '1b25e9': 'mae_finetuned_vit_base.pth'}
+
+
+@dataclass
+class Report:
+    """What was found, in the order in which it is told.
+
+    Attributes:
+        path: The file; of a directory, the one in it.
+        family: Name in ``FAMILIES``.
+        evidence: Why this family; what the user said counts.
+        network: The network that is used.
+        others: Names of the file's other networks.
+        architecture: img_size, patch_size, embed_dim, depth and the assumed num_heads.
+        dropped: Tensor name -> what it is.
+        problem: Why the network does not fit; None if it does.
+    """
+
+    path: Path
+    family: str
+    evidence: str
+    network: Network
+    others: list[str]
+    architecture: dict[str, int]
+    dropped: dict[str, str]
+    problem: str | None = None
+    teacher: Teacher | None = field(default=None, repr=False)
+
+    @property
+    def used(self) -> dict:
+        """The backbone's tensors."""
+        return self.network.split()[0]
+
+    def text(self) -> str:
+        """A few lines for people."""
+        a, used = self.architecture, self.used
+        parameters = sum(tensor.numel() for tensor in used.values())
+        md5 = digest_of(self.path, 'md5')
+        known = PUBLISHED_MD5.get(md5[:6])
+        dropped = Counter(self.dropped.values())
+        lines = [
+            ('file', f'{self.path} ({self.path.stat().st_size / 2**20:,.1f} MiB)'),
+            ('sha256', digest_of(self.path, 'sha256')),
+            ('md5', md5 + (f' (begins as published for {known})' if known else '')),
+            ('family', f'{self.family}: {self.evidence}'),
+            ('network', f'{self.network.name}' + _others(self.others)),
+            (
+                'shape',
+                f'{a["depth"]} blocks {a["embed_dim"]} wide, patch {a["patch_size"]}, '
+                f'{a["img_size"]} px; {a["num_heads"]} heads assumed, files do not say',
+            ),
+            ('used', f'{len(used)} tensors, {parameters / 1e6:,.2f} M parameters'),
+            ('left out', ', '.join(f'{n} of {what}' for what, n in dropped.items()) or 'nothing'),
+            (
+                'positions',
+                f'grid {a["img_size"] // a["patch_size"]} a side, other sizes by '
+                f'{network_options(self.family, self.network, {})["pos_interpolation"]}',
+            ),
+            ('licence', f'{FAMILIES[self.family].licence} (of the official weights)'),
+            ('verdict', self.problem or 'complete: every tensor of the network is in the file'),
+        ]
+        return '\n'.join(f'{name:10} {value}' for name, value in lines)
+
+
+def inspect_file(path: str | Path, family: str = 'auto') -> Report:
+    """Read a file and try to fill the network that it describes.
+
+    Args:
+        path: A weight file, or a directory with one.
+        family: A name in ``FAMILIES``, or ``auto``.
+
+    Raises:
+        CheckpointError: unreadable, unsafe, or no network of that family in it.
+    """
+    if family not in (*FAMILIES, 'auto'):
+        raise CheckpointError(f'family {family!r} is unknown; known: auto, {", ".join(FAMILIES)}')
+    path = find_file(path)
+    content = read_checkpoint(path)
+    networks = find_networks(content)
+    evidence = 'as you say'
+    if family == 'auto':
+        family, evidence = tell_family(path, content, networks)
+    network = choose_network(family, networks)
+    if network is None:
+        raise CheckpointError(
+            f'{path} does not look like a {family} file: expected {FAMILIES[family].layout}'
+        )
+    used, dropped = network.split()
+    shape = infer_architecture(used)
+    shape['num_heads'] = assumed_heads(shape)
+    report = Report(
+        path=path,
+        family=family,
+        evidence=evidence,
+        network=network,
+        others=sorted(networks.keys() - {network.name}),
+        architecture=shape,
+        dropped=dropped,
+    )
+    teacher = Teacher(**network_options(family, network, shape))
+    try:
+        fill_completely(teacher, used, path)
+        report.teacher = teacher
+    except CheckpointError as error:
+        report.problem = str(error)
+    return report
+
+
+def assumed_heads(shape: dict[str, int]) -> int:
+    """Heads of our architecture of the same width, else one per 64 channels."""
+    for known in ARCHITECTURES.values():
+        if known['embed_dim'] == shape['embed_dim']:
+            return known['num_heads']
+    return max(1, shape['embed_dim'] // 64)
+
+
+def _others(names: list[str]) -> str:
+    return f' (also there, not used: {", ".join(names)})' if names else ''
