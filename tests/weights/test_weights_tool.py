@@ -1,0 +1,132 @@
+"""tools/weights.py: what it says about files, what it writes, how it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from backbones import MaskedViT, build_teacher, load_student, save_student
+from comad.methods.positions import sincos_positions
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tool(*arguments):
+    command = [sys.executable, str(ROOT / 'tools/weights.py'), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+def mae_file(path, **changes):
+    torch.manual_seed(0)
+    tensors = MaskedViT('sample_base').state_dict()
+    tensors['pos_embed'] = sincos_positions(128, 8, 'w')
+    for name in ('mask_token', 'decoder_embed.weight', 'decoder_pred.weight'):
+        tensors[name] = torch.zeros(1)
+    torch.save(dict(model={**tensors, **changes}), path)
+    return path
+
+
+def test_inspect_tells_what_is_used_and_why(tmp_path):
+    done = tool('inspect', mae_file(tmp_path / 'mae.pth'))
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert lines['family'].startswith('mae: fixed positions whose first half encodes the column')
+    assert lines['shape'].startswith('4 blocks 128 wide, patch 8, 64 px; 4 heads assumed')
+    assert lines['used'].startswith('54 tensors, 0.83 M')
+    assert "left out   1 of mask token of pretraining, 2 of MAE's decoder" in done.stdout
+    assert lines['verdict'].startswith('complete')
+
+
+def test_an_incomplete_file_has_a_verdict_and_status_1(tmp_path):
+    path = mae_file(tmp_path / 'mae.pth', **{'fc_norm.weight': torch.ones(128)})
+    done = tool('inspect', path, '--family', 'mae')
+    assert done.returncode == 1
+    assert 'verdict' in done.stdout and '1 tensors unexpected (fc_norm.weight)' in done.stdout
+
+
+def test_converted_and_original_give_the_same_bits(tmp_path):
+    source, target = mae_file(tmp_path / 'mae.pth'), tmp_path / 'plain.safetensors'
+    done = tool('convert', source, target)
+    assert done.returncode == 0, done.stderr
+    images = torch.randn(2, 3, 64, 64)
+    one = build_teacher('mae', source, 'sample_base').tokens(images)
+    for family in ('mae', 'auto'):
+        assert torch.equal(build_teacher(family, target, 'sample_base').tokens(images), one)
+    card = json.loads((tmp_path / 'plain.json').read_text())
+    assert card['family'] == 'mae' and card['source'] == 'mae.pth'
+    assert card['architecture']['num_heads'] == 4
+
+
+def test_the_card_of_a_converted_file_tells_its_family(tmp_path):
+    torch.save(dict(state_dict=MaskedViT('sample_base').state_dict()), tmp_path / 'ibot.pth')
+    assert tool('convert', tmp_path / 'ibot.pth', tmp_path / 'plain.safetensors').returncode == 0
+    done = tool('inspect', tmp_path / 'plain.safetensors')
+    assert 'family     ibot: by its card plain.json' in done.stdout
+    assert 'other sizes by bicubic_offset' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('name', 'make', 'said'),
+    [
+        ('none.pth', None, 'does not exist'),
+        ('text.pth', lambda p: p.write_text('hello'), 'is not a PyTorch checkpoint'),
+        ('folder', lambda p: p.mkdir(), 'is a directory with none of'),
+        ('empty.pth', lambda p: torch.save({}, p), 'its family cannot be told'),
+        ('list.pth', lambda p: torch.save([1], p), 'holds a list'),
+    ],
+)
+def test_refusals_are_one_line(tmp_path, name, make, said):
+    path = tmp_path / name
+    if make:
+        make(path)
+    for arguments in (('inspect', path), ('convert', path, tmp_path / 'out.safetensors')):
+        done = tool(*arguments)
+        assert done.returncode == 2 and done.stdout == ''
+        assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+        assert name in done.stderr and said in done.stderr
+    assert not (tmp_path / 'out.safetensors').exists()
+
+
+def test_wrong_names_are_refused(tmp_path):
+    path = mae_file(tmp_path / 'mae.pth')
+    assert 'called *.safetensors' in tool('convert', path, tmp_path / 'out.pth').stderr
+    assert 'known: auto, mae' in tool('inspect', path, '--family', 'clip').stderr
+
+
+@pytest.mark.parametrize('arch', ['tiny', 'sample_tiny'])
+def test_plain_timm_loads_an_exported_student(tmp_path, arch):
+    torch.manual_seed(0)
+    backbone = MaskedViT(arch)
+    teachers = [dict(family='mae', file='mae.pth', licence='CC-BY-NC 4.0')]
+    card = dict(method='comad', sample=arch != 'tiny', teachers=teachers)
+    save_student(tmp_path / 'student', backbone, card)
+    out = tmp_path / 'out'
+    done = tool('export', tmp_path / 'student', out, '--to', 'timm')
+    assert done.returncode == 0, done.stderr
+    config = json.loads((out / 'config.json').read_text())
+    side = config['pretrained_cfg']['input_size'][-1]
+    if arch == 'tiny':
+        assert config['model_args'] == {}
+    model = timm.create_model(
+        'vit_tiny_patch16_224',
+        num_classes=0,
+        checkpoint_path=str(out / 'model.safetensors'),
+        **config['model_args'],
+    )
+    images = torch.randn(2, 3, side, side)
+    expected = load_student(tmp_path / 'student/student.safetensors').eval().tokens(images)
+    assert torch.equal(model.eval().forward_features(images), expected)
+    page = (out / 'README.md').read_text()
+    assert 'CC-BY-NC 4.0' in page and ('embedded sample' in page) == (arch != 'tiny')
+
+
+def test_a_broken_student_is_not_exported(tmp_path):
+    save_student(tmp_path, MaskedViT('sample_tiny'), {})
+    (tmp_path / 'student.json').write_text('{}')
+    done = tool('export', tmp_path, tmp_path / 'out')
+    assert done.returncode == 2 and 'student.json' not in done.stdout
+    assert done.stderr.count('\n') == 1 and not (tmp_path / 'out').exists()
