@@ -213,7 +213,7 @@ class MaskedViT(VisionTransformer):
             position = index + 1
             out = self.norm(x) if self.out_norm else x
             out = out[:, 1 + self.num_reg_tokens :] if self.with_cls else out
-            maps.append(out.transpose(1, 2).reshape(len(images), -1, *grid).contiguous())
+            maps.append(out.transpose(1, 2).reshape(images.shape[0], -1, *grid).contiguous())
         return tuple(maps)
 
     # Weights and modes --------------------------------------------------------------------------
@@ -274,7 +274,7 @@ class MaskedViT(VisionTransformer):
         prefix = self.cls_token + table[:, :1]
         if self.num_reg_tokens:
             prefix = torch.cat([prefix, self.reg_token], dim=1)
-        return prefix.expand(len(patches), -1, -1).to(patches.dtype)
+        return prefix.expand(patches.shape[0], -1, -1).to(patches.dtype)
 
     def _without_registers(self, x: Tensor) -> Tensor:
         if not self.num_reg_tokens:

@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     export = commands.add_parser('export', help='write a student for other libraries')
     export.add_argument('student', metavar='STUDENT', help='student.safetensors or its folder')
     export.add_argument('out', metavar='FOLDER', help='gets weights, configuration and model card')
-    export.add_argument('--to', choices=('timm',), default='timm', help='default: timm')
+    export.add_argument('--to', choices=('timm', 'onnx'), default='timm', help='default: timm')
     return parser.parse_args(argv)
 
 
@@ -53,6 +53,10 @@ def main(args: argparse.Namespace) -> int:
         if args.command == 'convert':
             card = weights.convert(args.file, args.out, args.family)
             print(f'{args.out}: {card["family"]}, {card["network"]} of {card["source"]}')
+            return 0
+        if args.to == 'onnx':
+            difference = weights.export_onnx(args.student, args.out)
+            print(f'{args.out}: model.onnx, largest difference in onnxruntime {difference:.1e}')
             return 0
         config = weights.export_timm(args.student, args.out)
         print(f'{args.out}: {config["architecture"]}, features in timm identical')

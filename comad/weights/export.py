@@ -1,7 +1,8 @@
-"""Students for others: a folder that plain timm loads, with a model card."""
+"""Students for others: a folder that plain timm or onnxruntime loads, with a model card."""
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import timm
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
 
-from backbones import CheckpointError, load_student
+from backbones import CheckpointError, MaskedViT, load_student
 from backbones.checkpoints import read_card, write_atomically
 from backbones.student import CARD_FILE, STUDENT_FILE
 
@@ -21,6 +23,7 @@ TIMM_NAMES = {
     768: 'vit_base_patch16_224',
 }
 STANDARD = dict(img_size=224, patch_size=16, depth=12)
+ONNX_TOLERANCE = 1e-4
 
 
 def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
@@ -40,17 +43,22 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: no complete student there, or timm's features are not identical.
     """
-    path = Path(student)
-    path = path / STUDENT_FILE if path.is_dir() else path
-    backbone, card = load_student(path), read_card(path.with_name(CARD_FILE))
-    backbone.eval()
+    path, backbone, card = _read(student)
     config = timm_config(backbone.architecture())
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / 'model.safetensors', lambda part: shutil.copyfile(path, part))
     text = json.dumps(config, indent=2) + '\n'
     write_atomically(folder / 'config.json', lambda part: part.write_text(text))
-    page = model_card(card, config)
+    arguments = ''.join(f', {k}={v}' for k, v in config['model_args'].items())
+    page = model_card(
+        card,
+        f"""model = timm.create_model(
+    '{config['architecture']}', num_classes=0{arguments},
+    checkpoint_path='model.safetensors',
+)
+tokens = model.forward_features(images)""",
+    )
     write_atomically(folder / 'README.md', lambda part: part.write_text(page))
 
     side = config['pretrained_cfg']['input_size'][-1]
@@ -66,6 +74,88 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
         if not same:
             raise CheckpointError(f'{name} gives other features in timm than {path} here')
     return config
+
+
+def export_onnx(student: str | Path, folder: str | Path) -> float:
+    """Write ``model.onnx`` and ``README.md``, and compare with onnxruntime.
+
+    Input ``images`` (B, 3, S, S) float32 of any B and the student's own S, output ``tokens``
+    (B, 1 + N, D).
+
+    Args:
+        student: ``student.safetensors`` or its folder.
+        folder: New or existing folder; files of these names in it are replaced.
+
+    Returns:
+        The largest absolute difference to PyTorch on random images of another batch size.
+
+    Raises:
+        CheckpointError: no complete student there, packages are missing, or the difference is
+            beyond ``ONNX_TOLERANCE``.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  torch.onnx needs it and says so less clearly
+    except ImportError as error:
+        raise CheckpointError(
+            f"{error.name} is missing: the ONNX export needs pip install -e '.[export]'"
+        ) from error
+    path, backbone, card = _read(student)
+    folder, side = Path(folder), backbone.architecture()['img_size']
+    folder.mkdir(parents=True, exist_ok=True)
+    images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+    def write(part: Path) -> None:
+        torch.onnx.export(
+            _Tokens(backbone).eval(),
+            (images[:2],),
+            part,
+            input_names=['images'],
+            output_names=['tokens'],
+            dynamic_shapes={'images': {0: torch.export.Dim('batch')}},
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', FutureWarning)  # torch.onnx about torch's own internals
+        write_atomically(folder / 'model.onnx', write)
+    session = onnxruntime.InferenceSession(
+        str(folder / 'model.onnx'), providers=['CPUExecutionProvider']
+    )
+    (tokens,) = session.run(None, {'images': images.numpy()})
+    with torch.no_grad():
+        difference = float((torch.from_numpy(tokens) - backbone.tokens(images)).abs().max())
+    if not difference <= ONNX_TOLERANCE:
+        raise CheckpointError(
+            f'{folder}/model.onnx differs from {path} by {difference:.1e}, more than '
+            f'{ONNX_TOLERANCE:.0e}'
+        )
+    page = model_card(
+        card,
+        """session = onnxruntime.InferenceSession('model.onnx')
+tokens, = session.run(None, {'images': images})""",
+    )
+    write_atomically(folder / 'README.md', lambda part: part.write_text(page))
+    return difference
+
+
+class _Tokens(nn.Module):
+    """`MaskedViT.tokens` as a forward pass."""
+
+    def __init__(self, backbone: MaskedViT) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.backbone.tokens(images)
+
+
+def _read(student: str | Path) -> tuple[Path, MaskedViT, dict[str, Any]]:
+    path = Path(student)
+    path = path / STUDENT_FILE if path.is_dir() else path
+    return path, load_student(path).eval(), read_card(path.with_name(CARD_FILE))
 
 
 def timm_config(architecture: Mapping[str, int]) -> dict[str, Any]:
@@ -95,7 +185,7 @@ def timm_config(architecture: Mapping[str, int]) -> dict[str, Any]:
     )
 
 
-def model_card(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def model_card(card: Mapping[str, Any], usage: str) -> str:
     """The page that goes with the weights: what it is, from what, under which licences."""
     teachers = card.get('teachers') or []
     rows = [
@@ -103,7 +193,6 @@ def model_card(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         for t in teachers
     ]
     licences = sorted({str(t.get('licence', '?')) for t in teachers})
-    arguments = ''.join(f', {k}={v}' for k, v in config['model_args'].items())
     facts = {
         key: card[key]
         for key in ('method', 'method_version', 'data', 'epochs', 'config_digest', 'sha256')
@@ -119,17 +208,14 @@ def model_card(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         if card.get('sample')
         else ''
     )
-    return f"""# {card.get('method', 'student')}, {config['architecture']}
+    return f"""# {card.get('name', 'student')}
 {warning}
 ```python
-model = timm.create_model(
-    '{config['architecture']}', num_classes=0{arguments},
-    checkpoint_path='model.safetensors',
-)
+{usage}
 ```
 
-RGB images, normalised by ImageNet's mean and standard deviation. `forward_features` gives the class
-token, then the patch tokens, after the final norm.
+RGB images, normalised by ImageNet's mean and standard deviation. `tokens` are the class token, then
+the patch tokens in raster order, after the final norm.
 
 ## Made by
 

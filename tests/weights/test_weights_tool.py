@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import timm
 import torch
 
-from backbones import MaskedViT, build_teacher, load_student, save_student
+from backbones import CheckpointError, MaskedViT, build_teacher, load_student, save_student
 from comad.methods.positions import sincos_positions
+from comad.weights import export_onnx
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,6 +124,28 @@ def test_plain_timm_loads_an_exported_student(tmp_path, arch):
     assert torch.equal(model.eval().forward_features(images), expected)
     page = (out / 'README.md').read_text()
     assert 'CC-BY-NC 4.0' in page and ('embedded sample' in page) == (arch != 'tiny')
+
+
+def test_onnxruntime_gives_the_students_features(tmp_path):
+    save_student(tmp_path / 'student', MaskedViT('sample_tiny'), dict(name='comad_tiny'))
+    done = tool('export', tmp_path / 'student', tmp_path / 'out', '--to', 'onnx')
+    assert done.returncode == 0, done.stderr
+    session = onnxruntime.InferenceSession(tmp_path / 'out/model.onnx')
+    backbone = load_student(tmp_path / 'student/student.safetensors').eval()
+    for batch in (1, 5):
+        images = torch.randn(batch, 3, 64, 64)
+        (tokens,) = session.run(None, {'images': images.numpy()})
+        torch.testing.assert_close(
+            torch.from_numpy(tokens), backbone.tokens(images).detach(), atol=1e-4, rtol=0
+        )
+    assert 'comad_tiny' in (tmp_path / 'out/README.md').read_text()
+    assert 'largest difference' in done.stdout and done.stdout.count('\n') == 1
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    with pytest.raises(CheckpointError, match=r'onnxruntime is missing: .*\[export\]'):
+        export_onnx(tmp_path, tmp_path)
 
 
 def test_a_broken_student_is_not_exported(tmp_path):
