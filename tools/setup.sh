@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the project's environment, or bring it up to date; does nothing when all is there.
 #
-#   tools/setup.sh [--extras core|dense|dev] [--check]
+#   tools/setup.sh [--extras core|dense|export|dev] [--check]
 #   tools/setup.sh                    # everything, into .venv
 #   tools/setup.sh --extras core      # pretraining and classification: nothing to compile
 #   COMAD_VENV=~/envs/comad tools/setup.sh
@@ -9,7 +9,8 @@
 # --extras LIST   what to install beside the core, separated by commas (default: dense,dev)
 #                   core    pretraining, classification, tables
 #                   dense   mmcv, mmseg, mmdet: segmentation and detection
-#                   dev     pytest, ruff
+#                   export  what tools/weights.py export --to onnx needs
+#                   dev     pytest, ruff and what the tests need of export
 # --check         only say what is there and what is missing; exit status 1 when something is
 #
 # Needs Python 3.10-3.12, git, for `dense` a C++ compiler, and 8 GB of disk. Installs the versions
@@ -35,7 +36,7 @@ while (($#)); do
         -h | --help) show_help && exit 0 ;;
         --check) check=1 ;;
         --extras)
-            (($# > 1)) || die '--extras needs a list of core, dense, dev'
+            (($# > 1)) || die '--extras needs a list of core, dense, export, dev'
             extras=$2
             shift
             ;;
@@ -54,7 +55,7 @@ if ((check)) && [[ -z $extras ]]; then
 fi
 extras=${extras:-dense,dev}
 for extra in ${extras//,/ }; do
-    [[ $extra =~ ^(core|dense|dev)$ ]] || die "unknown extra '$extra'; there are core, dense, dev"
+    [[ $extra =~ ^(core|dense|export|dev)$ ]] || die "unknown extra '$extra'; there are core, dense, export, dev"
 done
 
 wants() {
