@@ -184,13 +184,13 @@ def fixed_positions(table: Tensor) -> str | None:
     Args:
         table: (1, 1 + G * G, D).
     """
-    side = round((table.shape[1] - 1) ** 0.5)
-    if table.shape[1] != 1 + side * side or side < 2 or table[:, 0].any():
+    side = round(max(table.shape[1] - 1, 0) ** 0.5) if table.dim() == 3 else 0
+    if side < 2 or table.shape[1] != 1 + side * side or table[:, 0].any():
         return None
     half = table[0, 1:, : table.shape[2] // 2].reshape(side, side, -1)
-    if torch.equal(half, half[:1].expand_as(half)):
+    if torch.allclose(half, half[:1], atol=1e-5):
         return 'w'
-    if torch.equal(half, half[:, :1].expand_as(half)):
+    if torch.allclose(half, half[:, :1], atol=1e-5):
         return 'h'
     return None
 
@@ -205,6 +205,10 @@ def infer_architecture(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     missing = [name for name in needed if name not in tensors]
     if missing:
         raise CheckpointError(f'no {missing[0]}: not a ViT with class token and positions')
+    wanted = dict(zip(needed, (3, 3, 4), strict=True))
+    odd = [name for name, dim in wanted.items() if tensors[name].dim() != dim]
+    if odd:
+        raise CheckpointError(f'{odd[0]} has the shape {tuple(tensors[odd[0]].shape)}: not a ViT')
     patch = tensors['patch_embed.proj.weight'].shape[-1]
     side = round((tensors['pos_embed'].shape[1] - 1) ** 0.5)
     blocks = {int(m[1]) for m in (re.match(r'blocks\.(\d+)\.', name) for name in tensors) if m}
@@ -262,7 +266,7 @@ def _rename(name: str) -> str:
 def _tensors(content: Any) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         return {}
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -104,7 +104,10 @@ def inspect_file(path: str | Path, family: str = 'auto') -> Report:
             f'{path} does not look like a {family} file: expected {FAMILIES[family].layout}'
         )
     used, dropped = network.split()
-    shape = infer_architecture(used)
+    try:
+        shape = infer_architecture(used)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
     shape['num_heads'] = assumed_heads(shape)
     report = Report(
         path=path,
@@ -115,12 +118,12 @@ def inspect_file(path: str | Path, family: str = 'auto') -> Report:
         architecture=shape,
         dropped=dropped,
     )
-    teacher = Teacher(**network_options(family, network, shape))
     try:
+        teacher = Teacher(**network_options(family, network, shape))
         fill_completely(teacher, used, path)
         report.teacher = teacher
-    except CheckpointError as error:
-        report.problem = str(error)
+    except (CheckpointError, ValueError, AssertionError, ArithmeticError) as error:
+        report.problem = str(error) or f'no ViT has this shape: {shape}'
     return report
 
 

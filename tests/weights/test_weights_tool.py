@@ -78,6 +78,11 @@ def test_the_card_of_a_converted_file_tells_its_family(tmp_path):
         ('text.pth', lambda p: p.write_text('hello'), 'is not a PyTorch checkpoint'),
         ('folder', lambda p: p.mkdir(), 'is a directory with none of'),
         ('empty.pth', lambda p: torch.save({}, p), 'its family cannot be told'),
+        (
+            'odd.pth',
+            lambda p: torch.save({'cls_token': torch.tensor(1.0), 0: torch.ones(1)}, p),
+            'no pos_embed',
+        ),
         ('list.pth', lambda p: torch.save([1], p), 'holds a list'),
     ],
 )
