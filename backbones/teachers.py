@@ -50,6 +50,18 @@ class FrozenTokens(nn.Module):
         self.register_load_state_dict_pre_hook(_keep_own)
         self.eval()
 
+    def init_weights(self, *args: Any, **options: Any) -> None:
+        """timm's initialisation while being built, nothing once frozen.
+
+        MMEngine calls it on every part of a model, after the file has been read.
+        """
+        if 'card' not in self.__dict__:
+            super().init_weights(*args, **options)
+
+    def train(self, mode: bool = True) -> 'FrozenTokens':
+        """Stay in eval mode."""
+        return super().train(False)
+
     @torch.inference_mode()
     def _frozen_tokens(self, images: Tensor, keep: Tensor | None, layers: list[int] | None) -> Any:
         images = images.to(next(self.parameters()).dtype)
@@ -91,11 +103,6 @@ class Teacher(FrozenTokens, MaskedViT):
     def __init__(self, **options: Any) -> None:
         super().__init__(frozen=True, **options)
         self.freeze()
-
-    def init_weights(self, mode: str = '', needs_reset: bool = True) -> None:
-        """timm's initialisation while being built, nothing afterwards."""
-        if not self._constructed:
-            super().init_weights(mode, needs_reset)
 
 
 class TimmTeacher(FrozenTokens, TimmTokens):

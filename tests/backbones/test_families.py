@@ -278,7 +278,11 @@ def test_timm_models_equal_timm(tmp_path, model, options):
     torch.testing.assert_close(teacher.tokens(images, every), expected, atol=2e-4, rtol=1e-4)
     raw = teacher.tokens(images, layers=[0])
     assert raw[0].shape == expected.shape
-    assert not any(p.requires_grad for p in teacher.parameters()) and not teacher.training
+    teacher.train()
+    teacher.init_weights()
+    assert not any(p.requires_grad for p in teacher.parameters())
+    assert not any(module.training for module in teacher.modules())
+    assert teacher.digest() == teacher.card['digest']
 
 
 @pytest.mark.parametrize(
