@@ -9,6 +9,7 @@ from comad.engine.config_keys import REPOSITORY
 from comad.engine.run_config import (
     ConfigError,
     RunOptions,
+    _sample_value,
     config_digest,
     load_run_config,
     parse_leaf_name,
@@ -143,3 +144,20 @@ def test_refusals_are_one_line_without_torch(tmp_path, arguments, message):
     assert message in done.stderr and done.stderr.count('\n') == 1, done.stderr
     assert done.stdout.strip() == 'False'
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sample_replaces_teachers_and_forgets_their_pins():
+    model = dict(
+        teachers=[
+            dict(
+                family='mae',
+                checkpoint='teachers/mae_pretrain_vit_base.pth',
+                arch='base',
+                md5='8cad7c',
+            )
+        ]
+    )
+    (teacher,) = replace_values(model, _sample_value)['teachers']
+    folder = 'work_dirs/sample/pretrain/mae_base/seed0'
+    assert teacher['checkpoint'] == f'{folder}/mae_pretrain_vit_base.pth'
+    assert teacher['arch'] == 'sample_base' and teacher['md5'] is None
