@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   python tools/train.py seg_configs/upernet_comad_tiny.py --sample --student mae_tiny
   python tools/train.py pretrain_configs/comad_tiny.py --resume       # after an interruption
   python tools/train.py det_configs/mask_rcnn_comad_tiny.py \\
-      --cfg-options train_dataloader.batch_size=4
+      --cfg-options train_dataloader.batch_size=4 --accumulate 2         # the recipe's batch
 several GPUs or processes: tools/dist_train.sh CONFIG N [these options]
 
 A config without a training part (k-NN) is only tested. Configs are Python code: run only files
@@ -41,12 +41,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='bfloat16 mixed precision (accelerators)'
     )
+    add_batch_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to do with other hardware than the recipe's."""
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
         help="scale the learning rate with the total batch relative to the recipe's",
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        '--accumulate',
+        type=int,
+        default=1,
+        metavar='N',
+        help='one optimizer step per N batches, so that N times fewer GPUs keep the recipe',
+    )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

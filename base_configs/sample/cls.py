@@ -49,5 +49,9 @@ finetune = dict(
     default_hooks=dict(checkpoint=dict(interval=3)),
 )
 knn = dict(test_cfg=dict(bank_dataloader=_centre))
+lowshot = knn
+# Plain SGD has no scale of its own: the recipe's 3 per 256 images, for batches of 128.
+mocov3_linear = dict(optim_wrapper=dict(optimizer=dict(lr=1.5)))
+ibot_linear = dict(optim_wrapper=dict(optimizer=dict(lr=0.5)))
 
 del _loader, _centre

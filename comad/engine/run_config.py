@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from .config_keys import REPOSITORY, RUNNER_KEYS, find_unknown_keys
+from .schedules import accumulate
 
 FOLDERS = {
     'pretrain_configs': 'pretrain',
@@ -21,7 +22,25 @@ FOLDERS = {
     'seg_configs': 'seg',
     'det_configs': 'det',
 }
-TRANSFERS = ('linear', 'finetune', 'knn', 'upernet', 'mask_rcnn')
+# Kinds of transfers; a variant names the kind whose part of the sample overlay it shares.
+TRANSFERS = {
+    'linear': 'linear',
+    'mocov3_linear': 'linear',
+    'ibot_linear': 'linear',
+    'knn': 'knn',
+    'lowshot_1pct': 'lowshot',
+    'lowshot_10pct': 'lowshot',
+    'finetune': 'finetune',
+    'mae_finetune': 'finetune',
+    'tinymim_finetune': 'finetune',
+    'ibot_finetune': 'finetune',
+    'upernet': 'upernet',
+    'tinymim_upernet': 'upernet',
+    'ibot_seg_linear': 'seg_linear',
+    'mask_rcnn': 'mask_rcnn',
+    'mask_rcnn_1x': 'mask_rcnn',
+    'mae_lite_mask_rcnn': 'mask_rcnn',
+}
 ARCHITECTURES = ('tiny', 'small', 'base')
 # Which pretraining run of the sample stands in for an official teacher file.
 SAMPLE_TEACHERS = {
@@ -48,6 +67,7 @@ class RunOptions:
     resume: str | None = None
     amp: bool = False
     auto_scale_lr: bool = False
+    accumulate: int = 1
     launcher: str = 'none'
     cfg_options: dict[str, Any] = field(default_factory=dict)
 
@@ -78,7 +98,8 @@ def parse_leaf_name(path: str | Path) -> LeafName | None:
         return None
     kind, rest = 'pretrain', path.stem
     if folder != 'pretrain':
-        kind = next((name for name in TRANSFERS if rest.startswith(name + '_')), '')
+        fitting = (name for name in TRANSFERS if rest.startswith(name + '_'))
+        kind = max(fitting, key=len, default='')
         rest = rest[len(kind) + 1 :]
     method, _, arch = rest.rpartition('_')
     if not kind or not method or arch not in ARCHITECTURES:
@@ -89,8 +110,12 @@ def parse_leaf_name(path: str | Path) -> LeafName | None:
     return LeafName(folder, kind, method, arch)
 
 
-def load_run_config(options: RunOptions) -> Config:
+def load_run_config(options: RunOptions, check: bool = True) -> Config:
     """Resolve a config completely: sample overlay, student, work dir, seeds, digest.
+
+    Args:
+        options: What the command line says.
+        check: Whether data, teachers and student have to be there.
 
     Raises:
         ConfigError: unknown keys, malformed names, missing data, teachers or student.
@@ -118,7 +143,8 @@ def load_run_config(options: RunOptions) -> Config:
     elif options.work_dir or not cfg.get('work_dir'):
         cfg.work_dir = options.work_dir or f'work_dirs/{path.stem}'
     _apply_run_options(cfg, leaf, options)
-    check_paths(cfg, options.sample)
+    if check:
+        check_paths(cfg, options.sample)
     return cfg
 
 
@@ -138,13 +164,17 @@ def parse_config(path: str | Path) -> Config:
 
 
 def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
-    """Merge the sample overlay of the leaf's folder, its part for this kind, the leaf's lengths."""
+    """Merge the sample overlay of the leaf's folder, its parts for this kind, the leaf's own part.
+
+    A variant gets the part of the kind it belongs to and then one named like itself, if any.
+    """
     overlay = parse_config(REPOSITORY / 'base_configs' / 'sample' / f'{leaf.folder}.py')
     content = overlay._cfg_dict.to_dict()
-    own = content.get(leaf.kind, {})
+    shared = TRANSFERS.get(leaf.kind, leaf.kind)
+    own = [content.get(kind) for kind in dict.fromkeys((shared, leaf.kind))]
     # Helper variables of the overlay and the parts of its other kinds stay behind.
     content = {key: value for key, value in content.items() if key in RUNNER_KEYS}
-    for part in (content, own, leaf_sample):
+    for part in (content, *own, leaf_sample):
         if part:
             cfg.merge_from_dict(dict(part), allow_list_keys=False)
 
@@ -271,6 +301,11 @@ def _apply_run_options(cfg: Config, leaf: LeafName | None, options: RunOptions) 
                 f'--auto-scale-lr: {options.config} states no auto_scale_lr.base_batch_size'
             )
         cfg.auto_scale_lr.enable = True
+    if options.accumulate != 1:
+        try:
+            accumulate(cfg, options.accumulate)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     if options.resume:
         cfg.resume = True
         if options.resume != 'auto':

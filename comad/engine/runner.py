@@ -9,6 +9,7 @@ import torch.distributed
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
+from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
@@ -25,7 +26,8 @@ class BenchmarkRunner(Runner):
 
     Differences: checkpoints are loaded strictly; a resumed run does not need the student's file
     again; a test without a checkpoint still loads the student; several processes on a CPU talk
-    over gloo; a detector whose strides disagree does not start.
+    over gloo; a detector whose strides disagree does not start; the learning rate is scaled with
+    accumulated batches, and another batch than the recipe's is pointed out.
     """
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
@@ -56,6 +58,32 @@ class BenchmarkRunner(Runner):
             broadcast_buffers=False,
             find_unused_parameters=False,
         )
+
+    def scale_lr(
+        self, optim_wrapper: OptimWrapper, auto_scale_lr: dict[str, Any] | None = None
+    ) -> None:
+        """Scale the rate with the images per optimizer step, or warn where it should have been.
+
+        MMEngine's own leaves accumulated batches out.
+        """
+        base = (auto_scale_lr or {}).get('base_batch_size')
+        if base is None:
+            return
+        accumulated = self.cfg.optim_wrapper.get('accumulative_counts', 1)
+        per_process = self.cfg.train_dataloader.batch_size
+        batch = per_process * self.world_size * accumulated
+        parts = f'{per_process} x {self.world_size} processes x {accumulated} accumulated'
+        if auto_scale_lr.get('enable', False):
+            for group in optim_wrapper.optimizer.param_groups:
+                group['lr'] *= batch / base
+            self.logger.info(
+                f'learning rate x {batch / base:g}: batch {batch} ({parts}), recipe {base}'
+            )
+        elif batch != base and not self.cfg.get('run', {}).get('sample', False):
+            self.logger.warning(
+                f"batch {batch} ({parts}) with the learning rate of the recipe's {base}: "
+                'make them agree with --accumulate N, or scale the rate with --auto-scale-lr'
+            )
 
     def _init_model_weights(self) -> None:
         if self._resume and self._resume_path() is not None:

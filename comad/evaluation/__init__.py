@@ -1,22 +1,27 @@
 """What a student is worth on ImageNet: linear probe, fine-tuning and k-NN."""
 
-from .features import POOLS, FrozenFeatures, pooled_features
+from .feature_bank import FeatureBankLoop
+from .features import POOLS, WIDTHS, FrozenFeatures, pooled_features
 from .finetune import ImageClassifier
 from .knn import KNNTestLoop, weighted_votes
 from .lars import Lars
 from .linear import LinearProbe
 from .linear_loop import LinearProbeLoop
+from .lowshot import LowShotTestLoop
 from .metrics import Accuracy, gather_in_order, sample_predictions
 
 __all__ = [
     'POOLS',
+    'WIDTHS',
     'Accuracy',
+    'FeatureBankLoop',
     'FrozenFeatures',
     'ImageClassifier',
     'KNNTestLoop',
     'Lars',
     'LinearProbe',
     'LinearProbeLoop',
+    'LowShotTestLoop',
     'gather_in_order',
     'pooled_features',
     'sample_predictions',

@@ -10,14 +10,16 @@ from torch import Tensor
 
 from backbones import MaskedViT
 
+# Pool -> feature width as a multiple of the backbone's.
+WIDTHS = {'cls': 1, 'mean': 1, 'cls_mean': 2, 'cls4': 4}
 POOLS = ('cls', 'mean')
 
 
 def check_pools(pools: Sequence[str]) -> tuple[str, ...]:
     """The pools as a tuple; ValueError when one is unknown or given twice."""
     pools = tuple(pools)
-    if not pools or len(set(pools)) < len(pools) or not set(pools) <= set(POOLS):
-        raise ValueError(f'pools {pools} must be one or more of {POOLS}, each once')
+    if not pools or len(set(pools)) < len(pools) or not set(pools) <= set(WIDTHS):
+        raise ValueError(f'pools {pools} must be one or more of {tuple(WIDTHS)}, each once')
     return pools
 
 
@@ -26,10 +28,21 @@ def pooled_features(backbone: MaskedViT, images: Tensor, pools: Sequence[str]) -
 
     ``cls`` is the class token, as in the linear probes of MAE and MoCo v3 and in DINO's k-NN;
     ``mean`` averages the normalised patch tokens. CoMAD's abstract gives the class token no
-    target, hence both.
+    target, hence both. The other two are those of DINO's and iBOT's linear evaluation: ``cls_mean``
+    (2 D) is both side by side, ``cls4`` (4 D) the class tokens of the last four blocks, each
+    through the final norm.
     """
-    tokens = backbone.tokens(images).float()
+    last = 4 if 'cls4' in pools else 1
+    if backbone.depth < last:
+        raise ValueError(f'pool cls4 needs 4 blocks, the backbone has {backbone.depth}')
+    layers = list(range(backbone.depth - last, backbone.depth))
+    raw = backbone.tokens(images, layers=layers)
+    tokens = backbone.norm(raw[-1]).float()
     pooled = {'cls': tokens[:, 0], 'mean': tokens[:, 1:].mean(1)}
+    pooled['cls_mean'] = torch.cat([pooled['cls'], pooled['mean']], dim=1)
+    if 'cls4' in pools:
+        earlier = [backbone.norm(x[:, 0]).float() for x in raw[:-1]]
+        pooled['cls4'] = torch.cat([*earlier, pooled['cls']], dim=1)
     return {pool: pooled[pool] for pool in pools}
 
 

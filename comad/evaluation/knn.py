@@ -6,17 +6,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .features import POOLS, check_pools, pooled_features
-from .metrics import gather_in_order, sample_predictions
-
-PHASES = ('test', 'val')
+from .feature_bank import FeatureBankLoop
 
 
 def weighted_votes(
@@ -60,25 +55,22 @@ def weighted_votes(
 
 
 @LOOPS.register_module()
-class KNNTestLoop(BaseLoop):
+class KNNTestLoop(FeatureBankLoop):
     """Test or validation loop that classifies by DINO's weighted k-NN (arXiv:2104.14294).
 
-    It reads ``model.backbone`` and ``model.data_preprocessor``, so it also validates a running
-    pretraining. Classifiers are named ``<pool>`` at ``report_k`` neighbours and
-    ``<pool>_k<k>`` at the others; with `Accuracy` this gives ``top1_cls``, ``top1_cls_k10`` ...
+    Classifiers are named ``<pool>`` at ``report_k`` neighbours and ``<pool>_k<k>`` at the others;
+    with `Accuracy` this gives ``top1_cls``, ``top1_cls_k10`` ...
 
     Args:
-        runner: The runner that builds this loop.
+        runner: See `FeatureBankLoop`, as for all that is not listed here.
         dataloader: Images to classify.
         evaluator: Config of the metrics, or an evaluator.
-        bank_dataloader: Labelled images to compare with, usually the training split without
-            augmentation; every process keeps the features of all of them.
-        pools: See `pooled_features`.
+        bank_dataloader: Labelled images to compare with.
         neighbours: Values of k; DINO's 10, 20, 100 and 200.
         report_k: The k of the reported figure; 20, as DINO recommends, not the best on test.
         temperature: Of the votes.
         block: See `weighted_votes`.
-        phase: ``test`` or ``val``: which of the runner's hooks are called.
+        options: ``pools`` and ``phase``.
 
     Raises:
         ValueError: k above the number of bank images, ``report_k`` not in ``neighbours``.
@@ -90,106 +82,44 @@ class KNNTestLoop(BaseLoop):
         dataloader: DataLoader | dict[str, Any],
         evaluator: Evaluator | dict[str, Any] | list[dict[str, Any]],
         bank_dataloader: DataLoader | dict[str, Any],
-        pools: Sequence[str] = POOLS,
         neighbours: Sequence[int] = (10, 20, 100, 200),
         report_k: int = 20,
         temperature: float = 0.07,
         block: int = 65536,
-        phase: str = 'test',
+        **options: Any,
     ) -> None:
-        super().__init__(runner, dataloader)
+        super().__init__(runner, dataloader, evaluator, bank_dataloader, **options)
         if report_k not in neighbours:
             raise ValueError(f'report_k {report_k} is not one of neighbours {tuple(neighbours)}')
-        if phase not in PHASES:
-            raise ValueError(f'phase {phase!r} must be one of {PHASES}')
-        self.bank_dataloader = runner.build_dataloader(bank_dataloader, seed=runner.seed)
         bank_size = len(self.bank_dataloader.dataset)
         if not 1 <= min(neighbours) <= max(neighbours) <= bank_size:
             raise ValueError(
                 f'neighbours {tuple(neighbours)} must lie between 1 and the {bank_size} images of '
                 'bank_dataloader'
             )
-        if not isinstance(evaluator, Evaluator):
-            evaluator = runner.build_evaluator(evaluator)
-        self.evaluator = evaluator
-        self.evaluator.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
-        self.pools = check_pools(pools)
         self.neighbours = tuple(neighbours)
         self.report_k = report_k
         self.temperature = temperature
         self.block = block
-        self.phase = phase
 
-    @torch.no_grad()
-    def run(self) -> dict[str, float]:
-        """Build the bank, classify every image and return the metrics.
+    def fit(self, bank: dict[str, Tensor], labels: Tensor, num_classes: int) -> None:
+        """Keep the bank as unit vectors."""
+        self.bank = {pool: F.normalize(f, dim=1) for pool, f in bank.items()}
+        self.labels, self.num_classes = labels, num_classes
 
-        Raises:
-            RuntimeError: the backbone names a student that was never loaded.
-        """
-        self._call(f'before_{self.phase}')
-        self._call(f'before_{self.phase}_epoch')
-        self.runner.model.eval()
-        bank, bank_labels = self._bank()
-        num_classes = self._num_classes(bank_labels)
-        for index, batch in enumerate(self.dataloader):
-            self._call(f'before_{self.phase}_iter', batch_idx=index, data_batch=batch)
-            features, labels = self._features(batch)
-            scores = {}
-            for pool in self.pools:
-                votes = weighted_votes(
-                    features[pool],
-                    bank[pool],
-                    bank_labels,
-                    num_classes,
-                    self.neighbours,
-                    self.temperature,
-                    self.block,
-                )
-                for k in self.neighbours:
-                    scores[pool if k == self.report_k else f'{pool}_k{k}'] = votes[k]
-            outputs = sample_predictions(scores, labels)
-            self.evaluator.process(data_samples=outputs, data_batch=batch)
-            self._call(
-                f'after_{self.phase}_iter', batch_idx=index, data_batch=batch, outputs=outputs
+    def scores(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Votes (B, C) per pool and k."""
+        scores = {}
+        for pool, queries in features.items():
+            votes = weighted_votes(
+                F.normalize(queries, dim=1),
+                self.bank[pool],
+                self.labels,
+                self.num_classes,
+                self.neighbours,
+                self.temperature,
+                self.block,
             )
-        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
-        self._call(f'after_{self.phase}_epoch', metrics=metrics)
-        self._call(f'after_{self.phase}')
-        return metrics
-
-    def _call(self, hook: str, **kwargs: Any) -> None:
-        self.runner.call_hook(hook, **kwargs)
-
-    def _features(self, batch: dict[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
-        """Unit features (B, D) per pool and labels (B,) of a batch from a dataloader."""
-        model = self.runner.model
-        model = model.module if is_model_wrapper(model) else model
-        backbone = model.backbone
-        if getattr(backbone, 'init_cfg', None) is not None and not backbone.loaded:
-            raise RuntimeError(
-                f'backbone init_cfg {dict(backbone.init_cfg)} was never loaded: k-NN would score '
-                'random weights; call model.init_weights() first'
-            )
-        data = model.data_preprocessor(batch, False)
-        features = pooled_features(backbone, data['inputs'], self.pools)
-        return {pool: F.normalize(f, dim=1) for pool, f in features.items()}, data['labels']
-
-    def _bank(self) -> tuple[dict[str, Tensor], Tensor]:
-        """Features (N, D) per pool and labels (N,) of the bank, gathered from all processes."""
-        features: dict[str, list[Tensor]] = {pool: [] for pool in self.pools}
-        labels = []
-        for batch in self.bank_dataloader:
-            batch_features, batch_labels = self._features(batch)
-            labels.append(batch_labels)
-            for pool in self.pools:
-                features[pool].append(batch_features[pool])
-        size = len(self.bank_dataloader.dataset)
-        bank = {pool: gather_in_order(torch.cat(f), size) for pool, f in features.items()}
-        MMLogger.get_current_instance().info(f'k-NN bank of {size} images is ready')
-        return bank, gather_in_order(torch.cat(labels), size)
-
-    def _num_classes(self, bank_labels: Tensor) -> int:
-        """Classes of the dataset, also those that a small bank happens to lack."""
-        classes = (self.evaluator.dataset_meta or {}).get('classes', ())
-        return max(len(classes), int(bank_labels.max()) + 1)
+            for k in self.neighbours:
+                scores[pool if k == self.report_k else f'{pool}_k{k}'] = votes[k]
+        return scores

@@ -1,29 +1,39 @@
-"""Linear probe: one linear classifier per pooled feature of a frozen backbone."""
+"""Linear probe: linear classifiers on the pooled features of a frozen backbone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .features import POOLS, FrozenFeatures
-from .metrics import sample_predictions
+from .features import POOLS, WIDTHS, FrozenFeatures
+from .metrics import VARIANT, sample_predictions
 
 
 @MODELS.register_module()
 class LinearProbe(FrozenFeatures):
-    """MAE's linear probe (arXiv:2111.06377, A.1), for several pools in one run.
+    """Linear classifiers for several pools in one run, one backbone pass for all.
 
-    Each pool has its own head, ``BatchNorm1d(affine=False, eps=1e-6)`` and a linear layer
-    (truncated normal, std 0.01). The heads share one forward pass and no parameter; with LARS,
-    whose step sizes are per tensor, training them together equals training them apart.
+    The heads share no parameter. With LARS and with momentum SGD, whose steps depend on a tensor's
+    own gradients alone, training them together equals training them apart.
 
     Args:
         backbone: Config of a `MaskedViT`; only the heads get gradients.
         num_classes: Classes of the dataset.
         pools: See `pooled_features`.
+        batch_norm: ``BatchNorm1d(affine=False, eps=1e-6)`` before the linear layer and a truncated
+            normal of std 0.01 as its start (MAE, arXiv:2111.06377, A.1); else the linear layer
+            alone, normal with std 0.01 (MoCo v3, DINO, iBOT).
+        rates: Several classifiers per pool, each trained at this multiple of the optimizer's
+            learning rate. The multiple stands at the classifier's loss, which is the same thing
+            for momentum SGD without weight decay and for nothing else. Predictions are named
+            ``<pool>@<rate>``; `Accuracy` reports the best, as iBOT's sweep does.
         data_preprocessor: Config of the `ImageDataPreprocessor`.
+
+    Raises:
+        ValueError: a rate that is not positive, or given twice; rates together with batch_norm.
     """
 
     def __init__(
@@ -31,11 +41,24 @@ class LinearProbe(FrozenFeatures):
         backbone: dict[str, Any],
         num_classes: int = 1000,
         pools: Sequence[str] = POOLS,
+        batch_norm: bool = True,
+        rates: Sequence[float] | None = None,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, pools, data_preprocessor)
-        width = self.backbone.embed_dim
-        self.heads = nn.ModuleDict({pool: _head(width, num_classes) for pool in self.pools})
+        if rates is not None and (batch_norm or not rates or len(set(rates)) < len(rates)):
+            raise ValueError(f'rates {rates} must differ from each other and need batch_norm=False')
+        if rates is not None and min(rates) <= 0:
+            raise ValueError(f'rates {rates} must be positive')
+        self.rates = None if rates is None else tuple(rates)
+        self.num_classes = num_classes
+        outputs = num_classes * (1 if rates is None else len(rates))
+        self.heads = nn.ModuleDict(
+            {
+                pool: _head(self.backbone.embed_dim * WIDTHS[pool], outputs, batch_norm)
+                for pool in self.pools
+            }
+        )
 
     def forward(
         self,
@@ -46,18 +69,39 @@ class LinearProbe(FrozenFeatures):
         """Class scores of images (B, 3, H, W), or of their `features` computed earlier.
 
         Returns:
-            ``loss``: ``loss_<pool>``, cross-entropies; ``predict``: see `sample_predictions`;
-            ``tensor``: scores (B, C) per pool.
+            ``loss``: ``loss_<pool>``, cross-entropies (with rates: the sum of the scaled ones);
+            ``predict``: see `sample_predictions`; ``tensor``: scores (B, C) per pool, with rates
+            (B, R, C).
         """
         features = inputs if isinstance(inputs, Mapping) else self.features(inputs)
         scores = {pool: head(features[pool]) for pool, head in self.heads.items()}
+        if self.rates is not None:
+            scores = {k: s.unflatten(1, (-1, self.num_classes)) for k, s in scores.items()}
         if mode == 'loss':
-            return {f'loss_{pool}': F.cross_entropy(s, labels) for pool, s in scores.items()}
-        return sample_predictions(scores, labels) if mode == 'predict' else scores
+            return {f'loss_{pool}': self._loss(s, labels) for pool, s in scores.items()}
+        if mode != 'predict':
+            return scores
+        if self.rates is not None:
+            scores = {
+                f'{pool}{VARIANT}{rate:g}': s[:, i]
+                for pool, s in scores.items()
+                for i, rate in enumerate(self.rates)
+            }
+        return sample_predictions(scores, labels)
+
+    def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        if self.rates is None:
+            return F.cross_entropy(scores, labels)
+        repeated = labels[:, None].expand(-1, len(self.rates))
+        losses = F.cross_entropy(scores.transpose(1, 2), repeated, reduction='none').mean(0)
+        return losses @ torch.tensor(self.rates, dtype=losses.dtype, device=losses.device)
 
 
-def _head(width: int, num_classes: int) -> nn.Sequential:
-    linear = nn.Linear(width, num_classes)
-    nn.init.trunc_normal_(linear.weight, std=0.01)
+def _head(width: int, outputs: int, batch_norm: bool) -> nn.Module:
+    linear = nn.Linear(width, outputs)
     nn.init.zeros_(linear.bias)
+    if not batch_norm:
+        nn.init.normal_(linear.weight, std=0.01)
+        return linear
+    nn.init.trunc_normal_(linear.weight, std=0.01)
     return nn.Sequential(nn.BatchNorm1d(width, eps=1e-6, affine=False), linear)

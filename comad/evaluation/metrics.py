@@ -9,6 +9,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from torch import Tensor
 
+# Between a classifier's name and the setting of one of its variants.
+VARIANT = '@'
+
 
 def sample_predictions(scores: Mapping[str, Tensor], labels: Tensor) -> list[dict[str, Any]]:
     """Split a batch into samples as MMEngine's evaluators expect them.
@@ -53,7 +56,9 @@ def gather_in_order(local: Tensor, size: int) -> Tensor:
 class Accuracy(BaseMetric):
     """Top-k accuracy in percent, keys ``top<k>_<classifier>``, for example ``top1_mean``.
 
-    A tie with another class counts against the sample: a constant classifier scores 0.
+    A tie with another class counts against the sample: a constant classifier scores 0. Of the
+    variants ``<classifier>@<setting>`` the best at the first k is reported, and its setting as
+    ``best_<classifier>``, a number.
 
     Args:
         topk: Values of k.
@@ -108,6 +113,12 @@ class Accuracy(BaseMetric):
     def compute_metrics(self, results: Tensor) -> dict[str, float]:
         """Accuracies in percent from ranks (samples, classifiers), 0 being the best."""
         hits = {k: (results < k).double().mean(0).mul(100).tolist() for k in self.topk}
-        return {
-            f'top{k}_{name}': hits[k][i] for k in self.topk for i, name in enumerate(self.names)
-        }
+        chosen: dict[str, int] = {}
+        for i, name in enumerate(self.names):
+            classifier = name.partition(VARIANT)[0]
+            first = hits[self.topk[0]]
+            if classifier not in chosen or first[i] > first[chosen[classifier]]:
+                chosen[classifier] = i
+        metrics = {f'top{k}_{name}': hits[k][i] for k in self.topk for name, i in chosen.items()}
+        settings = {name: self.names[i].partition(VARIANT)[2] for name, i in chosen.items()}
+        return metrics | {f'best_{name}': float(s) for name, s in settings.items() if s}

@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from comad.engine.schedules import scale_schedule
+
 Field = str | int | float | None
 Reader = Callable[[Mapping[str, Any], int], Field]
 
@@ -71,21 +73,25 @@ def model_without_backbone(config: Mapping[str, Any], world_size: int) -> Field:
 
 
 def length(config: Mapping[str, Any], world_size: int) -> Field:
-    """Return the training length as ``90 epochs`` or ``160000 iterations``."""
+    """Return the training length as ``90 epochs`` or ``160000 iterations``, optimizer steps."""
     loop = lookup(config, 'train_cfg') or {}
     if (iterations := loop.get('max_iters')) is not None:
-        return f'{iterations} iterations'
+        return f'{round(iterations / accumulation(config))} iterations'
     if (epochs := loop.get('max_epochs')) is not None:
         return f'{epochs} epochs'
     return None
+
+
+def accumulation(config: Mapping[str, Any]) -> int:
+    """Return the batches per optimizer step."""
+    return lookup(config, 'optim_wrapper.accumulative_counts') or 1
 
 
 def batch_size(config: Mapping[str, Any], world_size: int) -> Field:
     """Return the images per optimizer step: per process x processes x accumulation."""
     if (per_process := lookup(config, 'train_dataloader.batch_size')) is None:
         return None
-    accumulation = lookup(config, 'optim_wrapper.accumulative_counts') or 1
-    return per_process * world_size * accumulation
+    return per_process * world_size * accumulation(config)
 
 
 def learning_rate(config: Mapping[str, Any], world_size: int) -> Field:
@@ -93,8 +99,7 @@ def learning_rate(config: Mapping[str, Any], world_size: int) -> Field:
     rate = lookup(config, 'optim_wrapper.optimizer.lr')
     if rate is None or not lookup(config, 'auto_scale_lr.enable'):
         return rate
-    # MMEngine scales by the batch of all processes and ignores accumulation.
-    real = lookup(config, 'train_dataloader.batch_size') * world_size
+    real = batch_size(config, world_size)
     return rate * real / lookup(config, 'auto_scale_lr.base_batch_size')
 
 
@@ -120,8 +125,12 @@ def parameter_groups(config: Mapping[str, Any], world_size: int) -> Field:
 
 
 def schedule(config: Mapping[str, Any], world_size: int) -> Field:
-    """Describe the learning-rate schedule, ``constant`` where there is none."""
-    return describe(lookup(config, 'param_scheduler') or None) or 'constant'
+    """Describe the learning-rate schedule in optimizer steps, ``constant`` where there is none."""
+    entries = [
+        scale_schedule(entry, 1 / accumulation(config))
+        for entry in lookup(config, 'param_scheduler') or ()
+    ]
+    return describe(entries or None) or 'constant'
 
 
 def extra_hooks(config: Mapping[str, Any], world_size: int) -> Field:

@@ -4,7 +4,7 @@ A new task is one entry in TASKS and its configs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from comad.leaderboard import protocol
@@ -125,6 +125,29 @@ TASKS: dict[str, Task] = {
             },
             **_IMAGENET,
         ),
+        *(
+            Task(
+                kind=f'lowshot_{share}pct',
+                protocol_fields={
+                    'resolution': protocol.square('test_dataloader.dataset.views.size'),
+                    'classifier': protocol.part('test_cfg', 'bank_dataloader'),
+                    'bank_data': protocol.part('test_cfg.bank_dataloader.dataset'),
+                    'test_data': protocol.part('test_dataloader.dataset'),
+                    'backbone': protocol.part('model.backbone'),
+                    'model': protocol.model_without_backbone,
+                },
+                **_IMAGENET,
+            )
+            for share in (1, 10)
+        ),
+        Task(
+            kind='ibot_linear',
+            protocol_fields={'resolution': protocol.square(_VIEW_SIZE), **_TRAINING},
+            **{
+                **_IMAGENET,
+                'metrics': {f'top1_{p}': Metric('top1', p) for p in ('cls4', 'cls_mean')},
+            },
+        ),
         Task(
             kind='upernet',
             family='segmentation',
@@ -156,6 +179,14 @@ TASKS: dict[str, Task] = {
             },
         ),
     )
+}
+# Other protocols of the same evaluation: rows of the same table, in groups of their own.
+_VARIANTS = {
+    'linear': ('mocov3_linear',),
+    'finetune': ('mae_finetune', 'tinymim_finetune', 'ibot_finetune'),
+}
+TASKS |= {
+    kind: replace(TASKS[main], kind=kind) for main, kinds in _VARIANTS.items() for kind in kinds
 }
 TABLES = tuple(dict.fromkeys(task.table for task in TASKS.values()))
 

@@ -9,6 +9,7 @@ from comad.engine.run_config import apply_sample, parse_config, parse_leaf_name
 from comad.leaderboard.schema import MAX_BYTES
 from comad.leaderboard.tasks import TASKS
 
+MAIN = ('linear', 'finetune', 'knn', 'upernet', 'mask_rcnn')
 LEAVES = sorted(
     path for folder in ('cls', 'seg', 'det') for path in Path(f'{folder}_configs').glob('*.py')
 )
@@ -27,7 +28,8 @@ def protocol_of(path, sample):
 @pytest.mark.parametrize('kind', TASKS)
 def test_leaves_of_a_task_share_one_complete_protocol(kind, sample):
     leaves = [path for path in LEAVES if parse_leaf_name(path).kind == kind]
-    assert len(leaves) >= 3
+    # Of a variant one leaf is enough, other students run through --student.
+    assert len(leaves) >= (3 if kind in MAIN else 1)
     protocols = [protocol_of(path, sample) for path in leaves]
     assert all(value is not None for value in protocols[0].values())
     assert all(protocol == protocols[0] for protocol in protocols[1:])
