@@ -12,7 +12,11 @@ MAE-Lite's colour jitter of 0.3 is stated, but timm's transform ignores it next 
 
 _base_ = './runtime.py'
 
-protocol = dict(name='mae_lite_finetune', version=1)
+protocol = dict(
+    name='mae_lite_finetune',
+    version=1,
+    published='mae_lite_finetune',
+)
 
 model = dict(
     type='ImageClassifier',

@@ -7,7 +7,12 @@ token after the final norm, head scaled down to 0.001 of timm's initialisation.
 
 _base_ = './cls_mae_finetune.py'
 
-protocol = dict(_delete_=True, name='ibot_finetune', version=1)
+protocol = dict(
+    _delete_=True,
+    name='ibot_finetune',
+    version=1,
+    published='ibot_finetune',
+)
 
 model = dict(backbone=dict(drop_path_rate=0.2), pool='cls')
 optim_wrapper = dict(optimizer=dict(lr=4e-3))

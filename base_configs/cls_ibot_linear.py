@@ -15,7 +15,15 @@ Ours: no second sweep over weight decay 1e-6 and LARS, which iBOT's script can a
 
 _base_ = './cls_linear.py'
 
-protocol = dict(_delete_=True, name='ibot_linear', version=1)
+protocol = dict(
+    _delete_=True,
+    name='ibot_linear',
+    version=1,
+    published='ibot_linear',
+    deviations=dict(
+        feature='the feature that iBOT uses for ViT-B is evaluated as well',
+    ),
+)
 
 model = dict(
     pools=('cls4', 'cls_mean'),

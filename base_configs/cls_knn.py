@@ -10,7 +10,15 @@ mean of the patch tokens is evaluated.
 
 _base_ = './runtime.py'
 
-protocol = dict(name='dino_knn', version=1)
+protocol = dict(
+    name='dino_knn',
+    version=1,
+    published='dino_knn',
+    deviations=dict(
+        feature='the mean of the patch tokens is evaluated as well',
+        reported='a k chosen on validation would favour whoever is evaluated',
+    ),
+)
 
 model = dict(
     type='FrozenFeatures',

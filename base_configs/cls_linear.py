@@ -12,7 +12,14 @@ process 0).
 
 _base_ = './runtime.py'
 
-protocol = dict(name='mae_linear', version=1)
+protocol = dict(
+    name='mae_linear',
+    version=1,
+    published='mae_linear',
+    deviations=dict(
+        feature='the mean of the patch tokens is evaluated as well',
+    ),
+)
 
 model = dict(
     type='LinearProbe',

@@ -2,6 +2,11 @@
 
 _base_ = './cls_lowshot_1pct.py'
 
-protocol = dict(_delete_=True, name='lowshot_10pct', version=1)
+protocol = dict(
+    _delete_=True,
+    name='lowshot_10pct',
+    version=1,
+    published=None,
+)
 
 test_cfg = dict(bank_dataloader=dict(dataset=dict(subset=dict(share=0.1))))

@@ -12,7 +12,12 @@ test_cfg.bank_dataloader.dataset.subset.share=None``.
 
 _base_ = './cls_knn.py'
 
-protocol = dict(_delete_=True, name='lowshot_1pct', version=1)
+protocol = dict(
+    _delete_=True,
+    name='lowshot_1pct',
+    version=1,
+    published=None,
+)
 
 test_cfg = dict(
     _delete_=True,

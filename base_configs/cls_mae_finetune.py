@@ -8,7 +8,12 @@ patch tokens with a norm of its own, no weight averaging.
 
 _base_ = './cls_finetune.py'
 
-protocol = dict(_delete_=True, name='mae_finetune', version=1)
+protocol = dict(
+    _delete_=True,
+    name='mae_finetune',
+    version=1,
+    published='mae_finetune',
+)
 
 model = dict(
     backbone=dict(drop_path_rate=0.1),

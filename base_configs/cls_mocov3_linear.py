@@ -9,7 +9,15 @@ Ours: class token and mean of the patch tokens are both probed, in one run (MoCo
 
 _base_ = './cls_linear.py'
 
-protocol = dict(_delete_=True, name='mocov3_linear', version=1)
+protocol = dict(
+    _delete_=True,
+    name='mocov3_linear',
+    version=1,
+    published='mocov3_linear',
+    deviations=dict(
+        feature='the mean of the patch tokens is evaluated as well',
+    ),
+)
 
 model = dict(batch_norm=False)
 train_dataloader = dict(

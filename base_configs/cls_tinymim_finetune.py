@@ -6,6 +6,11 @@ ViT-T and -S and did not publish the values, hence "like".
 
 _base_ = './cls_mae_finetune.py'
 
-protocol = dict(_delete_=True, name='tinymim_finetune', version=1)
+protocol = dict(
+    _delete_=True,
+    name='tinymim_finetune',
+    version=1,
+    published='tinymim_finetune',
+)
 
 model = dict(backbone=dict(drop_path_rate=0.2))

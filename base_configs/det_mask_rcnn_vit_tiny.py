@@ -14,7 +14,15 @@ in ViTDet.
 _base_ = ['./runtime.py', './det_coco.py', 'mmdet::_base_/models/mask-rcnn_r50_fpn.py']
 
 default_scope = 'mmdet'
-protocol = dict(name='mask_rcnn_vitdet_coco', version=1)
+protocol = dict(
+    name='mask_rcnn_vitdet_coco',
+    version=1,
+    published='g2sd_mask_rcnn',
+    deviations=dict(
+        relative_positions='students are pretrained without; model.backbone.rel_pos=True adds them',
+        precision='float32 unless --amp is given, which is bfloat16',
+    ),
+)
 norm_cfg = dict(type='LayerNorm2d', eps=1e-6)
 
 model = dict(

@@ -14,7 +14,14 @@ have none; biases, norms, positions and the class token are free of weight decay
 _base_ = ['./runtime.py', './seg_ade20k.py', 'mmseg::_base_/models/upernet_mae.py']
 
 default_scope = 'mmseg'
-protocol = dict(name='upernet_ade20k', version=1)
+protocol = dict(
+    name='upernet_ade20k',
+    version=1,
+    published='g2sd_upernet',
+    deviations=dict(
+        relative_positions='the students are plain ViTs, pretrained without',
+    ),
+)
 
 model = dict(
     data_preprocessor=dict(

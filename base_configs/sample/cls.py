@@ -17,7 +17,9 @@ linear = dict(
     model=dict(num_classes=10),
     # No flip: a mirrored digit is another sign.
     train_dataloader=dict(
-        dataset=dict(views=dict(size=64, scale=(0.8, 1.0), flip=0.0)), batch_size=128, **_loader
+        dataset=dict(views=dict(size=64, scale=(0.8, 1.0), flip=0.0, single_try=False)),
+        batch_size=128,
+        **_loader,
     ),
     val_dataloader=_centre,
     optim_wrapper=dict(optimizer=dict(lr=25.6)),

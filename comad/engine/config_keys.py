@@ -71,7 +71,7 @@ NESTED_KEYS = {
     'randomness': {'seed', 'deterministic', 'diff_rank_seed'},
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
     'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
-    'protocol': {'name', 'version'},
+    'protocol': {'name', 'version', 'published', 'deviations'},
     'custom_imports': {'imports', 'allow_failed_imports'},
 }
 

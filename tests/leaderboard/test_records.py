@@ -52,7 +52,7 @@ def test_protocol_fields_come_from_the_config():
     )
     fields = record['protocol']['fields']
     assert fields['batch_size'] == 512 * 8 * 2
-    assert fields['learning_rate'] == pytest.approx(6.4 * 512 * 8 / 1024)
+    assert fields['learning_rate'] == pytest.approx(6.4 * 512 * 8 * 2 / 1024)
     assert fields['length'] == '90 epochs'
     assert fields['resolution'] == 224
     assert fields['precision'] == 'float32'

@@ -1,0 +1,1 @@
+"""Recipe cards: the protocol a config really runs, beside the published one that it claims."""

@@ -1,0 +1,127 @@
+"""What a config costs: parameters and GFLOPs of its parts, and hours at a stated speed."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from comad.leaderboard.protocol import lookup
+
+TRAIN_IMAGES = {
+    'data/imagenet': 1_281_167,
+    'data/sample/imagenet': 6_000,
+}
+# A backward pass costs two forward passes.
+TRAINED, FROZEN = 3, 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one model.
+
+    Attributes:
+        parameters: Parameters by part, ``backbone`` first, then everything else.
+        gflop: GFLOP (2 per multiply-add) of one forward pass of one image at test size, by part.
+            Operators outside of torch (RoIAlign, NMS) are not counted.
+        trained_gflop: The same of one training image: the forward pass, twice more for what has
+            gradients.
+        images: Training images of the whole run.
+    """
+
+    parameters: dict[str, int]
+    gflop: dict[str, float]
+    trained_gflop: float
+    images: int
+
+    def hours(self, gpus: int, tflops: float) -> float:
+        """Training hours on ``gpus`` that each sustain ``tflops``, evaluation left out."""
+        return self.images * self.trained_gflop / (gpus * tflops * 1000) / 3600
+
+
+def build_model(config: Mapping[str, Any]) -> nn.Module:
+    """The config's model on the CPU with random weights."""
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    model = ConfigDict(copy.deepcopy(config['model']))
+    model.backbone.init_cfg = None
+    return MODELS.build(model)
+
+
+def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost:
+    """Count a model that `build_model` made."""
+    parameters = {'backbone': sum(p.numel() for p in model.backbone.parameters())}
+    for name, child in model.named_children():
+        if name not in ('backbone', 'data_preprocessor'):
+            count = sum(p.numel() for p in child.parameters())
+            parameters |= {name: count} if count else {}
+    total, backbone = _forward_gflop(config, model)
+    frozen = not any(p.requires_grad for p in model.backbone.parameters())
+    trained = TRAINED * (total - backbone) + (FROZEN if frozen else TRAINED) * backbone
+    return Cost(
+        parameters,
+        {'backbone': round(backbone, 3), 'rest': round(total - backbone, 3)},
+        round(trained, 3),
+        _images(config, processes),
+    )
+
+
+@torch.no_grad()
+def _forward_gflop(config: Mapping[str, Any], model: nn.Module) -> tuple[float, float]:
+    """GFLOP of the whole model and of its backbone."""
+    model.eval()
+    size = image_size(config)
+    images = torch.zeros(1, 3, size, size)
+    # The fused CPU attention has no counting rule; the plain one is made of counted products.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        if 'roi_head' in config['model']:
+            _detect(model, size)
+        else:
+            model(images, mode='tensor')
+    parts = counter.get_flop_counts().get(f'{type(model).__name__}.backbone')
+    if parts is None:  # it was asked for tokens, not called
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as alone:
+            model.backbone.tokens(images)
+        return counter.get_total_flops() / 1e9, alone.get_total_flops() / 1e9
+    return counter.get_total_flops() / 1e9, sum(parts.values()) / 1e9
+
+
+def _detect(model: nn.Module, size: int) -> None:
+    """A detector's forward pass: 1,000 proposals at most, masks for 100 of them."""
+    from mmdet.structures import DetDataSample
+
+    shape = dict(img_shape=(size, size), ori_shape=(size, size), img_id=0, scale_factor=(1, 1))
+    batch = dict(
+        inputs=torch.zeros(3, size, size, dtype=torch.uint8),
+        data_samples=DetDataSample(metainfo=shape),
+    )
+    data = model.data_preprocessor(pseudo_collate([batch]), False)
+    model(data['inputs'], data['data_samples'], mode='tensor')
+
+
+def image_size(config: Mapping[str, Any]) -> int:
+    """Edge in pixels of the images that a forward pass sees."""
+    views = lookup(config, 'test_dataloader.dataset.views') or lookup(
+        config, 'train_dataloader.dataset.views'
+    )
+    if views:
+        return views['size']
+    for entry in lookup(config, 'train_dataloader.dataset.pipeline'):
+        if entry['type'] == 'RandomCrop':
+            return entry['crop_size'][0]
+    raise ValueError('the train pipeline has no RandomCrop, whose size counts')
+
+
+def _images(config: Mapping[str, Any], processes: int) -> int:
+    loop = config.get('train_cfg') or {}
+    batch = (lookup(config, 'train_dataloader.batch_size') or 0) * processes
+    if 'max_iters' in loop:
+        return loop['max_iters'] * batch
+    root = lookup(config, 'train_dataloader.dataset.root')
+    return loop.get('max_epochs', 0) * TRAIN_IMAGES.get(root, 0)
