@@ -19,6 +19,8 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from comad.datasets.crops import SingleTryCrop
+
 INTERPOLATIONS = ('bilinear', 'bicubic')
 
 
@@ -81,6 +83,11 @@ class SingleView(View):
     Args:
         scale: share of the image's area that a crop covers; MAE pretrains with 0.2-1.
         flip: probability of a mirror image; 0 for digits.
+        single_try: draw the crop once and cut it to the image, `SingleTryCrop`, as MAE's linear
+            probe does; otherwise torchvision draws up to ten times until one fits.
+
+    Raises:
+        ValueError: also if single_try is neither True nor False.
     """
 
     probabilities = ('flip',)
@@ -88,9 +95,16 @@ class SingleView(View):
 
     scale: tuple[float, float] = (0.2, 1.0)
     flip: float = 0.5
+    single_try: bool = False
 
     def build(self) -> None:
-        crop = self.random_crop(self.size, self.scale)
+        if not isinstance(self.single_try, bool):
+            raise ValueError(f'views.single_try={self.single_try!r}: expected True or False')
+        if self.single_try:
+            mode = InterpolationMode(self.interpolation)
+            crop = SingleTryCrop(self.size, self.scale, mode)
+        else:
+            crop = self.random_crop(self.size, self.scale)
         self.transform = v2.Compose([crop, v2.RandomHorizontalFlip(self.flip), v2.PILToTensor()])
 
     def __call__(self, image: Image.Image) -> Tensor:

@@ -317,7 +317,7 @@ def _apply_run_options(cfg: Config, leaf: LeafName | None, options: RunOptions) 
 # Paths --------------------------------------------------------------------------------------------
 
 LAYOUTS = {
-    'imagenet': 'train/<class>/*.JPEG and val/<class>/*.JPEG',
+    'imagenet': 'train/<class>/*.JPEG and val/<class>/*.JPEG, or tar shards',
     'ade': 'ADEChallengeData2016/images and annotations, each with training and validation',
     'coco': 'train2017, val2017 and annotations/instances_{train,val}2017.json',
 }

@@ -5,7 +5,8 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 
-from comad.datasets.imagenet import ImageNetFolder, read_image
+from comad.datasets.imagenet import ImageNetFolder
+from comad.datasets.images import read_image
 
 
 def test_items_are_views_with_the_label_of_their_folder(sample):
@@ -23,7 +24,7 @@ def test_items_are_views_with_the_label_of_their_folder(sample):
 
 def test_undisturbed_view_is_the_decoded_file(sample):
     data = ImageNetFolder(sample / 'imagenet', 'train', dict(type='CenterCrop', size=64, resize=64))
-    path, label = data.samples[7]
+    path, label = data.storage.path(7), data.storage.labels[7]
     pixels = torch.tensor(list(read_image(path).tobytes())).view(64, 64, 3)
     assert torch.equal(data[7]['inputs'].permute(1, 2, 0), pixels.to(torch.uint8))
     assert f'n{label:08d}' in path
