@@ -51,6 +51,7 @@ RANGES = {
 def test_accuracy(folder, kind):
     leaf, student, metrics = RANGES[kind]
     train(folder, leaf, '--student', student)
-    record = json.loads(Path(folder, f'results/sample/records/{kind}_{student}_p0_s0.json').read_text())
+    path = Path(folder, f'results/sample/records/{kind}_{student}_p0_s0.json')
+    record = json.loads(path.read_text())
     for name, (low, high) in metrics.items():
         assert low <= record['metrics'][name] <= high, (name, record['metrics'])

@@ -21,7 +21,8 @@ def protocol_of(path, sample):
     if sample:
         apply_sample(cfg, parse_leaf_name(path), lengths)
     config = cfg._cfg_dict.to_dict()
-    return {**config['protocol'], **TASKS[parse_leaf_name(path).kind].read_protocol(config)}
+    named = {key: config['protocol'][key] for key in ('name', 'version')}
+    return {**named, **TASKS[parse_leaf_name(path).kind].read_protocol(config)}
 
 
 @pytest.mark.parametrize('sample', [False, True], ids=['full', 'sample'])
