@@ -14,7 +14,6 @@ MANIFEST = 'manifest.json'
 FORMAT = 1
 LEVELS = 3
 DATA_KEYS = ('root', 'data_root')
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 QUICK = ' (names and sizes only)'
 
 
@@ -104,19 +103,23 @@ def cited_digest(root: str | Path) -> str | None:
 
 
 def data_manifest(config: Mapping[str, Any]) -> str | None:
-    """What a run record cites: the digest of the data that the config's loaders read.
+    """What a run record cites: the digest of the data that the run read.
 
     Args:
-        config: resolved, as plain Python.
+        config: resolved, as plain Python. A training reads its training and validation data, a
+            test-only run its test data and the bank of k-NN.
 
     Returns:
         The digests, joined by '+' if the loaders read several data sets; None if any of them has
         no manifest.
     """
+    if config.get('train_cfg') is not None:
+        loaders = [config.get('train_dataloader'), config.get('val_dataloader')]
+    else:
+        bank = (config.get('test_cfg') or {}).get('bank_dataloader')
+        loaders = [config.get('test_dataloader'), bank]
     roots: list[str] = []
-    for name in LOADERS:
-        _collect_roots(config.get(name), roots)
-    _collect_roots((config.get('test_cfg') or {}).get('bank_dataloader'), roots)
+    _collect_roots(loaders, roots)
     digests = list(dict.fromkeys(cited_digest(root) for root in roots))
     return None if not digests or None in digests else '+'.join(map(str, digests))
 

@@ -2,10 +2,24 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
 from comad.datasets.manifest import cited_digest, data_manifest, digest_lines
+from comad.engine.run_config import (
+    _sample_value,
+    apply_sample,
+    parse_config,
+    parse_leaf_name,
+    replace_values,
+)
+
+LEAVES = sorted(
+    path
+    for kind in ('cls', 'seg', 'det')
+    for path in (Path(__file__).parents[2] / f'{kind}_configs').glob('*.py')
+)
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +82,22 @@ def test_a_config_cites_all_data_that_its_loaders_read(here):
         return {'dataset': {'type': 'Wrapper', 'datasets': [{key: root}]}}
 
     train, val = loader('data/imagenet'), loader('data/imagenet', 'data_root')
-    assert data_manifest({'train_dataloader': train, 'val_dataloader': val}) == 'a' * 64
+    training = {'train_cfg': {}, 'train_dataloader': train, 'val_dataloader': val}
+    assert data_manifest(training) == 'a' * 64
+    # A training does not read its test data, a test not its training data.
+    other = loader('data/nowhere')
+    assert data_manifest({**training, 'test_dataloader': other}) == 'a' * 64
+    assert data_manifest({'test_dataloader': val, 'train_dataloader': other}) == 'a' * 64
     both = {'test_dataloader': train, 'test_cfg': {'bank_dataloader': loader('data/shards')}}
     assert data_manifest(both) == 'a' * 64 + '+' + 'c' * 64
-    assert data_manifest({'train_dataloader': train, 'val_dataloader': loader('data/x')}) is None
-    assert data_manifest({'train_dataloader': None, 'test_cfg': None}) is None
+    assert data_manifest({**training, 'val_dataloader': other}) is None
+    assert data_manifest({'test_dataloader': None, 'test_cfg': None}) is None
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
+def test_every_leaf_on_the_sample_cites_the_sample(here, path):
+    put('data/sample', here, **SAMPLE)
+    cfg = parse_config(path)
+    apply_sample(cfg, parse_leaf_name(path), cfg.pop('sample', None))
+    replace_values(cfg, _sample_value)
+    assert data_manifest(cfg._cfg_dict.to_dict()) == 'b' * 64
