@@ -68,7 +68,8 @@ class Outcome:
         total, kinds = self.findings.total, self.findings.problems
         if total:
             listed = f'; all in {self.root / PROBLEMS}' if self.manifest else ''
-            return f'{self.root}: {total:,} problems ({", ".join(kinds)}){listed}'
+            word = 'problem' if total == 1 else 'problems'
+            return f'{self.root}: {total:,} {word} ({", ".join(kinds)}){listed}'
         kept = ', kept from a full check of the same names and sizes' if self.kept else ''
         cited = self.manifest or self.root / MANIFEST
         return f'{self.root}: no problems; {cited}{kept}'
