@@ -4,13 +4,16 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 EPILOG = """examples:
   python tools/data.py sample                    # data/sample, what every --sample run reads
-  python tools/data.py sample --root /tmp/s --seed 1
+  python tools/data.py check imagenet            # is data/imagenet complete and readable?
+  python tools/data.py check coco --quick        # names, counts and annotations only
+  python tools/data.py shard imagenet            # data/imagenet_shards, tar files for slow disks
 """
 SAMPLE = """Write the embedded sample: 64 px scenes of scikit-learn's handwritten digits.
 
@@ -29,24 +32,101 @@ seed, is replaced.
 """
 
 
+CHECK = """Look at every file of a data set, and write DATA/manifest.json.
+
+  imagenet    class folders or tar shards; classes against timm's list; 1,281,167 / 50,000 images
+  ade20k      pairs of image and labels, their sizes, label values; 20,210 / 2,000 images
+  coco        annotations against images, boxes, masks, categories; 118,287 / 5,000 images
+  sample      against its own manifest
+
+Everything is decoded in parallel, which takes long for ImageNet; --quick looks at names, sizes,
+counts and annotations only. The first problems of each kind are shown, all of them are in
+DATA/check.txt. Exit status: 0 without problems, 1 with some, 130 when stopped.
+"""
+CHECK_EPILOG = """The manifest holds counts, the checks that were made, and a sha256 over names,
+sizes and contents of all files, the same for class folders and the shards made of them. Run records
+cite it. The manifest of a full check is not replaced by one with --quick of the same files.
+
+examples:
+  python tools/data.py check imagenet --workers 16
+  python tools/data.py check imagenet --root data/imagenet_shards
+"""
+SHARD = """Pack ImageNet's class folders into uncompressed tar files in WebDataset's layout.
+
+  OUT/classes.txt                 the sorted class folders, one per line: the order of labels
+  OUT/train/train-000000.tar      n01440764/n01440764_10026.JPEG  the original bytes
+                                  n01440764/n01440764_10026.cls   its label, 0
+  OUT/val/val-000000.tar
+
+Images keep the order of the folders; nothing is decoded or made smaller. A run that was stopped
+goes on with the same command: finished shards are kept.
+"""
+SHARD_EPILOG = """Configs read either layout at the same place: make data/imagenet a link to the
+shards, or add --cfg-options train_dataloader.dataset.root=data/imagenet_shards. Readers that
+stream shards instead of jumping into them have to shuffle by themselves.
+
+examples:
+  python tools/data.py shard imagenet --workers 8
+  python tools/data.py shard imagenet --split val --out /disk/imagenet_shards
+  python tools/data.py shard sample              # the embedded sample, seconds
+"""
+# Beside the sample, not inside: its manifest is over all that is in it.
+SHARD_ROOTS = {
+    'imagenet': ('data/imagenet', 'data/imagenet_shards'),
+    'sample': ('data/sample/imagenet', 'data/sample_imagenet_shards'),
+}
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=style)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    sample = commands.add_parser(
+
+    def add(
+        name: str, short: str, long: str, epilog: str, run: Callable
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=short, description=long, epilog=epilog, formatter_class=style
+        )
+        command.set_defaults(run=run, stopped='nothing was changed')
+        return command
+
+    sample = add(
         'sample',
-        help='write the embedded sample data (seconds, no download)',
-        description=SAMPLE,
-        epilog=SAMPLE_EPILOG,
-        formatter_class=style,
+        'write the embedded sample data (seconds, no download)',
+        SAMPLE,
+        SAMPLE_EPILOG,
+        write_sample,
     )
     sample.add_argument(
         '--root', default='data/sample', help='folder to write (default %(default)s, for --sample)'
     )
     sample.add_argument('--seed', type=int, default=0, help='of handwriting and scenes (default 0)')
     sample.add_argument('--force', action='store_true', help='write even if it is there already')
-    sample.set_defaults(run=write_sample)
+
+    check = add('check', 'check a data set and write its manifest', CHECK, CHECK_EPILOG, check_data)
+    check.add_argument('name', choices=('imagenet', 'ade20k', 'coco', 'sample'))
+    check.add_argument('--root', help='its folder DATA (default: where the configs look for it)')
+    check.add_argument('--quick', action='store_true', help='do not read the images')
+    add_workers(check)
+
+    shard = add('shard', 'pack ImageNet into tar shards', SHARD, SHARD_EPILOG, shard_data)
+    shard.add_argument('name', choices=tuple(SHARD_ROOTS))
+    shard.add_argument('--root', help='class folders (default data/imagenet)')
+    shard.add_argument('--out', help='folder to write (default data/imagenet_shards)')
+    shard.add_argument(
+        '--split', nargs='+', default=['train', 'val'], choices=('train', 'val'), help='both'
+    )
+    shard.add_argument(
+        '--images-per-shard', type=int, default=5000, metavar='N', help='(default %(default)s)'
+    )
+    add_workers(shard)
+    shard.set_defaults(stopped='finished shards are kept; the same command goes on')
     return parser.parse_args(argv)
+
+
+def add_workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument('--workers', type=int, metavar='N', help='processes (default: all cores)')
 
 
 def write_sample(args: argparse.Namespace) -> None:
@@ -64,6 +144,44 @@ def write_sample(args: argparse.Namespace) -> None:
         print(f'{args.root} is complete: seed {args.seed}, version {sample.SAMPLE_VERSION}')
 
 
+def check_data(args: argparse.Namespace) -> None:
+    from comad.datasets.check import run
+    from comad.datasets.pool import usable_cores
+    from comad.datasets.terms import TERMS
+
+    root = Path(args.root or run.ROOTS[args.name])
+    workers = usable_cores() if args.workers is None else args.workers
+    print(TERMS[args.name])
+    options = dict(workers=workers, quick=args.quick, progress=Progress('files'))
+    if args.name == 'sample':
+        outcome = run.check_sample(root, **options)
+    else:
+        outcome = run.check_dataset(run.CHECKS[args.name](root), **options)
+    print('\n'.join(outcome.lines()))
+    if outcome.findings.total:
+        raise ValueError(outcome.summary())
+    print(outcome.summary())
+
+
+def shard_data(args: argparse.Namespace) -> None:
+    from comad.datasets.manifest import check_writable
+    from comad.datasets.pool import usable_cores
+    from comad.datasets.shard_writer import write_shards
+
+    root, out = (
+        Path(given or default)
+        for given, default in zip((args.root, args.out), SHARD_ROOTS[args.name], strict=True)
+    )
+    check_writable(out)
+    workers = usable_cores() if args.workers is None else args.workers
+    for split in dict.fromkeys(args.split):
+        progress = Progress(f'images of {split}')
+        written = write_shards(
+            root, out, split, args.images_per_shard, workers, progress, report=print
+        )
+        print(f'{out / split}: {written} shards written')
+
+
 class Progress:
     """Prints done, total and the time left: a living line on a terminal, few lines in a log."""
 
@@ -78,8 +196,9 @@ class Progress:
             return
         self.last = now
         left = (now - self.start) / done * (total - done)
+        text = f'{left:.0f} s' if left < 100 else f'{left / 60:.0f} min'
         end = '\r' if self.live and done < total else '\n'
-        print(f'{done:,} of {total:,} {self.what}, {left:.0f} s left  ', end=end, flush=True)
+        print(f'{done:,} of {total:,} {self.what}, {text} left  ', end=end, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'data {args.command}: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f'data {args.command}: stopped; nothing was changed', file=sys.stderr)
+        print(f'data {args.command}: stopped; {args.stopped}', file=sys.stderr)
         return 130
     return 0
 

@@ -62,7 +62,7 @@ def load_index(folder: Path, classes: int, progress: Progress | None = None) -> 
     Args:
         folder: with ``*.tar``.
         classes: number of classes.
-        progress: called with shards done and shards in all.
+        progress: called with shards done and shards in all; without it, a line is logged.
 
     Raises:
         ValueError: see `scan_shard`; a key that two shards share; a label out of range.
@@ -73,6 +73,9 @@ def load_index(folder: Path, classes: int, progress: Progress | None = None) -> 
         with _locked(folder):
             index = _read_index(folder, files)
             if index is None:
+                if progress is None:
+                    # Minutes for ImageNet, longer on a network disk: not in silence.
+                    logger.warning('%s: scanning %d shards, once', folder, len(files))
                 index = build_index(folder, progress)
                 _write_index(folder, index)
     outside = np.flatnonzero((index.labels < 0) | (index.labels >= classes))

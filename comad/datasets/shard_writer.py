@@ -94,7 +94,7 @@ def write_shards(
         if progress:
             progress(done, total)
     # Reads every header once more, and saves the first training run from doing so.
-    TarShards(folder).close()
+    TarShards(folder, progress=lambda done, total: None).close()
     return len(missing)
 
 

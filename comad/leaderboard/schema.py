@@ -9,7 +9,7 @@ from typing import Any
 
 from comad.leaderboard.tasks import Task, get_task
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 8192
 NAME = re.compile(r'[a-z0-9][a-z0-9_]*')
 
@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, tuple[type | None, ...]]] = {
         'device': (str,),
         'git_commit': (str, None),
         'git_dirty': (bool, None),
+        'data_manifest': (str, None),
     },
 }
 TOP_LEVEL: dict[str, tuple[type, ...]] = {

@@ -41,6 +41,7 @@ ENVIRONMENT = {
     'cpu': 'a processor',
     'git_commit': 'c' * 40,
     'git_dirty': False,
+    'data_manifest': 'd' * 64,
 }
 
 

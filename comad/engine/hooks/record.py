@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 
 from backbones.checkpoints import read_card
 from backbones.student import CARD_FILE, STUDENT_FILE
+from comad.datasets.manifest import data_manifest
 from comad.leaderboard.environment import collect_environment
 from comad.leaderboard.records import build_record, write_record
 
@@ -55,9 +56,11 @@ class RunRecordHook(Hook):
             card = read_card((folder / STUDENT_FILE).with_name(CARD_FILE))
         environment = collect_environment()
         environment['device'] = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
+        config = runner.cfg._cfg_dict.to_dict()
+        environment['data_manifest'] = data_manifest(config)
         backbone = unwrapped(runner.model).backbone
         record = build_record(
-            runner.cfg._cfg_dict.to_dict(),
+            config,
             metrics,
             card,
             environment,
