@@ -39,7 +39,7 @@ def attend(attention: nn.Module, x: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def bias(attention: nn.Module, q: Tensor, grid: tuple[int, int]) -> Tensor:
-    """What the tables add to the attention logits of unscaled queries (B, h, T, c): (B, h, T, T)."""
+    """What unscaled queries (B, h, T, c) add to the attention logits: (B, h, T, T)."""
     height, width = grid
     q = q.unflatten(2, grid)
     rows = distances(attention.rel_pos_h, height).to(q.dtype)

@@ -21,7 +21,25 @@ FOLDERS = {
     'seg_configs': 'seg',
     'det_configs': 'det',
 }
-TRANSFERS = ('linear', 'finetune', 'knn', 'upernet', 'mask_rcnn')
+TRANSFERS = (
+    'linear',
+    'finetune',
+    'knn',
+    'upernet',
+    'mask_rcnn',
+    # Protocols of other papers, beside the suite's own for the same task.
+    'mocov3_linear',
+    'ibot_linear',
+    'mae_finetune',
+    'tinymim_finetune',
+    'ibot_finetune',
+    'lowshot_1pct',
+    'lowshot_10pct',
+    'tinymim_upernet',
+    'ibot_seg_linear',
+    'mae_lite_mask_rcnn',
+    'mask_rcnn_1x',
+)
 ARCHITECTURES = ('tiny', 'small', 'base')
 # Which pretraining run of the sample stands in for an official teacher file.
 SAMPLE_TEACHERS = {
@@ -49,6 +67,7 @@ class RunOptions:
     amp: bool = False
     auto_scale_lr: bool = False
     launcher: str = 'none'
+    tta: bool = False
     cfg_options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -78,7 +97,8 @@ def parse_leaf_name(path: str | Path) -> LeafName | None:
         return None
     kind, rest = 'pretrain', path.stem
     if folder != 'pretrain':
-        kind = next((name for name in TRANSFERS if rest.startswith(name + '_')), '')
+        fitting = (name for name in TRANSFERS if rest.startswith(name + '_'))
+        kind = max(fitting, key=len, default='')
         rest = rest[len(kind) + 1 :]
     method, _, arch = rest.rpartition('_')
     if not kind or not method or arch not in ARCHITECTURES:

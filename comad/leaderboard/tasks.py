@@ -4,7 +4,7 @@ A new task is one entry in TASKS and its configs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from comad.leaderboard import protocol
@@ -156,6 +156,30 @@ TASKS: dict[str, Task] = {
             },
         ),
     )
+}
+# Other papers' protocols for the same task, and segmentation at several scales: rows of the same
+# table that are never ranked against each other.
+DENSE_VARIANTS = {
+    'upernet': ('tinymim_upernet', 'ibot_seg_linear'),
+    'mask_rcnn': ('mae_lite_mask_rcnn', 'mask_rcnn_1x'),
+}
+TASKS |= {
+    kind: replace(TASKS[main], kind=kind)
+    for main, kinds in DENSE_VARIANTS.items()
+    for kind in kinds
+}
+MULTI_SCALE = '_ms'
+TASKS |= {
+    kind + MULTI_SCALE: replace(
+        TASKS[kind],
+        kind=kind + MULTI_SCALE,
+        protocol_fields={
+            **TASKS[kind].protocol_fields,
+            'test_data': protocol.part('test_dataloader.dataset'),
+            'test_mode': protocol.test_mode,
+        },
+    )
+    for kind in ('upernet', *DENSE_VARIANTS['upernet'])
 }
 TABLES = tuple(dict.fromkeys(task.table for task in TASKS.values()))
 

@@ -22,14 +22,26 @@ from .prepare import unwrapped
 class RunRecordHook(Hook):
     """Writes one JSON record with the metrics of the last checkpoint, never of the best one.
 
-    After a training it takes the validation of the last step; a test-only run takes its test.
+    After a training it takes the validation of the last step; a run without a training takes its
+    test.
+
+    Args:
+        after_test: Also write one after the test of a trained checkpoint, with the images and
+            seconds of the training that the checkpoint tells.
     """
 
     priority = 'LOWEST'
 
+    def __init__(self, after_test: bool = False) -> None:
+        self.after_test = after_test
+        self.trained: dict[str, Any] = {}
+
     def before_run(self, runner: Any) -> None:
         self.started = time.perf_counter()
         self.validated: tuple[int, dict[str, float]] | None = None
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        self.trained = checkpoint.get('message_hub', {}).get('runtime_info', {})
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         self.validated = (runner.iter, dict(metrics or {}))
@@ -44,6 +56,9 @@ class RunRecordHook(Hook):
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         if runner.cfg.get('train_cfg') is None:
             self._write(runner, dict(metrics or {}), time.perf_counter() - self.started, 0)
+        elif self.after_test:
+            seconds = self.trained.get('train_seconds', 0.0)
+            self._write(runner, dict(metrics or {}), seconds, self.trained.get('images_seen', 0))
 
     def _write(self, runner: Any, metrics: dict[str, float], seconds: float, images: int) -> None:
         if not is_main_process():
