@@ -7,11 +7,16 @@ import pytest
 
 from comad.engine.run_config import apply_sample, parse_config, parse_leaf_name
 from comad.leaderboard.schema import MAX_BYTES
-from comad.leaderboard.tasks import TASKS
+from comad.leaderboard.tasks import MULTI_SCALE, TASKS
 
 LEAVES = sorted(
     path for folder in ('cls', 'seg', 'det') for path in Path(f'{folder}_configs').glob('*.py')
 )
+
+
+# The suite's own protocols have leaves for several students; for other papers' one is enough, since
+# every student runs through it.
+MAIN = ('linear', 'finetune', 'knn', 'upernet', 'mask_rcnn')
 
 
 def protocol_of(path, sample):
@@ -24,10 +29,10 @@ def protocol_of(path, sample):
 
 
 @pytest.mark.parametrize('sample', [False, True], ids=['full', 'sample'])
-@pytest.mark.parametrize('kind', TASKS)
+@pytest.mark.parametrize('kind', [kind for kind in TASKS if not kind.endswith(MULTI_SCALE)])
 def test_leaves_of_a_task_share_one_complete_protocol(kind, sample):
     leaves = [path for path in LEAVES if parse_leaf_name(path).kind == kind]
-    assert len(leaves) >= 3
+    assert len(leaves) >= (3 if kind in MAIN else 1)
     protocols = [protocol_of(path, sample) for path in leaves]
     assert all(value is not None for value in protocols[0].values())
     assert all(protocol == protocols[0] for protocol in protocols[1:])

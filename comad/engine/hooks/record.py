@@ -26,14 +26,14 @@ class RunRecordHook(Hook):
     test.
 
     Args:
-        after_test: Also write one after the test of a trained checkpoint, with the images and
+        of_test: Also write one after the test of a trained checkpoint, with the images and
             seconds of the training that the checkpoint tells.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, after_test: bool = False) -> None:
-        self.after_test = after_test
+    def __init__(self, of_test: bool = False) -> None:
+        self.of_test = of_test
         self.trained: dict[str, Any] = {}
 
     def before_run(self, runner: Any) -> None:
@@ -56,7 +56,7 @@ class RunRecordHook(Hook):
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         if runner.cfg.get('train_cfg') is None:
             self._write(runner, dict(metrics or {}), time.perf_counter() - self.started, 0)
-        elif self.after_test:
+        elif self.of_test:
             seconds = self.trained.get('train_seconds', 0.0)
             self._write(runner, dict(metrics or {}), seconds, self.trained.get('images_seen', 0))
 
