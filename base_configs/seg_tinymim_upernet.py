@@ -2,7 +2,7 @@
 
 From its released segmentation config (OliverRensu/TinyMIM, TinyMIMstar-T): rate 1e-4, layer decay
 0.8, drop path 0.1, adapters that widen 192 to 768 channels, UPerHead 768 wide. That head alone has
-61M parameters, eleven times the ViT-Tiny. Everything else as in seg_upernet_vit_tiny.py.
+68M parameters, twelve times the ViT-Tiny. Everything else as in seg_upernet_vit_tiny.py.
 
 TinyMIM* itself has 12 heads, a distillation token, relative position biases and LayerScale, and
 starts from weights fine-tuned for 1000 epochs. Its adapters widen inside the deconvolutions and

@@ -72,7 +72,7 @@ print('parameters', sum(p.numel() for p in model.parameters()))
     ('kind', 'config', 'change', 'shape', 'millions'),
     [
         ('seg', 'upernet_scratch', '', (2, 3, 512, 512), 10.7),
-        ('seg', 'tinymim_upernet_comad', '', (2, 3, 512, 512), 69.7),
+        ('seg', 'tinymim_upernet_comad', '', (2, 3, 512, 512), 76.3),
         ('seg', 'ibot_seg_linear_comad', '', (2, 3, 512, 512), 5.6),
         ('det', 'mask_rcnn_scratch', '', (1, 3, 1024, 1024), 27.6),
         ('det', 'mae_lite_mask_rcnn_comad', '', (1, 3, 640, 640), 27.6),
