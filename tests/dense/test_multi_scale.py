@@ -187,4 +187,9 @@ def test_a_trained_checkpoint_leaves_both_records(tmp_path):
     # The checkpoint is written just before the last seconds are counted.
     assert 0 < several['wall_seconds'] <= single['wall_seconds']
     assert single['metrics'] != several['metrics']
+    fields = several['protocol']['fields']
+    assert fields.pop('test_mode') == 'multi-scale 0.5-1.75'
+    assert fields.pop('test_data') != single['protocol']['fields'].pop('test_data')
+    assert fields == single['protocol']['fields']  # the test was not told the length
+    assert fields['length'] == '42 iterations'
     assert (tmp_path / 'run/multi_scale/predictions.png').is_file()

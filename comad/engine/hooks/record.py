@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -13,9 +13,13 @@ from backbones.checkpoints import read_card
 from backbones.student import CARD_FILE, STUDENT_FILE
 from comad.leaderboard.environment import collect_environment
 from comad.leaderboard.records import build_record, write_record
+from comad.leaderboard.tasks import get_task
 
 from ..run_config import pretrain_root
 from .prepare import unwrapped
+
+FIELDS = 'protocol_fields'
+TEST_FIELDS = ('test_data', 'test_mode')
 
 
 @HOOKS.register_module()
@@ -26,8 +30,9 @@ class RunRecordHook(Hook):
     test.
 
     Args:
-        of_test: Also write one after the test of a trained checkpoint, with the images and
-            seconds of the training that the checkpoint tells.
+        of_test: Also write one after the test of a trained checkpoint. What the training was
+            (protocol fields, images, seconds) is then read from the checkpoint: a test may run
+            with other options and fewer processes.
     """
 
     priority = 'LOWEST'
@@ -42,6 +47,12 @@ class RunRecordHook(Hook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         self.trained = checkpoint.get('message_hub', {}).get('runtime_info', {})
+
+    def before_train(self, runner: Any) -> None:
+        if run := runner.cfg.get('run'):  # a config of others has none
+            config = runner.cfg._cfg_dict.to_dict()
+            fields = get_task(run.kind).read_protocol(config, get_world_size())
+            runner.message_hub.update_info(FIELDS, fields)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         self.validated = (runner.iter, dict(metrics or {}))
@@ -80,6 +91,11 @@ class RunRecordHook(Hook):
             images_seen=images,
             architecture=backbone.architecture(),
             params_m=round(sum(p.numel() for p in backbone.parameters()) / 1e6, 4),
+            trained_fields={
+                name: value
+                for name, value in self.trained.get(FIELDS, {}).items()
+                if self.of_test and name not in TEST_FIELDS
+            },
         )
         default = 'results/sample/records' if run.sample else 'results/records'
         path = write_record(run.records or default, record)
