@@ -12,7 +12,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -207,14 +207,21 @@ def tensor_digest(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 
 def fill_completely(
-    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: str | Path
+    module: torch.nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    source: str | Path,
+    new: Collection[str] = (),
 ) -> None:
     """Copy ``tensors`` into ``module``: every tensor of both sides, or nothing at all.
+
+    Args:
+        new: The module's tensors that no file holds; they stay as they are.
 
     Raises:
         CheckpointError: names the missing, unexpected or wrongly shaped tensors.
     """
-    own = module.state_dict()
+    whole = module.state_dict()
+    own = {name: tensor for name, tensor in whole.items() if name not in new}
     missing = sorted(own.keys() - tensors.keys())
     extra = sorted(tensors.keys() - own.keys())
     shapes = [
@@ -232,7 +239,7 @@ def fill_completely(
             f'{source} does not fit the network completely: '
             + '; '.join(problem for problem in problems if problem)
         )
-    module.load_state_dict(dict(tensors), strict=True)
+    module.load_state_dict({**whole, **tensors}, strict=True)
 
 
 def _listed(what: str, names: list[str]) -> str:

@@ -85,6 +85,8 @@ class StudentWeights:
     def load_into(self, backbone: 'MaskedViT') -> None:
         """Fill every tensor of the backbone from the file; random weights stay as they are.
 
+        Parameters that a transfer adds (`MaskedViT.new_parameters`) stay as they are as well.
+
         Raises:
             CheckpointError: anything but a complete match of tensors and architecture, or a
                 sample student in a full-scale run.
@@ -103,7 +105,7 @@ class StudentWeights:
                 f'{path} was pretrained on the embedded sample and is refused by a full-scale run'
             )
         check_architecture(card, backbone.architecture(), path)
-        fill_completely(backbone, tensors, path)
+        fill_completely(backbone, tensors, path, backbone.new_parameters())
 
 
 def read_student(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -137,10 +139,12 @@ def check_architecture(card: Mapping[str, Any], wanted: Mapping[str, int], path:
 def save_student(folder: str | Path, backbone: 'MaskedViT', card: Mapping[str, Any]) -> Path:
     """Write ``student.safetensors`` (bare timm keys) and, last, ``student.json``.
 
-    The mask token of pretraining is no part of a student and is left out.
+    The mask token of pretraining and a transfer's relative positions are no part of a student and
+    are left out.
     """
     folder = Path(folder)
-    tensors = {k: v for k, v in backbone.state_dict().items() if k != 'mask_token'}
+    left_out = {'mask_token', *backbone.new_parameters()}
+    tensors = {k: v for k, v in backbone.state_dict().items() if k not in left_out}
     digest = write_safetensors(folder / STUDENT_FILE, tensors)
     architecture = backbone.architecture()
     write_card(folder / CARD_FILE, {**card, 'architecture': architecture, 'sha256': digest})
@@ -154,6 +158,6 @@ def load_student(path: str | Path, **options: Any) -> 'MaskedViT':
     tensors, card = read_student(path)
     backbone = MaskedViT(**{**card['architecture'], **options})
     check_architecture(card, backbone.architecture(), Path(path))
-    fill_completely(backbone, tensors, path)
+    fill_completely(backbone, tensors, path, backbone.new_parameters())
     backbone.loaded = True
     return backbone

@@ -12,6 +12,7 @@ from timm.layers import LayerNorm
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from .relative_positions import add_tables, attend, is_table
 from .student import StudentWeights
 
 ARCHITECTURES: dict[str, dict[str, int]] = {
@@ -48,6 +49,10 @@ class MaskedViT(VisionTransformer):
         layer_scale: Adds a LayerScale to both halves of each block (DINOv2); its initial value.
         reg_tokens: Number of register tokens; they follow the class token, have no position and
             are never returned. They need the class token, and no windows.
+        rel_pos: Adds ViTDet's decomposed relative positions to every block, zero at first. No
+            student file holds them. They need ``with_cls=False``.
+        rel_pos_grid: Side in tokens that global blocks' tables are made for, ViTDet's 1024 / 16 by
+            default; they are interpolated for another one.
         init_cfg: ``None`` for random weights or `StudentWeights`' arguments.
 
     Parameters that the chosen outputs cannot reach are frozen here, since a trainable tensor
@@ -73,6 +78,8 @@ class MaskedViT(VisionTransformer):
         pos_interpolation: str = 'bicubic',
         layer_scale: float | None = None,
         reg_tokens: int = 0,
+        rel_pos: bool = False,
+        rel_pos_grid: int = 64,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         if arch not in ARCHITECTURES:
@@ -83,6 +90,10 @@ class MaskedViT(VisionTransformer):
             raise ValueError('window attention has no place for a class token: with_cls=False')
         if reg_tokens and not with_cls:
             raise ValueError('register tokens need with_cls=True')
+        if rel_pos and with_cls:
+            raise ValueError('relative positions have none for a class token: with_cls=False')
+        if rel_pos_grid < 1:
+            raise ValueError(f'rel_pos_grid {rel_pos_grid} is no side in tokens: at least 1')
         given = dict(
             img_size=img_size,
             patch_size=patch_size,
@@ -124,9 +135,17 @@ class MaskedViT(VisionTransformer):
         if use_mask_token:
             self.mask_token = torch.nn.Parameter(torch.zeros(1, 1, self.embed_dim))
             torch.nn.init.trunc_normal_(self.mask_token, std=0.02)
+        self.rel_pos = rel_pos
+        if rel_pos:
+            for index, block in enumerate(self.blocks):
+                add_tables(block.attn, self._window(index) or rel_pos_grid)
         self._constructed = True
         self._check_blocks()
         self._freeze_unreachable()
+
+    def new_parameters(self) -> set[str]:
+        """Parameters that no student file holds: a transfer adds them and trains them from zero."""
+        return {name for name, _ in self.named_parameters() if is_table(name)}
 
     def architecture(self) -> dict[str, int]:
         """The fields that a student card states and that decide whether weights fit."""
@@ -166,11 +185,14 @@ class MaskedViT(VisionTransformer):
         stop: int | None = None,
         grid: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Raw tokens (B, T, D) after ``blocks[start:stop]``; ``grid`` is needed for windows."""
+        """Raw tokens (B, T, D) after ``blocks[start:stop]``.
+
+        ``grid`` is needed for windows and relative positions.
+        """
         stop = self.depth if stop is None else stop
         for index in range(start, stop):
-            if self.window_size and index not in self.global_blocks:
-                x = self._window_block(self.blocks[index], x, grid)
+            if self.rel_pos or self._window(index):
+                x = self._grid_block(self.blocks[index], x, grid, self._window(index))
             else:
                 x = self.blocks[index](x)
         return x
@@ -301,25 +323,31 @@ class MaskedViT(VisionTransformer):
                 )
         return torch.cat([cls, table.flatten(2).transpose(1, 2).to(cls.dtype)], dim=1)
 
-    def _window_block(
-        self, block: torch.nn.Module, x: Tensor, grid: tuple[int, int] | None
+    def _window(self, index: int) -> int:
+        """Side of a block's attention windows, 0 for global attention."""
+        return 0 if index in self.global_blocks else self.window_size
+
+    def _grid_block(
+        self, block: torch.nn.Module, x: Tensor, grid: tuple[int, int] | None, side: int
     ) -> Tensor:
-        """One block with attention inside windows.
+        """One block with attention inside windows of ``side`` tokens, 0 for the whole grid.
 
         ViTDet (arXiv:2203.16527) pads after norm1 with zeros, so that padding never meets the
         norm or the MLP; padded tokens are attended to without a mask, as in its code.
         """
         if grid is None:
-            raise ValueError('window attention needs the token grid')
+            raise ValueError('window attention and relative positions need the token grid')
         B, _, D = x.shape
-        (height, width), side = grid, self.window_size
-        y = block.norm1(x).view(B, height, width, D)
-        y = F.pad(y, (0, 0, 0, -width % side, 0, -height % side))
-        rows, columns = y.shape[1] // side, y.shape[2] // side
-        y = y.view(B, rows, side, columns, side, D).transpose(2, 3).reshape(-1, side * side, D)
-        y = block.attn(y)
-        y = y.view(B, rows, columns, side, side, D).transpose(2, 3)
-        y = y.reshape(B, rows * side, columns * side, D)[:, :height, :width].reshape(B, -1, D)
+        height, width = grid
+        y = block.norm1(x)
+        if side:
+            y = F.pad(y.view(B, height, width, D), (0, 0, 0, -width % side, 0, -height % side))
+            rows, columns = y.shape[1] // side, y.shape[2] // side
+            y = y.view(B, rows, side, columns, side, D).transpose(2, 3).reshape(-1, side * side, D)
+        y = attend(block.attn, y, (side, side) if side else grid) if self.rel_pos else block.attn(y)
+        if side:
+            y = y.view(B, rows, columns, side, side, D).transpose(2, 3)
+            y = y.reshape(B, rows * side, columns * side, D)[:, :height, :width].reshape(B, -1, D)
         x = x + block.drop_path1(block.ls1(y))
         return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 

@@ -12,6 +12,7 @@ from tools.train import add_run_arguments, run_options
 EXAMPLES = """examples:
   python tools/test.py seg_configs/upernet_comad_tiny.py --sample     # its newest checkpoint
   python tools/test.py det_configs/mask_rcnn_comad_tiny.py CHECKPOINT
+  python tools/test.py seg_configs/upernet_comad_tiny.py --tta        # several scales and flipped
 """
 
 
@@ -22,6 +23,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='a leaf of cls_, seg_ or det_configs/')
     parser.add_argument(
         'checkpoint', nargs='?', help='default: the newest checkpoint of the work dir'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='segmentation: average over several scales and flips; the record is one of its own',
     )
     add_run_arguments(parser)
     return parser.parse_args(argv)

@@ -4,6 +4,8 @@ Besides data, size and length it changes two things that the short training need
 instead of 1e-4. The classifiers start at a standard deviation of 0.1 instead of mmseg's 0.01: with
 0.01 training stays for hundreds of iterations where strokes are found but no digit is told from
 another, and everything is called background.
+
+What stands at the top is merged into every kind of config, then the dictionary named like the kind.
 """
 
 crop = (64, 64)
@@ -20,6 +22,21 @@ test_pipeline = [
     dict(type='Resize', scale=crop, keep_ratio=True),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
+]
+# Scales of the single-scale size; no flip here either.
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='Resize', scale=(side, side), keep_ratio=True)
+                for side in (32, 48, 64, 80, 96, 112)
+            ],
+            [dict(type='LoadAnnotations', reduce_zero_label=True)],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
 ]
 # ADE20KDataset accepts subsets of its 150 classes only.
 digits = dict(
@@ -55,14 +72,27 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 classifier_init = dict(type='Normal', std=0.1, override=dict(name='conv_seg'))
+head = dict(in_channels=[64] * 4, num_classes=11, init_cfg=classifier_init)
 model = dict(
     data_preprocessor=dict(size=crop, test_cfg=dict(size=crop)),
     backbone=dict(out_indices=(0, 1, 2, 3)),
-    neck=dict(in_channels=64, patch_size=8),
-    decode_head=dict(in_channels=[64] * 4, channels=32, num_classes=11, init_cfg=classifier_init),
-    auxiliary_head=dict(in_channels=64, channels=16, num_classes=11, init_cfg=classifier_init),
     test_cfg=dict(crop_size=crop, stride=(43, 43)),
 )
+upernet = dict(
+    model=dict(
+        neck=dict(in_channels=64, patch_size=8),
+        decode_head=dict(channels=32, **head),
+        auxiliary_head=dict(in_channels=64, channels=16, num_classes=11, init_cfg=classifier_init),
+    )
+)
+tinymim_upernet = dict(
+    model=dict(
+        neck=dict(in_channels=64, out_channels=128, patch_size=8),
+        decode_head={**head, 'in_channels': [128] * 4, 'channels': 128},
+        auxiliary_head=dict(in_channels=128, channels=16, num_classes=11, init_cfg=classifier_init),
+    )
+)
+ibot_seg_linear = dict(model=dict(decode_head=dict(channels=256, **head)))
 
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
 train_cfg = dict(max_iters=600, val_interval=600)

@@ -44,6 +44,9 @@ RUNNER_KEYS = {
     'sync_bn',
     'compile',
     'find_unused_parameters',
+    # Read by test.py --tta alone.
+    'tta_model',
+    'tta_pipeline',
 }
 SUITE_KEYS = {'protocol', 'sample', 'run'}
 # Plain dictionaries that MMEngine reads by `get`: it would ignore a mistyped key.

@@ -4,6 +4,7 @@ import os
 import sys
 from typing import Any
 
+from .multi_scale import use_multi_scale
 from .run_config import ConfigError, RunOptions, load_run_config
 
 TRACEBACK = 'COMAD_TRACEBACK'
@@ -17,10 +18,15 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
     """
     try:
         cfg = load_run_config(options)
+        trained_in = cfg.work_dir
+        if options.tta:
+            use_multi_scale(cfg)
     except ConfigError as error:
         return _refuse(error)
     try:
-        runner = _build(cfg, options, checkpoint, test)
+        if test and cfg.get('train_cfg') is not None:
+            cfg.load_from = _checkpoint(trained_in, checkpoint)
+        runner = _build(cfg, options, test)
     except _user_errors() as error:
         return _refuse(error)
     try:
@@ -33,26 +39,27 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
     return 0
 
 
-def _build(cfg: Any, options: RunOptions, checkpoint: str | None, test: bool) -> Any:
+def _checkpoint(work_dir: str, named: str | None) -> str:
+    """The checkpoint to test: the one that was named, or the newest of the run."""
+    from .checkpointing import last_checkpoint
+
+    path = named or last_checkpoint(work_dir)
+    if path is None:
+        raise ConfigError(f'{work_dir} holds no checkpoint to test: train first, or name one')
+    return str(path)
+
+
+def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
     import torch
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
     import comad.register  # noqa: F401  (configs of others need not name it)
 
-    from .checkpointing import last_checkpoint
-
     if options.amp and 'optim_wrapper' in cfg and not torch.cuda.is_available():
         sys.stderr.write('--amp: no accelerator here, training in float32\n')
         cfg.optim_wrapper.type = 'OptimWrapper'
         cfg.optim_wrapper.pop('dtype', None)
-    if test and cfg.get('train_cfg') is not None:
-        path = checkpoint or last_checkpoint(cfg.work_dir)
-        if path is None:
-            raise ConfigError(
-                f'{cfg.work_dir} holds no checkpoint to test: train first, or name one'
-            )
-        cfg.load_from = str(path)
     kind = RUNNERS.get(cfg.get('runner_type', 'Runner')) or Runner
     runner = kind.from_cfg(cfg)
     # Loops build data sets and check their settings: here a mistake in them is still one line.

@@ -69,6 +69,7 @@ class RunOptions:
     auto_scale_lr: bool = False
     accumulate: int = 1
     launcher: str = 'none'
+    tta: bool = False
     cfg_options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ to the machine (folders, workers) is left out.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from comad.engine.schedules import scale_schedule
@@ -160,6 +160,27 @@ def pipeline_entry(path: str, transform: str, key: str) -> Reader:
         return None
 
     return read
+
+
+def test_mode(config: Mapping[str, Any], world_size: int) -> Field:
+    """Return ``single-scale``, or ``multi-scale 0.5-1.75 + flip``: relative to the validation."""
+    pipeline = lookup(config, 'test_dataloader.dataset.pipeline') or ()
+    augmented = [entry for entry in pipeline if entry.get('type') == 'TestTimeAug']
+    if not augmented:
+        return 'single-scale'
+    steps = [step for choices in augmented[0]['transforms'] for step in choices]
+    sizes = _resize_sizes(steps)
+    single = _resize_sizes(lookup(config, 'val_dataloader.dataset.pipeline') or ())
+    if not sizes or not single:
+        return None
+    text = f'multi-scale {min(sizes) / single[0]:g}-{max(sizes) / single[0]:g}'
+    flips = any(step['type'] == 'RandomFlip' and step.get('prob') for step in steps)
+    return text + ' + flip' if flips else text
+
+
+def _resize_sizes(steps: Iterable[Mapping[str, Any]]) -> list[int]:
+    """The shorter side of every Resize, px."""
+    return [min(step['scale']) for step in steps if step['type'] == 'Resize']
 
 
 def first_of(*readers: Reader) -> Reader:

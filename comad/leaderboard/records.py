@@ -53,6 +53,7 @@ def build_record(
     images_seen: int,
     architecture: Mapping[str, Any] | None = None,
     params_m: float | None = None,
+    trained_fields: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Make the record of one finished evaluation.
 
@@ -70,6 +71,7 @@ def build_record(
         images_seen: Training images that the transfer consumed, all processes together.
         architecture: The backbone's architecture; needed where there is no card.
         params_m: Millions of backbone parameters; needed where there is no card.
+        trained_fields: Protocol fields that an earlier run, the training, has settled.
 
     Raises:
         RecordError: If ``run`` or ``protocol`` is incomplete, the card belongs to another student,
@@ -95,7 +97,7 @@ def build_record(
         'protocol': {
             'name': protocol.get('name'),
             'version': protocol.get('version'),
-            'fields': task.read_protocol(config, world_size),
+            'fields': {**task.read_protocol(config, world_size), **(trained_fields or {})},
         },
         'metrics': values,
         'missing': missing,

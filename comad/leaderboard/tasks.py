@@ -180,13 +180,29 @@ TASKS: dict[str, Task] = {
         ),
     )
 }
-# Other protocols of the same evaluation: rows of the same table, in groups of their own.
-_VARIANTS = {
+# Other papers' protocols for the same task, and segmentation at several scales: rows of the same
+# table that are never ranked against each other.
+VARIANTS = {
     'linear': ('mocov3_linear',),
     'finetune': ('mae_finetune', 'tinymim_finetune', 'ibot_finetune'),
+    'upernet': ('tinymim_upernet', 'ibot_seg_linear'),
+    'mask_rcnn': ('mae_lite_mask_rcnn', 'mask_rcnn_1x'),
 }
 TASKS |= {
-    kind: replace(TASKS[main], kind=kind) for main, kinds in _VARIANTS.items() for kind in kinds
+    kind: replace(TASKS[main], kind=kind) for main, kinds in VARIANTS.items() for kind in kinds
+}
+MULTI_SCALE = '_ms'
+TASKS |= {
+    kind + MULTI_SCALE: replace(
+        TASKS[kind],
+        kind=kind + MULTI_SCALE,
+        protocol_fields={
+            **TASKS[kind].protocol_fields,
+            'test_data': protocol.part('test_dataloader.dataset'),
+            'test_mode': protocol.test_mode,
+        },
+    )
+    for kind in ('upernet', *VARIANTS['upernet'])
 }
 TABLES = tuple(dict.fromkeys(task.table for task in TASKS.values()))
 

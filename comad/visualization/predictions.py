@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import pseudo_collate
 from PIL import Image
 
 FIGURE = 'predictions.png'
@@ -52,10 +53,8 @@ def predict(model: torch.nn.Module, dataset: Any, rows: Sequence[int]) -> list[A
     try:
         samples = []
         for row in rows:
-            item = dataset[row]
-            batch = {key: [value] for key, value in item.items()}
             with torch.no_grad():
-                samples += model.test_step(batch)
+                samples += model.test_step(pseudo_collate([dataset[row]]))
     finally:
         model.train(was_training)
     return [sample.cpu() for sample in samples]

@@ -43,8 +43,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-RANGES = {
-}
+RANGES = {}
 
 
 @pytest.mark.parametrize('kind', RANGES)

@@ -15,10 +15,14 @@ from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_s
 from mmengine.structures import InstanceData, PixelData
 import comad.register
 from backbones import check_strides
-kind, path = sys.argv[1:]
+kind, path, change = sys.argv[1:]
 torch.manual_seed(0)
 cfg = Config.fromfile(path, import_custom_modules=False)
 init_default_scope(cfg.default_scope)
+cfg.model.backbone.init_cfg = None
+if change:
+    name, value = change.split('=')
+    cfg.merge_from_dict({'model.' + name: value == 'True'})
 cfg.model.backbone.drop_path_rate = 0.0  # with one image a dropped block has no gradient at all
 model = MODELS.build(cfg.model)
 model.init_weights()
@@ -34,7 +38,7 @@ if kind == 'seg':
 else:
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
-    height, width = 1024, 800
+    height, width = cfg.model.data_preprocessor.pad_size_divisor, 500
     shape = dict(img_shape=(height, width), ori_shape=(height, width), img_id=0)
     inputs = [torch.randint(0, 256, (3, height, width), dtype=torch.uint8)]
     boxes = torch.tensor([[50.0, 60, 250, 300], [10, 10, 60, 80]])
@@ -65,15 +69,20 @@ print('parameters', sum(p.numel() for p in model.parameters()))
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ('kind', 'config', 'shape', 'millions'),
+    ('kind', 'config', 'change', 'shape', 'millions'),
     [
-        ('seg', 'seg_configs/upernet_scratch_tiny.py', (2, 3, 512, 512), 10.7),
-        ('det', 'det_configs/mask_rcnn_scratch_tiny.py', (1, 3, 1024, 1024), 27.6),
+        ('seg', 'upernet_scratch', '', (2, 3, 512, 512), 10.7),
+        ('seg', 'tinymim_upernet_comad', '', (2, 3, 512, 512), 76.3),
+        ('seg', 'ibot_seg_linear_comad', '', (2, 3, 512, 512), 5.6),
+        ('det', 'mask_rcnn_scratch', '', (1, 3, 1024, 1024), 27.6),
+        ('det', 'mae_lite_mask_rcnn_comad', '', (1, 3, 640, 640), 27.6),
+        ('det', 'mask_rcnn_1x_comad', 'backbone.rel_pos=True', (1, 3, 640, 640), 27.7),
     ],
 )
-def test_one_full_scale_step_trains_every_tensor(kind, config, shape, millions):
+def test_one_full_scale_step_trains_every_tensor(kind, config, change, shape, millions):
+    path = f'{kind}_configs/{config}_tiny.py'
     result = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', STEP, kind, config],
+        [sys.executable, '-W', 'ignore', '-c', STEP, kind, path, change],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

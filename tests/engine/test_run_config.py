@@ -37,6 +37,10 @@ def complete(monkeypatch):
         ('pretrain_configs/comad_only_mae_tiny.py', ('pretrain', 'comad_only_mae', 'tiny')),
         ('seg_configs/upernet_mae_tiny.py', ('upernet', 'mae', 'tiny')),
         ('det_configs/mask_rcnn_hybrid_distill_tiny.py', ('mask_rcnn', 'hybrid_distill', 'tiny')),
+        # The longest kind that fits.
+        ('det_configs/mask_rcnn_1x_mae_tiny.py', ('mask_rcnn_1x', 'mae', 'tiny')),
+        ('det_configs/mae_lite_mask_rcnn_mae_tiny.py', ('mae_lite_mask_rcnn', 'mae', 'tiny')),
+        ('seg_configs/ibot_seg_linear_mae_tiny.py', ('ibot_seg_linear', 'mae', 'tiny')),
     ],
 )
 def test_leaf_names(name, expected):

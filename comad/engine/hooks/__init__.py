@@ -1,12 +1,14 @@
 """Hooks of the suite's runs."""
 
 from .export import StudentExportHook
+from .multi_scale import MultiScaleTestHook
 from .prepare import PrepareMethodHook
 from .record import RunRecordHook
 from .step_seed import StepSeedHook
 from .wall_time import WallTimeHook
 
 __all__ = [
+    'MultiScaleTestHook',
     'PrepareMethodHook',
     'RunRecordHook',
     'StepSeedHook',

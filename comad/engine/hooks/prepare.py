@@ -3,7 +3,7 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 
 from backbones import Teacher
@@ -34,5 +34,7 @@ class PrepareMethodHook(Hook):
 
 
 def unwrapped(model: Any) -> Any:
-    """The model inside a DistributedDataParallel wrapper."""
-    return model.module if is_model_wrapper(model) else model
+    """The model inside a DistributedDataParallel or test-time augmentation wrapper."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -14,23 +14,46 @@ from backbones.student import CARD_FILE, STUDENT_FILE
 from comad.datasets.manifest import data_manifest
 from comad.leaderboard.environment import collect_environment
 from comad.leaderboard.records import build_record, write_record
+from comad.leaderboard.tasks import get_task
 
 from ..run_config import pretrain_root
 from .prepare import unwrapped
+
+FIELDS = 'protocol_fields'
+TEST_FIELDS = ('test_data', 'test_mode')
 
 
 @HOOKS.register_module()
 class RunRecordHook(Hook):
     """Writes one JSON record with the metrics of the last checkpoint, never of the best one.
 
-    After a training it takes the validation of the last step; a test-only run takes its test.
+    After a training it takes the validation of the last step; a run without a training takes its
+    test.
+
+    Args:
+        of_test: Also write one after the test of a trained checkpoint. What the training was
+            (protocol fields, images, seconds) is then read from the checkpoint: a test may run
+            with other options and fewer processes.
     """
 
     priority = 'LOWEST'
 
+    def __init__(self, of_test: bool = False) -> None:
+        self.of_test = of_test
+        self.trained: dict[str, Any] = {}
+
     def before_run(self, runner: Any) -> None:
         self.started = time.perf_counter()
         self.validated: tuple[int, dict[str, float]] | None = None
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        self.trained = checkpoint.get('message_hub', {}).get('runtime_info', {})
+
+    def before_train(self, runner: Any) -> None:
+        if run := runner.cfg.get('run'):  # a config of others has none
+            config = runner.cfg._cfg_dict.to_dict()
+            fields = get_task(run.kind).read_protocol(config, get_world_size())
+            runner.message_hub.update_info(FIELDS, fields)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         self.validated = (runner.iter, dict(metrics or {}))
@@ -45,6 +68,9 @@ class RunRecordHook(Hook):
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         if runner.cfg.get('train_cfg') is None:
             self._write(runner, dict(metrics or {}), time.perf_counter() - self.started, 0)
+        elif self.of_test:
+            seconds = self.trained.get('train_seconds', 0.0)
+            self._write(runner, dict(metrics or {}), seconds, self.trained.get('images_seen', 0))
 
     def _write(self, runner: Any, metrics: dict[str, float], seconds: float, images: int) -> None:
         if not is_main_process():
@@ -68,6 +94,11 @@ class RunRecordHook(Hook):
             images_seen=images,
             architecture=backbone.architecture(),
             params_m=round(sum(p.numel() for p in backbone.parameters()) / 1e6, 4),
+            trained_fields={
+                name: value
+                for name, value in self.trained.get(FIELDS, {}).items()
+                if self.of_test and name not in TEST_FIELDS
+            },
         )
         default = 'results/sample/records' if run.sample else 'results/records'
         path = write_record(run.records or default, record)

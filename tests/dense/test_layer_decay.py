@@ -1,0 +1,121 @@
+"""Learning-rate scale and weight decay of every dense recipe's full-scale model.
+
+The expected numbers are written out, not computed: rate^13 for the input, rate^12, rate^7 and
+rate^1 for blocks 0, 5 and 11.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from comad.engine.config_keys import REPOSITORY
+
+GROUPS = """
+import json, sys
+from mmengine.config import Config
+from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
+import comad.register
+cfg = Config.fromfile(sys.argv[1], import_custom_modules=False)
+init_default_scope(cfg.default_scope)
+cfg.model.backbone.rel_pos = cfg.default_scope == 'mmdet'
+model = MODELS.build(cfg.model)
+constructor = OPTIM_WRAPPER_CONSTRUCTORS.get(cfg.optim_wrapper.pop('constructor'))
+paramwise = cfg.optim_wrapper.pop('paramwise_cfg')
+wrapper = constructor(cfg.optim_wrapper, paramwise)(model)
+names = {id(p): name for name, p in model.named_parameters()}
+found = {names[id(p)]: (group['lr'], group['lr_scale'], group['weight_decay'])
+         for group in wrapper.optimizer.param_groups for p in group['params']}
+trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+assert set(found) == trainable, set(found) ^ trainable
+print(json.dumps(found))
+"""
+
+
+def groups_of(config):
+    """Name -> learning rate, its scale and weight decay of every trained tensor."""
+    run = [sys.executable, '-W', 'ignore', '-c', GROUPS, config]
+    result = subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+# lr, then the scales of the input, block 0, block 5 and block 11.
+SEGMENTATION = {
+    'upernet_scratch': (1e-4, (0.003697206, 0.005688009, 0.04902228, 0.65)),
+    'tinymim_upernet_comad': (1e-4, (0.05497558, 0.06871948, 0.2097152, 0.8)),
+}
+DETECTION = {
+    'mask_rcnn_scratch': (1e-4, (0.009688901, 0.01384129, 0.0823543, 0.7)),
+    'mae_lite_mask_rcnn_comad': (1e-4, (1.0, 1.0, 1.0, 1.0)),
+    'mask_rcnn_1x_comad': (1e-4, (1.0, 1.0, 1.0, 1.0)),
+}
+
+
+def check(found, rate, expected):
+    for name, (scale, weight_decay) in expected.items():
+        assert found[name][0] == pytest.approx(rate * scale, rel=1e-5), name
+        assert found[name][1] == pytest.approx(scale, rel=1e-5), name
+        assert found[name][2] == pytest.approx(weight_decay), name
+
+
+@pytest.mark.parametrize('recipe', SEGMENTATION)
+def test_segmentation_recipes(recipe):
+    rate, (first, block0, block5, block11) = SEGMENTATION[recipe]
+    found = groups_of(f'seg_configs/{recipe}_tiny.py')
+    expected = {
+        'backbone.patch_embed.proj.weight': (first, 0.05),
+        'backbone.patch_embed.proj.bias': (first, 0.0),
+        'backbone.pos_embed': (first, 0.0),
+        'backbone.cls_token': (first, 0.0),
+        'backbone.blocks.0.attn.qkv.weight': (block0, 0.05),
+        'backbone.blocks.0.attn.qkv.bias': (block0, 0.0),
+        'backbone.blocks.0.norm1.weight': (block0, 0.0),
+        'backbone.blocks.5.mlp.fc1.weight': (block5, 0.05),
+        'backbone.blocks.5.norm2.bias': (block5, 0.0),
+        'backbone.blocks.11.mlp.fc2.weight': (block11, 0.05),
+        'backbone.blocks.11.mlp.fc2.bias': (block11, 0.0),
+        'neck.levels.0.0.weight': (1.0, 0.05),
+        'neck.levels.0.1.weight': (1.0, 0.0),  # norm between the deconvolutions
+        'decode_head.conv_seg.weight': (1.0, 0.05),
+        'decode_head.conv_seg.bias': (1.0, 0.0),
+        'decode_head.fpn_bottleneck.bn.weight': (1.0, 0.0),
+        'auxiliary_head.convs.0.conv.weight': (1.0, 0.05),
+    }
+    check(found, rate, expected)
+    assert 'backbone.norm.weight' not in found  # raw maps
+    assert ('neck.levels.2.0.weight' in found) == (recipe == 'tinymim_upernet_comad')
+
+
+@pytest.mark.parametrize('recipe', DETECTION)
+def test_detection_recipes(recipe):
+    """ViTDet and MAE-Lite exempt norms and positions, and decay biases and relative positions."""
+    rate, (first, block0, block5, block11) = DETECTION[recipe]
+    found = groups_of(f'det_configs/{recipe}_tiny.py')
+    expected = {
+        'backbone.patch_embed.proj.weight': (first, 0.05),
+        'backbone.patch_embed.proj.bias': (first, 0.05),
+        'backbone.pos_embed': (first, 0.0),
+        'backbone.blocks.0.attn.qkv.weight': (block0, 0.05),
+        'backbone.blocks.0.attn.qkv.bias': (block0, 0.05),
+        'backbone.blocks.0.attn.rel_pos_h': (block0, 0.05),
+        'backbone.blocks.0.norm1.weight': (block0, 0.0),
+        'backbone.blocks.5.attn.rel_pos_w': (block5, 0.05),
+        'backbone.blocks.5.norm2.bias': (block5, 0.0),
+        'backbone.blocks.11.mlp.fc2.weight': (block11, 0.05),
+        'neck.levels.0.0.weight': (1.0, 0.05),
+        'neck.levels.0.1.weight': (1.0, 0.0),
+        'rpn_head.rpn_cls.bias': (1.0, 0.05),
+        'roi_head.bbox_head.fc_cls.weight': (1.0, 0.05),
+        'roi_head.mask_head.conv_logits.weight': (1.0, 0.05),
+    }
+    check(found, rate, expected)
+    assert not {'backbone.cls_token', 'backbone.norm.weight'} & set(found)
+
+
+def test_the_linear_head_trains_alone():
+    """iBOT gives AdamW all trained tensors at once, so the bias is decayed too."""
+    found = groups_of('seg_configs/ibot_seg_linear_comad_tiny.py')
+    assert set(found) == {'decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'}
+    check(found, 8e-4, dict.fromkeys(found, (1.0, 0.05)))
