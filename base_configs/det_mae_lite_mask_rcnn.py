@@ -13,7 +13,16 @@ is --amp.
 
 _base_ = './det_mask_rcnn_vit_tiny.py'
 
-protocol = dict(name='mae_lite_mask_rcnn_coco', version=1)
+protocol = dict(
+    _delete_=True,
+    name='mae_lite_mask_rcnn_coco',
+    version=1,
+    published='mae_lite_mask_rcnn',
+    deviations=dict(
+        relative_positions='students are pretrained without; model.backbone.rel_pos=True adds them',
+        precision='float32 unless --amp is given, which is bfloat16',
+    ),
+)
 
 image_size = (640, 640)
 train_pipeline = [

@@ -8,7 +8,12 @@ by 2 with the batch: it is what iBOT's 12 epochs use at batch 16, and a short tr
 
 _base_ = './det_mae_lite_mask_rcnn.py'
 
-protocol = dict(name='mask_rcnn_1x_coco', version=1)
+protocol = dict(
+    _delete_=True,
+    name='mask_rcnn_1x_coco',
+    version=1,
+    published=None,
+)
 
 train_dataloader = dict(batch_size=2)
 auto_scale_lr = dict(base_batch_size=16)

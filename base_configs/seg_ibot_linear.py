@@ -13,7 +13,16 @@ code puts in eval mode too). iBOT trains in mixed precision; here that is --amp.
 
 _base_ = './seg_upernet_vit_tiny.py'
 
-protocol = dict(name='ibot_linear_ade20k', version=1)
+protocol = dict(
+    _delete_=True,
+    name='ibot_linear_ade20k',
+    version=1,
+    published='ibot_seg_linear',
+    deviations=dict(
+        head='four maps of the student, 192 wide each',
+        precision='float32 unless --amp is given, which is bfloat16',
+    ),
+)
 
 model = dict(
     backbone=dict(drop_path_rate=0.0, out_norm=True, frozen=True),

@@ -12,7 +12,17 @@ adapters that keep 192 channels up to one 1x1 convolution each.
 
 _base_ = './seg_upernet_vit_tiny.py'
 
-protocol = dict(name='tinymim_upernet_ade20k', version=1)
+protocol = dict(
+    _delete_=True,
+    name='tinymim_upernet_ade20k',
+    version=1,
+    published='tinymim_upernet',
+    deviations=dict(
+        relative_positions='the students are plain ViTs, pretrained without',
+        layer_scale='the students are plain ViTs, pretrained without',
+        adapters='192 channels up to one 1x1 convolution per level',
+    ),
+)
 
 model = dict(
     neck=dict(out_channels=768),
