@@ -41,6 +41,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=50.0,
         help='TFLOP/s that each GPU is assumed to sustain, for the hours (default %(default)s)',
     )
+    parser.add_argument(
+        '--decode-rate',
+        type=float,
+        default=300.0,
+        help='ImageNet images/s that each data worker is assumed to decode (default %(default)s)',
+    )
     add_batch_arguments(parser)
     add_run_arguments(parser)
     return parser.parse_args(argv)
@@ -93,7 +99,9 @@ def main(argv: list[str] | None = None) -> int:
             and {
                 **vars(cost),
                 'hours': round(cost.hours(gpus, args.tflops), 2),
+                'data_hours': round(cost.data_hours(args.decode_rate), 2),
                 'assumed_tflops': args.tflops,
+                'assumed_decode_rate': args.decode_rate,
             },
             'groups': [vars(group) for group in groups],
             'missing': missing,
@@ -103,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'{cfg.run.config}: {cfg.run.kind}, student {cfg.run.student}')
         print(protocol_text(card))
         if cost:
-            print(cost_text(cost, gpus, args.tflops))
+            print(cost_text(cost, gpus, args.tflops, args.decode_rate))
         if groups:
             print(f'optimizer groups:\n{groups_text(groups)}')
         print(f'missing here: {missing}' if missing else 'data and weights are in place')

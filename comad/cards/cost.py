@@ -34,16 +34,22 @@ class Cost:
         trained_gflop: The same of one training image: the forward pass, twice more for what has
             gradients.
         images: Training images of the whole run.
+        workers: Data workers of all processes, where the images are ImageNet's; else 0.
     """
 
     parameters: dict[str, int]
     gflop: dict[str, float]
     trained_gflop: float
     images: int
+    workers: int
 
     def hours(self, gpus: int, tflops: float) -> float:
-        """Training hours on ``gpus`` that each sustain ``tflops``, evaluation left out."""
+        """Hours of computing on ``gpus`` that each sustain ``tflops``, evaluation left out."""
         return self.images * self.trained_gflop / (gpus * tflops * 1000) / 3600
+
+    def data_hours(self, rate: float) -> float:
+        """Hours of decoding when each worker delivers ``rate`` images per second."""
+        return self.images / (self.workers * rate) / 3600 if self.workers else 0.0
 
 
 def build_model(config: Mapping[str, Any]) -> nn.Module:
@@ -69,6 +75,9 @@ def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost
         {'backbone': round(backbone, 3), 'rest': round(total - backbone, 3)},
         round(trained, 3),
         _images(config, processes),
+        (lookup(config, 'train_dataloader.num_workers') or 0) * processes
+        if lookup(config, 'train_dataloader.dataset.views')
+        else 0,
     )
 
 

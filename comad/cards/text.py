@@ -28,7 +28,7 @@ def protocol_text(card: Card) -> str:
     return '\n'.join([*lines, *(f'problem: {problem}' for problem in card.problems)])
 
 
-def cost_text(cost: Cost, gpus: int, tflops: float) -> str:
+def cost_text(cost: Cost, gpus: int, tflops: float, rate: float) -> str:
     """Parameters, GFLOPs and hours."""
     parts = ', '.join(f'{name} {count / 1e6:.2f}' for name, count in cost.parameters.items())
     lines = [
@@ -36,12 +36,19 @@ def cost_text(cost: Cost, gpus: int, tflops: float) -> str:
         f'forward GFLOP per image: backbone {cost.gflop["backbone"]:.2f}, '
         f'rest {cost.gflop["rest"]:.2f}',
     ]
-    if cost.images:
+    if not cost.images:
+        return '\n'.join(lines)
+    lines.append(f'training: {cost.images:,} images x {cost.trained_gflop:.2f} GFLOP')
+    assumed = f'{gpus} GPUs that each sustain {tflops:g} TFLOP/s'
+    hours, data = cost.hours(gpus, tflops), cost.data_hours(rate)
+    if data:
         lines.append(
-            f'training: {cost.images:,} images x {cost.trained_gflop:.2f} GFLOP, '
-            f'{cost.hours(gpus, tflops):.1f} h on {gpus} GPUs if each sustains {tflops:g} TFLOP/s '
-            '(an assumption, --tflops; data loading and evaluation left out)'
+            f'estimated hours: {max(hours, data):.2g}, the longer of {hours:.2g} on {assumed} and '
+            f'{data:.2g} for {cost.workers} workers that each decode {rate:g} images/s'
         )
+    else:
+        lines.append(f'estimated hours: {hours:.2g} on {assumed}, data loading left out')
+    lines.append('(both speeds are assumptions: --tflops, --decode-rate; evaluation is left out)')
     return '\n'.join(lines)
 
 

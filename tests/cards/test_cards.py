@@ -104,6 +104,7 @@ def test_cost_of_a_vit_tiny():
     assert cost.images == 300 * 1_281_167
     assert cost.trained_gflop == pytest.approx(3 * sum(cost.gflop.values()), rel=1e-3)
     assert cost.hours(8, 50) == pytest.approx(cost.images * cost.trained_gflop / 4e5 / 3600)
+    assert cost.data_hours(300) == pytest.approx(cost.images / (8 * 12 * 300) / 3600)
 
 
 # Values by hand: 0.65^13, 0.65^12, 0.65^1; 0.85^13, 0.85^12, 0.85^1.
