@@ -46,8 +46,13 @@ param_scheduler = [
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
 
+visualizer = dict(
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+)
 default_hooks = dict(
     checkpoint=dict(interval=10),
     prepare_method=dict(type='PrepareMethodHook'),
+    online_probe=dict(type='OnlineProbeHook', interval=10, bank=20000, queries=2000),
+    pretrain_figure=dict(type='PretrainFigureHook', images=4),
     student_export=dict(type='StudentExportHook'),
 )

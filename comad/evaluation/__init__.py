@@ -7,6 +7,7 @@ from .lars import Lars
 from .linear import LinearProbe
 from .linear_loop import LinearProbeLoop
 from .metrics import Accuracy, gather_in_order, sample_predictions
+from .online_probe import OnlineProbeHook
 
 __all__ = [
     'POOLS',
@@ -17,6 +18,7 @@ __all__ = [
     'Lars',
     'LinearProbe',
     'LinearProbeLoop',
+    'OnlineProbeHook',
     'gather_in_order',
     'pooled_features',
     'sample_predictions',
