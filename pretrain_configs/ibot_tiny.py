@@ -7,10 +7,10 @@ Hardware and time: 8 GPUs; not yet measured. Figure to reach: not yet measured. 
 official one of ViT-Small: batch 1024, lr 5e-4 per 256 with 10 warm-up epochs and a cosine to 1e-6,
 AdamW (0.9, 0.999), weight decay rising from 0.04 to 0.4 along a cosine on all but norms and biases,
 clipping at norm 3, drop path 0.1, two global crops (0.25-1) and ten local ones (0.05-0.25), one
-head of 8192 prototypes for cls and patches, block masks of 0.3 +- 0.2 on half of the images, teacher
-temperature 0.04 to 0.07 over 30 epochs, teacher momentum 0.996 rising to 1, last layer still in the
-first epoch. Ours: 300 epochs, as every student here (official: 800), and one norm over all
-gradients is clipped (official: each tensor by itself).
+head of 8192 prototypes for cls and patches, block masks of 0.3 +- 0.2 on half of the images,
+teacher temperature 0.04 to 0.07 over 30 epochs, teacher momentum 0.996 rising to 1, last layer
+still in the first epoch. Ours: 300 epochs, as every student here (official: 800), and one norm over
+all gradients is clipped (official: each tensor by itself).
 """
 
 _base_ = '../base_configs/pretrain_default.py'

@@ -14,6 +14,7 @@ model = dict(backbone=dict(arch='base'), decoder=dict(arch='base'))
 train_cfg = dict(max_epochs=1600)
 # Crops that keep the digit readable.
 sample = dict(
+    default_hooks=dict(online_probe=dict(interval=4)),
     train_cfg=dict(max_epochs=12),
     train_dataloader=dict(dataset=dict(views=dict(scale=(0.5, 1.0)))),
 )

@@ -65,8 +65,8 @@ class AblationRow:
     def noise_bound(self) -> float | None:
         """Half width of the 95 % t interval of the paired difference; None below two seeds.
 
-        With three seeds it is 2.5 sd: a rule of 2 sd / sqrt(n) would take one cell in six without
-        any effect for one with.
+        With three seeds it is 2.5 sd: a rule of 2 sd / sqrt(n) would find an effect in 18 % of the
+        cells without any.
         """
         if self.paired is None or self.paired.sd is None:
             return None

@@ -102,6 +102,8 @@ class CoMAD(PretrainMethod):
         ValueError: on an unknown option or a teacher that would see less than the student.
     """
 
+    method_version = '2'
+
     def __init__(
         self,
         backbone: dict[str, Any],
