@@ -18,7 +18,7 @@ these are constructor arguments, and their defaults are our choice.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmengine.dist import broadcast, is_main_process
@@ -30,36 +30,11 @@ from comad.methods.adapters import ALIGNMENTS
 from comad.methods.base import PretrainMethod, full_precision, training_batches
 from comad.methods.decoder import MaskedDecoder
 from comad.methods.diagnostics import ConsensusDiagnostics, Explanation
-from comad.methods.fusion import ConsensusGate, Gate, fuse
+from comad.methods.fusion import Consensus, ConsensusGate, fuse
 from comad.methods.losses import MAP_AXES, map_kl, normalize, token_kl
 from comad.methods.masking import RELATIONS, Masks, check_ratios, draw_masks, to_grid, visibility
 from comad.methods.moments import TokenMoments
 from comad.methods.positions import fix_positions
-
-POSITIONS = ('sincos', 'learned')
-
-
-class Consensus(NamedTuple):
-    """Steps 1 to 4 on a batch; everything normalised and float32.
-
-    Attributes:
-        teacher_tokens: per teacher (B, 1 + n_k, D_k), before the alignment.
-        cls: (B, 1, d) student cls token.
-        student: (B, n_S, d) student tokens.
-        rebuilt: (B, N, d) map rebuilt by the decoder.
-        visible: (B, K, N) bool, which teacher sees what.
-        gate: weights and agreement, (B, K, N).
-        target: (B, N, d) what the teachers agree on, zero where none of them looked.
-    """
-
-    teacher_tokens: list[Tensor]
-    cls: Tensor
-    student: Tensor
-    rebuilt: Tensor
-    visible: Tensor
-    gate: Gate
-    target: Tensor
-
 
 POSITIONS = ('sincos', 'learned')
 

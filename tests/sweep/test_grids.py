@@ -127,3 +127,10 @@ def test_dry_run_lists_steps_and_time():
 def test_wrong_arguments_are_answered_at_once(arguments, message):
     done = run_tool(*arguments)
     assert done.returncode == 2 and message in done.stderr
+
+
+def test_ablations_go_on_after_a_failed_cell_and_a_quickstart_does_not():
+    from tools.sweep import make_sweep
+
+    assert make_sweep('ablations', 1, 1).keep_going
+    assert not make_sweep('quickstart', 1, 1).keep_going
