@@ -160,7 +160,8 @@ class CoMAD(PretrainMethod):
             losses |= self.alignment.losses([x[:, 1:] for x in found.teacher_tokens])
             if self.cls_weight:
                 losses |= self.cls_losses(found)
-        return losses | self.diagnostics(found.gate, masks.student, target, found.student)
+        tokens = (masks.student, target, found.student)
+        return losses | self.diagnostics(found.gate, *tokens, self.progress())
 
     def draw_masks(self, images: Tensor) -> Masks:
         """Which patches of (B, 3, H, W) images the student and the teachers see."""
@@ -214,11 +215,12 @@ class CoMAD(PretrainMethod):
         """Masks, gate and features of (B, 3, H, W) images, for a picture."""
         masks = self.draw_masks(images)
         found, N = self.consensus(images, masks), self.backbone.num_patches
+        tokens = to_grid(found.student, masks.student, N)
         return Explanation(
             {'student': visibility(masks.student, N)}
             | dict(zip(self.teacher_names, found.visible.unbind(1), strict=True)),
             dict(zip(self.teacher_names, found.gate.weights.unbind(1), strict=True)),
-            {'consensus': found.target, 'student map': found.rebuilt},
+            {'consensus': found.target, 'student tokens': tokens, 'student map': found.rebuilt},
         )
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from comad.methods.base import effective_rank
 from comad.methods.fusion import Gate
 
 DOMINANT_SHARE = 0.8
+EARLY = 0.1
 # Never called healthy, however narrow the network: two directions are what a mean and one more
 # leave. In a toy, collapsed targets had a rank of 1.1 to 1.9.
 SMALLEST_RANK = 2.0
@@ -33,8 +34,10 @@ class Explanation(NamedTuple):
 class ConsensusDiagnostics:
     """Figures per step, and a warning where they show that something has gone wrong.
 
-    A warning is given once, after a condition has held at every look for ``alarm_steps`` steps; a
-    resumed run counts anew. All figures are those of one process's share of the batch.
+    A warning is given once, when a condition has held at every look for ``alarm_steps`` steps; a
+    resumed run counts anew. A healthy student, too, starts with nearly equal tokens (on the sample
+    a rank of 1.8 for a quarter of the run): a low rank counts after a tenth of the training. All
+    figures are those of one process's share of the batch.
 
     Args:
         teachers: their names.
@@ -71,7 +74,12 @@ class ConsensusDiagnostics:
 
     @torch.no_grad()
     def __call__(
-        self, gate: Gate, student_keep: Tensor, target: Tensor, student: Tensor
+        self,
+        gate: Gate,
+        student_keep: Tensor,
+        target: Tensor,
+        student: Tensor,
+        progress: float = 0.0,
     ) -> dict[str, Tensor]:
         """Weight share and agreement per teacher and entropy of the gate, at the student's patches.
 
@@ -82,6 +90,7 @@ class ConsensusDiagnostics:
             student_keep: (B, n) patches that the student sees.
             target: (B, n, d) normalised consensus there.
             student: (B, n, d) normalised student tokens.
+            progress: share of the training that is done.
         """
         index = student_keep.unsqueeze(1).expand(-1, len(self.teachers), -1)
         weights, agreement = gate.weights.gather(2, index), gate.agreement.gather(2, index)
@@ -95,10 +104,13 @@ class ConsensusDiagnostics:
         if self.steps == 1 or self.steps % self.every == 0:
             out['target_rank'] = effective_rank(target)
             out['student_rank'] = effective_rank(student)
-            self.watch(shares, float(out['target_rank']), float(out['student_rank']))
+            ranks = float(out['target_rank']), float(out['student_rank'])
+            self.watch(shares, *ranks, progress)
         return out
 
-    def watch(self, shares: Tensor, target_rank: float, student_rank: float) -> None:
+    def watch(
+        self, shares: Tensor, target_rank: float, student_rank: float, progress: float
+    ) -> None:
         """Compare one look with the alarms: (K,) shares and the two effective ranks."""
         share, winner = (value.item() for value in shares.max(dim=0))
         if self._lasts('winner', len(shares) > 1 and share > DOMINANT_SHARE):
@@ -109,7 +121,8 @@ class ConsensusDiagnostics:
             )
         for name, rank in (('targets', target_rank), ('student tokens', student_rank)):
             # Written so that NaN, the rank of a diverged model, counts as collapsed.
-            if self._lasts(name, not rank >= self.smallest_rank):
+            low = not rank >= self.smallest_rank
+            if self._lasts(name, low and progress >= EARLY):
                 self._warn(
                     f'the {name} have had an effective rank below {self.smallest_rank:.1f} of '
                     f'{self.width} for {self.alarm_steps} steps (now {rank:.2f}): they have '

@@ -25,8 +25,8 @@ CELLS = {
 def ablations(root: Path, seeds: int) -> list[Step]:
     """Return the steps: teachers, then default and cells with every seed, each probed linearly.
 
-    Seed S of every cell starts from the weights, images and masks of seed S of the default, so
-    differences are taken within a seed.
+    Seed S of every cell starts from the student and the order of images of seed S of the default,
+    and mostly from its crops and masks too, so differences are taken within a seed.
     """
     steps = teacher_steps(root)
     for seed in range(seeds):
