@@ -3,8 +3,7 @@
 The recipe of MAE (arXiv:2111.06377 and its code): AdamW (0.9, 0.95), lr 1.5e-4 x 4096 / 256 =
 2.4e-3, weight decay 0.05 without norms, biases, positions and cls token, linear warm-up and a
 cosine to 0, random resized crop 0.2-1 (bicubic), flip. Ours: 300 epochs and 15 warm-up epochs for
-every student; for CoMAD the whole recipe, since arXiv:2508.04816 states none in its abstract. In
-MAE's code the cls token is decayed.
+CoMAD's students; for CoMAD the whole recipe, since arXiv:2508.04816 states none in its abstract.
 
 Another number of GPUs: --auto-scale-lr keeps lr / batch.
 """
@@ -46,8 +45,13 @@ param_scheduler = [
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
 
+visualizer = dict(
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+)
 default_hooks = dict(
     checkpoint=dict(interval=10),
     prepare_method=dict(type='PrepareMethodHook'),
+    online_probe=dict(type='OnlineProbeHook', interval=10, bank=20000, queries=2000),
     student_export=dict(type='StudentExportHook'),
+    pretrain_figure=dict(type='PretrainFigureHook', images=4),
 )

@@ -41,7 +41,7 @@ model = dict(
 # linear probe. Learned positions start small; fixed ones are as large as the content of a 64-wide
 # token, and the dense heads learn more slowly on top of them. All from single runs.
 sample = dict(
-    model=dict(positions='learned'),
+    model=dict(positions='learned', diagnostics_every=10, alarm_steps=90),
     train_cfg=dict(max_epochs=2),
     optim_wrapper=dict(optimizer=dict(lr=1e-2)),
     train_dataloader=dict(dataset=dict(views=dict(scale=(0.5, 1.0)))),

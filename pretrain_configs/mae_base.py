@@ -11,13 +11,10 @@ is only needed for other data. 1600 epochs, 40 warm-up epochs, decoder of 8 bloc
 _base_ = './mae_tiny.py'
 
 model = dict(backbone=dict(arch='base'), decoder=dict(arch='base'))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, begin=0, end=40, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=40, convert_to_iter_based=True),
-]
 train_cfg = dict(max_epochs=1600)
 # Crops that keep the digit readable.
 sample = dict(
+    default_hooks=dict(online_probe=dict(interval=4)),
     train_cfg=dict(max_epochs=12),
     train_dataloader=dict(dataset=dict(views=dict(scale=(0.5, 1.0)))),
 )

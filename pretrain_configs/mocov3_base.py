@@ -16,6 +16,7 @@ train_dataloader = dict(batch_size=64)
 # into. Views of 40 px instead of 64 cost less than half. Crops of at least half the image hold the
 # digit.
 sample = dict(
+    default_hooks=dict(online_probe=dict(interval=4)),
     train_cfg=dict(max_epochs=8),
     train_dataloader=dict(dataset=dict(views=dict(size=40, scale=(0.5, 1.0)))),
 )

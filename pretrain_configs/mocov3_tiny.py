@@ -5,7 +5,8 @@
 
 Hardware and time: 8 GPUs; not yet measured. Figure to reach: not yet measured. The recipe is the
 official one of ViT-Base: 300 epochs, 40 warm-up epochs, batch 4096, AdamW (0.9, 0.999), lr 1.5e-4
-per 256, weight decay 0.1, crops of 0.08-1. Ours: norms, biases and cls token are not decayed.
+per 256, weight decay 0.1 on everything, crops of 0.08-1, momentum 0.99 rising to 1 along a cosine,
+temperature 0.2, frozen random patch embedding, heads with BatchNorm over all GPUs.
 """
 
 _base_ = '../base_configs/pretrain_default.py'
@@ -20,7 +21,16 @@ model = dict(
 train_dataloader = dict(
     dataset=dict(views=dict(type='TwoViews', scale=(0.08, 1.0), interpolation='bilinear'))
 )
-optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999), weight_decay=0.1))
+optim_wrapper = dict(
+    optimizer=dict(betas=(0.9, 0.999), weight_decay=0.1),
+    # MoCo v3's code hands all parameters to AdamW as one group.
+    paramwise_cfg=dict(
+        norm_decay_mult=1.0,
+        bias_decay_mult=1.0,
+        flat_decay_mult=1.0,
+        custom_keys=dict(cls_token=dict(decay_mult=1.0)),
+    ),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=40, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=40, convert_to_iter_based=True),

@@ -10,14 +10,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from comad.sweep.ablations import ablations
 from comad.sweep.estimate import show_seconds
-from comad.sweep.finish import STUDY_CSV, finish_study
+from comad.sweep.finish import (
+    ABLATIONS_CSV,
+    ABLATIONS_FIGURE,
+    STUDY_CSV,
+    finish_ablations,
+    finish_study,
+)
 from comad.sweep.grids import quickstart, study
 from comad.sweep.runner import Sweep, SweepError
 
 EPILOG = """examples:
   python tools/sweep.py quickstart                      # everything once, minutes
   python tools/sweep.py study --sample --seeds 3        # results/sample_study.csv and its reading
+  python tools/sweep.py ablations --sample --seeds 3    # results/sample_ablations.csv and .png
   python tools/sweep.py quickstart --dry-run            # the steps, which are done, the time left
   python tools/sweep.py quickstart --redo pretrain_comad_tiny_p0    # that step and all behind it
   python tools/sweep.py status
@@ -26,7 +34,10 @@ Steps run side by side, one thread each. A step is done when its outputs exist a
 the present command, configs and inputs; a change of the code alone does not undo it (use --redo).
 Logs: work_dirs/sample/sweep/<grid>/<step>.log. Ctrl-C ends the running steps; the same command
 goes on from there. Exit code 1: a step failed, or a condition of the study does not hold.
+The ablations go on after a failed cell and show it as missing.
 """
+
+SEVERAL = {'study': study, 'ablations': ablations}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -53,16 +64,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     grids.add_parser(
         'quickstart', parents=[common], help='sample, teachers, students, transfers, tables'
     )
-    several = grids.add_parser('study', parents=[common], help='several paired pretraining seeds')
-    several.add_argument(
-        '--sample',
-        action='store_true',
-        required=True,
-        help='the study exists on the embedded sample; at full scale, run its cells on a cluster',
-    )
-    several.add_argument('--seeds', type=int, default=3, metavar='N', help='default: %(default)s')
-    status = grids.add_parser('status', help='what is done, of both grids')
-    status.add_argument('--seeds', type=int, default=3, metavar='N', help='of the study, default 3')
+    for name, text in (
+        ('study', 'several paired pretraining seeds'),
+        ('ablations', "CoMAD's choices one by one, several paired seeds"),
+    ):
+        several = grids.add_parser(name, parents=[common], help=text)
+        several.add_argument(
+            '--sample',
+            action='store_true',
+            required=True,
+            help='this grid is one of the embedded sample; at full scale, run its cells on a '
+            'cluster',
+        )
+        several.add_argument(
+            '--seeds', type=int, default=3, metavar='N', help='default: %(default)s'
+        )
+    status = grids.add_parser('status', help='what is done, of all grids')
+    status.add_argument('--seeds', type=int, default=3, metavar='N', help='per cell, default 3')
     args = parser.parse_args(argv)
     if getattr(args, 'seeds', 1) < 1 or getattr(args, 'jobs', 1) < 1:
         parser.error('--seeds and --jobs are at least 1')
@@ -70,8 +88,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def make_sweep(grid: str, seeds: int, jobs: int) -> Sweep:
-    steps = study(ROOT, seeds) if grid == 'study' else quickstart(ROOT)
-    return Sweep(grid, steps, ROOT, slots=jobs, keep_going=grid == 'study', report=say)
+    steps = SEVERAL[grid](ROOT, seeds) if grid in SEVERAL else quickstart(ROOT)
+    return Sweep(grid, steps, ROOT, slots=jobs, keep_going=grid in SEVERAL, report=say)
 
 
 def say(line: str) -> None:
@@ -99,6 +117,13 @@ def run(sweep: Sweep) -> bool:
     return outcome.complete
 
 
+def read_ablations(sweep: Sweep, seeds: int) -> None:
+    reading = finish_ablations(ROOT, sweep, seeds)
+    say(f'wrote {ABLATIONS_CSV} and {ABLATIONS_FIGURE}')
+    for line in reading:
+        say(line)
+
+
 def read(sweep: Sweep) -> bool:
     readings = finish_study(ROOT, sweep.steps)
     say(f'wrote {STUDY_CSV}')
@@ -114,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if args.grid == 'status':
-            for grid in ('quickstart', 'study'):
+            for grid in ('quickstart', *SEVERAL):
                 say(f'{grid}:')
                 list_steps(make_sweep(grid, args.seeds, jobs=min(os.cpu_count() or 1, 4)))
             return 0
@@ -123,7 +148,10 @@ def main(argv: list[str] | None = None) -> int:
             list_steps(sweep)
             return 0
         sweep.forget(sweep.by_name if args.redo == ['all'] else args.redo)
-        if not run(sweep):
+        complete = run(sweep)
+        if args.grid == 'ablations':
+            read_ablations(sweep, args.seeds)
+        if not complete:
             return 1
         return 0 if args.grid != 'study' or read(sweep) else 1
     except SweepError as error:

@@ -14,4 +14,8 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=1, convert_to_iter_based=True),
 ]
-default_hooks = dict(checkpoint=dict(interval=1))
+default_hooks = dict(
+    checkpoint=dict(interval=1),
+    online_probe=dict(interval=1, bank=1000, queries=500, resize=64),
+    pretrain_figure=dict(resize=64),
+)

@@ -12,6 +12,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from backbones import MaskedViT, Teacher, check_strides
@@ -42,6 +43,17 @@ class BenchmarkRunner(Runner):
         model = super().build_model(model)
         check_strides(model)
         return model
+
+    def build_visualizer(self, visualizer: Visualizer | dict[str, Any] | None = None) -> Visualizer:
+        """TensorBoard writes into one folder of the work dir, so that a resumed run goes on there.
+
+        MMEngine's default is a new folder per start.
+        """
+        if isinstance(visualizer, dict):
+            for backend in visualizer.get('vis_backends') or []:
+                if isinstance(backend, dict) and backend['type'] == 'TensorboardVisBackend':
+                    backend.setdefault('save_dir', str(Path(self.work_dir) / 'tensorboard'))
+        return super().build_visualizer(visualizer)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """On CPUs: SyncBN becomes BN (it has no CPU form) and DDP gets no device ids.

@@ -9,6 +9,7 @@ from .linear import LinearProbe
 from .linear_loop import LinearProbeLoop
 from .lowshot import LowShotTestLoop
 from .metrics import Accuracy, gather_in_order, sample_predictions
+from .online_probe import OnlineProbeHook
 
 __all__ = [
     'POOLS',
@@ -22,6 +23,7 @@ __all__ = [
     'LinearProbe',
     'LinearProbeLoop',
     'LowShotTestLoop',
+    'OnlineProbeHook',
     'gather_in_order',
     'pooled_features',
     'sample_predictions',

@@ -3,82 +3,53 @@
 "Inter-teacher agreement" means nothing unless equal directions mean equal things: with one PCA
 per teacher, the cosine of the same patch in two teachers is no better than that of two random
 patches. The abstract of arXiv:2508.04816 states a linear adapter and a LayerNorm per teacher and
-not how the adapter is found; the closed forms here are our choice.
+not how the adapter is found: every way here and in ``adapters`` is our choice.
+
+Every alignment maps tokens and names the losses that train it, so that a method need not know
+which one it holds.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from comad.methods.losses import normalize
+from comad.methods.moments import TokenMoments
 
 
-class TokenMoments:
-    """Running first and second moments of teacher tokens, in float64.
-
-    Each teacher's own moments use all tokens that it sees; the cross moments of a pair use the
-    patches that both see.
+class Alignment(nn.Module, ABC):
+    """One linear map and one LayerNorm per teacher, into a space of the student's width.
 
     Args:
         dims: widths D_k of the teachers.
+        width: d, the student's width.
+        whiten: scale all kept directions of a PCA to unit variance; other kinds ignore it.
+
+    Attributes:
+        needs_fit: whether moments of training tokens have to be given to :meth:`fit` first.
     """
 
-    def __init__(self, dims: Sequence[int]) -> None:
-        self.dims = tuple(dims)
-        zeros = torch.zeros
-        self.count = [0 for _ in dims]
-        self.sum = [zeros(D, dtype=torch.float64) for D in dims]
-        self.square = [zeros(D, D, dtype=torch.float64) for D in dims]
-        self.pairs = [(j, k) for k in range(len(dims)) for j in range(k)]
-        self.pair_count = dict.fromkeys(self.pairs, 0)
-        self.pair_sum = {
-            (j, k): (zeros(dims[j], dtype=torch.float64), zeros(dims[k], dtype=torch.float64))
-            for j, k in self.pairs
-        }
-        self.pair_product = {
-            (j, k): zeros(dims[j], dims[k], dtype=torch.float64) for j, k in self.pairs
-        }
+    needs_fit = False
 
-    def update(self, tokens: Sequence[Tensor], visible: Tensor) -> None:
-        """Add a batch.
+    def __init__(self, dims: Sequence[int], width: int, whiten: bool = True) -> None:
+        super().__init__()
+        self.dims, self.width, self.whiten = tuple(dims), width, whiten
 
-        Args:
-            tokens: per teacher (B, N, D_k) in raster order; values at unseen patches are ignored.
-            visible: (B, K, N) bool.
+    def fit(self, moments: TokenMoments) -> None:
+        """Find the maps from the moments of the teachers' tokens, if the kind needs any."""
+
+    @abstractmethod
+    def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """Per teacher (..., D_k) -> (..., d), normalised, float32.
+
+        The result carries a gradient only if the distillation loss is meant to train the map.
         """
-        tokens = [x.double() for x in tokens]
-        for k, x in enumerate(tokens):
-            seen = x[visible[:, k]]
-            self.count[k] += len(seen)
-            self.sum[k] = self.sum[k] + seen.sum(0).cpu()
-            self.square[k] = self.square[k] + (seen.T @ seen).cpu()
-        for j, k in self.pairs:
-            both = visible[:, j] & visible[:, k]
-            x, y = tokens[j][both], tokens[k][both]
-            self.pair_count[j, k] += len(x)
-            sums = self.pair_sum[j, k]
-            self.pair_sum[j, k] = (sums[0] + x.sum(0).cpu(), sums[1] + y.sum(0).cpu())
-            self.pair_product[j, k] = self.pair_product[j, k] + (x.T @ y).cpu()
 
-    def mean(self, k: int) -> Tensor:
-        """(D_k,) mean of teacher k's tokens."""
-        return self.sum[k] / self.count[k]
-
-    def covariance(self, k: int) -> Tensor:
-        """(D_k, D_k) covariance of teacher k's tokens."""
-        mean = self.mean(k)
-        return self.square[k] / self.count[k] - torch.outer(mean, mean)
-
-    def cross_covariance(self, j: int, k: int) -> Tensor:
-        """(D_j, D_k) mean of (t_j - mean_j)(t_k - mean_k)^T over the patches that both see."""
-        if j > k:
-            return self.cross_covariance(k, j).T
-        count = max(self.pair_count[j, k], 1)
-        left, right = (total / count for total in self.pair_sum[j, k])
-        mean_j, mean_k = self.mean(j), self.mean(k)
-        cross = self.pair_product[j, k] / count - torch.outer(left, mean_k)
-        return cross - torch.outer(mean_j, right) + torch.outer(mean_j, mean_k)
+    def losses(self, tokens: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Losses that train the maps besides the distillation, by name; none for a frozen map."""
+        return {}
 
 
 def whitened_pca(covariance: Tensor, width: int, whiten: bool, floor: float = 1e-6) -> Tensor:
@@ -135,23 +106,40 @@ def _rotation(target: Tensor) -> Tensor:
     return left @ right
 
 
-class PCAAlignment(nn.Module):
-    """One (whitened) PCA per teacher: same width, but no common meaning. An ablation.
-
-    Args:
-        dims: widths D_k of the teachers.
-        width: d, the student's width.
-        whiten: scale all kept directions to unit variance, our choice.
-    """
+class FrozenAlignment(Alignment):
+    """A mean and a map per teacher in buffers: saved with the model, never trained."""
 
     def __init__(self, dims: Sequence[int], width: int, whiten: bool = True) -> None:
-        super().__init__()
-        self.dims, self.width, self.whiten = tuple(dims), width, whiten
+        super().__init__(dims, width, whiten)
         for k, dim in enumerate(self.dims):
             self.register_buffer(f'mean_{k}', torch.zeros(dim))
             self.register_buffer(f'map_{k}', torch.zeros(dim, width))
         self.register_buffer('fitted', torch.tensor(False))
         self._ready = False
+
+    def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """Per teacher (..., D_k) -> (..., d), normalised, float32, without a graph.
+
+        Raises:
+            RuntimeError: if the maps were neither fitted nor loaded.
+        """
+        # Asked on the device only until the answer is yes, to spare a synchronisation per step.
+        self._ready = self._ready or bool(self.fitted)
+        if not self._ready:
+            raise RuntimeError('the alignment is not fitted: prepare() or a checkpoint comes first')
+        return [
+            normalize((x.float() - getattr(self, f'mean_{k}')) @ getattr(self, f'map_{k}'))
+            for k, x in enumerate(tokens)
+        ]
+
+
+class PCAAlignment(FrozenAlignment):
+    """One (whitened) PCA per teacher: same width, but no common meaning. An ablation.
+
+    Whitening is our choice.
+    """
+
+    needs_fit = True
 
     def fit(self, moments: TokenMoments) -> None:
         """Fill the maps from the moments of the teachers' tokens."""
@@ -165,21 +153,6 @@ class PCAAlignment(nn.Module):
         return [
             whitened_pca(moments.covariance(k), self.width, self.whiten)
             for k in range(len(self.dims))
-        ]
-
-    def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
-        """Per teacher (..., D_k) -> (..., d), normalised, float32.
-
-        Raises:
-            RuntimeError: if the maps were neither fitted nor loaded.
-        """
-        # Asked on the device only until the answer is yes, to spare a synchronisation per step.
-        self._ready = self._ready or bool(self.fitted)
-        if not self._ready:
-            raise RuntimeError('the alignment is not fitted: prepare() or a checkpoint comes first')
-        return [
-            normalize((x.float() - getattr(self, f'mean_{k}')) @ getattr(self, f'map_{k}'))
-            for k, x in enumerate(tokens)
         ]
 
 
@@ -204,7 +177,27 @@ class ProcrustesAlignment(PCAAlignment):
         return [projection @ rotation for projection, rotation in zip(maps, rotations, strict=True)]
 
 
-ALIGNMENTS: dict[str, type[nn.Module]] = {
-    'procrustes': ProcrustesAlignment,
-    'pca': PCAAlignment,
-}
+class OrthogonalAlignment(FrozenAlignment):
+    """A random (semi-)orthogonal map per teacher that looks at no data. An ablation.
+
+    Lengths and angles survive as well as d directions allow; directions of two teachers have
+    nothing to do with each other, so their cosines carry no meaning.
+    """
+
+    def __init__(self, dims: Sequence[int], width: int, whiten: bool = True) -> None:
+        super().__init__(dims, width, whiten)
+        for k, dim in enumerate(self.dims):
+            getattr(self, f'map_{k}').copy_(semi_orthogonal(dim, width, seed=k))
+        self.fitted.fill_(True)
+
+
+def semi_orthogonal(rows: int, columns: int, seed: int) -> Tensor:
+    """(rows, columns) float32 with orthonormal columns, or rows if those are fewer.
+
+    Equal on every process, whatever the state of the global generator.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = max(rows, columns), min(rows, columns)
+    basis, upper = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64))
+    basis = basis * upper.diagonal().sign()
+    return (basis if rows >= columns else basis.T).float()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
@@ -75,6 +76,14 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
             return self.backbone.tokens(inputs)
         raise ValueError(f"mode={mode!r}: pretraining knows 'loss' and 'tensor'")
 
+    def explain(self, images: Tensor) -> Any:
+        """What a picture of these images needs, see ``diagnostics.Explanation``; None: no picture.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+        """
+        return None
+
     @abstractmethod
     def loss(self, inputs: Images) -> dict[str, Tensor]:
         """Summands named ``loss_*``, already weighted, and diagnostics without that word."""
@@ -124,3 +133,15 @@ def seeded(seed: int) -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
+
+
+def training_batches(
+    runner: Any, preprocessor: nn.Module, count: int, batch_size: int = 64
+) -> Iterator[Tensor]:
+    """Batches (B, 3, H, W) of ``count`` training images, drawn and augmented by the run's seed."""
+    dataset = runner.train_dataloader.dataset
+    with seeded(runner.seed):
+        chosen = torch.randperm(len(dataset))[:count].tolist()
+        for start in range(0, len(chosen), batch_size):
+            items = [dataset[i] for i in chosen[start : start + batch_size]]
+            yield preprocessor(pseudo_collate(items), training=True)['inputs']

@@ -4,8 +4,8 @@ The story of a training step, in the order of :meth:`CoMAD.loss`:
 
 1. Masks. The student sees a quarter of the patches, each teacher sees more than the student and
    a different number than the others. Dropped patches are never computed.
-2. Alignment. Each teacher's tokens go through a frozen linear map and a LayerNorm into one common
-   space of the student's width.
+2. Alignment. Each teacher's tokens go through a linear map, by default a frozen one, and a
+   LayerNorm into one common space of the student's width.
 3. Gate. At every patch each teacher that sees it gets a weight: cosine to the student's token
    (affinity) combined with the mean cosine to the other teachers (agreement). No parameters.
 4. Fusion. The weighted sum, normalised, is the consensus: the target.
@@ -21,23 +21,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.dataset import pseudo_collate
 from mmengine.dist import broadcast, is_main_process
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from backbones import build_teacher
-from comad.methods.alignment import ALIGNMENTS, TokenMoments
-from comad.methods.base import PretrainMethod, effective_rank, full_precision, seeded
+from comad.methods.adapters import ALIGNMENTS
+from comad.methods.base import PretrainMethod, full_precision, training_batches
 from comad.methods.decoder import MaskedDecoder
-from comad.methods.fusion import ConsensusGate, Gate, fuse
+from comad.methods.diagnostics import ConsensusDiagnostics, Explanation
+from comad.methods.fusion import Consensus, ConsensusGate, fuse
 from comad.methods.losses import MAP_AXES, map_kl, normalize, token_kl
 from comad.methods.masking import RELATIONS, Masks, check_ratios, draw_masks, to_grid, visibility
+from comad.methods.moments import TokenMoments
 from comad.methods.positions import fix_positions
 
 POSITIONS = ('sincos', 'learned')
-DOMINANT_SHARE, DOMINANT_STEPS = 0.8, 500
 
 
 @MODELS.register_module()
@@ -55,9 +54,11 @@ class CoMAD(PretrainMethod):
             masks are stated; ratios and their order are our choice.
         mask_ratio: share of patches hidden from the student (stated: 25 % remain).
         masks: 'chain' (nested, our choice) or 'student_subset', see ``masking.draw_masks``.
-        align: 'procrustes' (our choice) or 'pca', see ``alignment``.
-        whiten: whether the alignment scales all directions to unit variance, our choice.
-        n_fit: training images on which the alignment is fitted, our choice.
+        align: 'procrustes' (our choice), 'pca', 'orthogonal', see ``alignment``; 'reconstruct',
+            'joint', see ``adapters``.
+        whiten: whether a fitted alignment scales all directions to unit variance, our choice.
+        n_fit: training images on which the alignment is fitted, our choice; none are needed for
+            'orthogonal', 'reconstruct' and 'joint'.
         gate: 'sum' (stated in words), 'affinity_only', 'agreement_only', 'uniform'.
         balance: share of affinity in the sum, our choice.
         tau: temperature of the gate, our choice.
@@ -69,11 +70,14 @@ class CoMAD(PretrainMethod):
         decoder: arguments of ``MaskedDecoder``, our choice; it is dropped at export.
         positions: 'sincos' (fixed, w first) or 'learned' positions of the student, our choice.
         diagnostics_every: steps between the costlier diagnostics (effective ranks).
+        alarm_steps, collapse_rank: when a warning is given, see ``diagnostics``; our choice.
         data_preprocessor: config of the preprocessor.
 
     Raises:
         ValueError: on an unknown option or a teacher that would see less than the student.
     """
+
+    method_version = '2'
 
     def __init__(
         self,
@@ -94,6 +98,8 @@ class CoMAD(PretrainMethod):
         decoder: dict[str, Any] | None = None,
         positions: str = 'sincos',
         diagnostics_every: int = 50,
+        alarm_steps: int = 500,
+        collapse_rank: float = 0.02,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, data_preprocessor)
@@ -110,7 +116,6 @@ class CoMAD(PretrainMethod):
         self.mask_ratio, self.masks = mask_ratio, masks
         self.temperature, self.n_fit = temperature, n_fit
         self.map_axis, self.map_weight, self.cls_weight = map_axis, map_weight, cls_weight
-        self.diagnostics_every = diagnostics_every
 
         self.teacher_ratios = [float(teacher['mask_ratio']) for teacher in teachers]
         self.teacher_networks = nn.ModuleList(
@@ -133,45 +138,52 @@ class CoMAD(PretrainMethod):
         self.decoder = MaskedDecoder(width, width, self.backbone.grid_size[0], **(decoder or {}))
         if positions == 'sincos':
             fix_positions(self.backbone, first='w')
-        self.steps, self.dominated = 0, 0
+        self.diagnostics = ConsensusDiagnostics(
+            self.teacher_names, width, tau, diagnostics_every, alarm_steps, collapse_rank
+        )
 
     def loss(self, inputs: Tensor) -> dict[str, Tensor]:
         """One step on (B, 3, H, W) images, see the module's docstring."""
-        # 1. Masks
-        masks = draw_masks(
-            self.masks,
-            len(inputs),
-            self.backbone.num_patches,
-            self.mask_ratio,
-            self.teacher_ratios,
-            inputs.device,
-        )
-        teacher_tokens = self.teacher_tokens(inputs, masks)
-        student_tokens = self.backbone.tokens(inputs, masks.student)  # (B, 1 + n_S, d)
-        rebuilt = self.decoder(student_tokens, masks.student)  # (B, N, d)
-
+        masks = self.draw_masks(inputs)  # 1.
+        found = self.consensus(inputs, masks)  # 2. to 4.
         with full_precision(inputs):
-            student, rebuilt = normalize(student_tokens[:, 1:]), normalize(rebuilt)
-            with torch.no_grad():
-                # 2. Alignment
-                aligned, visible = self.align(teacher_tokens, masks)
-                # 3. Gate: where the student looked it is asked itself, elsewhere its decoder
-                index = masks.student.unsqueeze(-1).expand_as(student)
-                gate = self.gate(aligned, visible, rebuilt.scatter(1, index, student))
-                # 4. Fusion
-                consensus = fuse(aligned, gate.weights)  # (B, N, d)
-                target = consensus.gather(1, index)  # (B, n_S, d)
             # 5. Losses
-            seen = visible.any(dim=1)
-            map_term = map_kl(consensus, rebuilt, seen, self.map_axis, self.temperature)
+            index = masks.student.unsqueeze(-1).expand_as(found.student)
+            target = found.target.gather(1, index)  # (B, n_S, d)
+            seen = found.visible.any(dim=1)
+            map_term = map_kl(found.target, found.rebuilt, seen, self.map_axis, self.temperature)
             losses = {
-                'loss_token': token_kl(target, student, self.temperature),
+                'loss_token': token_kl(target, found.student, self.temperature),
                 'loss_map': self.map_weight * map_term,
             }
+            # Only trained maps add a term of their own.
+            losses |= self.alignment.losses([x[:, 1:] for x in found.teacher_tokens])
             if self.cls_weight:
-                cls = self.cls_kl(teacher_tokens, student_tokens)
-                losses['loss_cls'] = self.cls_weight * cls
-            return losses | self.diagnostics(gate, masks.student, target, student)
+                losses |= self.cls_losses(found)
+        tokens = (masks.student, target, found.student)
+        return losses | self.diagnostics(found.gate, *tokens, self.progress())
+
+    def draw_masks(self, images: Tensor) -> Masks:
+        """Which patches of (B, 3, H, W) images the student and the teachers see."""
+        N, ratios = self.backbone.num_patches, self.teacher_ratios
+        return draw_masks(self.masks, len(images), N, self.mask_ratio, ratios, images.device)
+
+    def consensus(self, images: Tensor, masks: Masks) -> Consensus:
+        """What student and teachers make of (B, 3, H, W) images, and what the teachers agree on."""
+        teacher_tokens = self.teacher_tokens(images, masks)
+        student_tokens = self.backbone.tokens(images, masks.student)  # (B, 1 + n_S, d)
+        rebuilt = self.decoder(student_tokens, masks.student)  # (B, N, d)
+        with full_precision(images):
+            cls, student = normalize(student_tokens[:, :1]), normalize(student_tokens[:, 1:])
+            rebuilt = normalize(rebuilt)
+            # 2. Alignment
+            aligned, visible = self.align(teacher_tokens, masks)
+            # 3. Gate: where the student looked it is asked itself, elsewhere its decoder
+            index = masks.student.unsqueeze(-1).expand_as(student)
+            gate = self.gate(aligned, visible, rebuilt.detach().scatter(1, index, student.detach()))
+            # 4. Fusion
+            target = fuse(aligned, gate.weights)  # (B, N, d)
+        return Consensus(teacher_tokens, cls, student, rebuilt, visible, gate, target)
 
     @torch.no_grad()
     def teacher_tokens(self, images: Tensor, masks: Masks) -> list[Tensor]:
@@ -188,55 +200,36 @@ class CoMAD(PretrainMethod):
         patches = self.alignment([x[:, 1:] for x in tokens])
         return self._on_grid(patches, masks), self._visibility(masks)
 
-    def cls_kl(self, teacher_tokens: Sequence[Tensor], student_tokens: Tensor) -> Tensor:
+    def cls_losses(self, found: Consensus) -> dict[str, Tensor]:
         """Token KL for the cls token: every teacher has one, so all of them are weighed."""
-        student = normalize(student_tokens[:, :1])
-        with torch.no_grad():
-            aligned = torch.stack(self.cls_alignment([x[:, :1] for x in teacher_tokens]), dim=1)
-            visible = torch.ones_like(aligned[..., 0], dtype=torch.bool)
-            target = fuse(aligned, self.gate(aligned, visible, student).weights)
-        return token_kl(target, student, self.temperature)
+        tokens = [x[:, :1] for x in found.teacher_tokens]
+        aligned = torch.stack(self.cls_alignment(tokens), dim=1)
+        visible = torch.ones_like(aligned[..., 0], dtype=torch.bool)
+        target = fuse(aligned, self.gate(aligned, visible, found.cls.detach()).weights)
+        term = token_kl(target, found.cls, self.temperature)
+        own = {f'{name}_cls': value for name, value in self.cls_alignment.losses(tokens).items()}
+        return {'loss_cls': self.cls_weight * term} | own
 
     @torch.no_grad()
-    def diagnostics(
-        self, gate: Gate, student_keep: Tensor, target: Tensor, student: Tensor
-    ) -> dict[str, Tensor]:
-        """Weight share and agreement per teacher and entropy of the gate, at the student's patches.
-
-        Shares over the whole image would mostly tell who sees more, and hide a winner.
-        """
-        index = student_keep.unsqueeze(1).expand(-1, len(self.teacher_names), -1)
-        weights, agreement = gate.weights.gather(2, index), gate.agreement.gather(2, index)
-        shares = weights.mean(dim=(0, 2))
-        out = {'gate_entropy': torch.special.entr(weights).sum(1).mean()}
-        for k, name in enumerate(self.teacher_names):
-            out[f'share_{name}'] = shares[k]
-            out[f'agreement_{name}'] = agreement[:, k].mean()
-        if self.steps % self.diagnostics_every == 0:
-            out['target_rank'] = effective_rank(target)
-            out['student_rank'] = effective_rank(student)
-            self._watch_shares(shares)
-        self.steps += 1
-        return out
-
-    def _watch_shares(self, shares: Tensor) -> None:
-        """Say once when one teacher has taken over: affinity feeds itself, and little shows it."""
-        share, winner = (value.item() for value in shares.max(dim=0))
-        if len(shares) == 1 or share <= DOMINANT_SHARE:
-            self.dominated = 0
-            return
-        before, self.dominated = self.dominated, self.dominated + self.diagnostics_every
-        if before < DOMINANT_STEPS <= self.dominated:
-            MMLogger.get_current_instance().warning(
-                f'teacher {self.teacher_names[winner]} has held {share:.0%} of the gate for '
-                f'{DOMINANT_STEPS} steps at tau={self.gate.tau}; a larger tau spreads the weight'
-            )
+    def explain(self, images: Tensor) -> Explanation:
+        """Masks, gate and features of (B, 3, H, W) images, for a picture."""
+        masks = self.draw_masks(images)
+        found, N = self.consensus(images, masks), self.backbone.num_patches
+        tokens = to_grid(found.student, masks.student, N)
+        return Explanation(
+            {'student': visibility(masks.student, N)}
+            | dict(zip(self.teacher_names, found.visible.unbind(1), strict=True)),
+            dict(zip(self.teacher_names, found.gate.weights.unbind(1), strict=True)),
+            {'consensus': found.target, 'student tokens': tokens, 'student map': found.rebuilt},
+        )
 
     @torch.no_grad()
     def prepare(self, runner: Any) -> None:
         """Fit the alignment on ``n_fit`` training images, on the main process, for all."""
+        if not self.alignment.needs_fit:
+            return
         if is_main_process():
-            self.fit_alignment(self._training_images(runner))
+            self.fit_alignment(training_batches(runner, self.data_preprocessor, self.n_fit))
         for alignment in filter(None, (self.alignment, self.cls_alignment)):
             for buffer in alignment.buffers():
                 broadcast(buffer)
@@ -248,9 +241,7 @@ class CoMAD(PretrainMethod):
         patch_moments, cls_moments = TokenMoments(dims), TokenMoments(dims)
         N = self.backbone.num_patches
         for images in batches:
-            masks = draw_masks(
-                self.masks, len(images), N, self.mask_ratio, self.teacher_ratios, images.device
-            )
+            masks = self.draw_masks(images)
             tokens = self.teacher_tokens(images, masks)
             pairs = zip(tokens, masks.teachers, strict=True)
             grids = [to_grid(x[:, 1:], keep, N) for x, keep in pairs]
@@ -261,14 +252,6 @@ class CoMAD(PretrainMethod):
         self.alignment.fit(patch_moments)
         if self.cls_alignment is not None:
             self.cls_alignment.fit(cls_moments)
-
-    def _training_images(self, runner: Any, batch_size: int = 64) -> Iterator[Tensor]:
-        dataset = runner.train_dataloader.dataset
-        with seeded(runner.seed):
-            chosen = torch.randperm(len(dataset))[: self.n_fit].tolist()
-            for start in range(0, len(chosen), batch_size):
-                items = [dataset[i] for i in chosen[start : start + batch_size]]
-                yield self.data_preprocessor(pseudo_collate(items), training=True)['inputs']
 
     def _on_grid(self, patches: Sequence[Tensor], masks: Masks) -> Tensor:
         N, pairs = self.backbone.num_patches, zip(patches, masks.teachers, strict=True)

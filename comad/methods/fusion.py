@@ -23,6 +23,28 @@ class Gate(NamedTuple):
     agreement: Tensor
 
 
+class Consensus(NamedTuple):
+    """What student and teachers make of a batch; all but ``teacher_tokens`` is normalised.
+
+    Attributes:
+        teacher_tokens: per teacher (B, 1 + n_k, D_k), before the alignment.
+        cls: (B, 1, d) student cls token.
+        student: (B, n_S, d) student tokens.
+        rebuilt: (B, N, d) map rebuilt by the decoder.
+        visible: (B, K, N) bool, which teacher sees what.
+        gate: weights and agreement, (B, K, N).
+        target: (B, N, d) what the teachers agree on, zero where none of them looked.
+    """
+
+    teacher_tokens: list[Tensor]
+    cls: Tensor
+    student: Tensor
+    rebuilt: Tensor
+    visible: Tensor
+    gate: Gate
+    target: Tensor
+
+
 class ConsensusGate:
     """Weights from student-teacher affinity and inter-teacher agreement.
 

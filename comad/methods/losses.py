@@ -2,7 +2,8 @@
 
 The abstract of arXiv:2508.04816 states "dual-level KL divergence" on visible tokens and on
 reconstructed feature maps; axes, temperature and the direction of the KL are our choice.
-Everything is computed in float32, whatever precision the tokens come in.
+Everything is computed in float32, whatever precision the tokens come in. A target passes a gradient
+only if it carries one: frozen alignments give none, a jointly trained one does.
 """
 
 import torch.nn.functional as F
@@ -27,11 +28,11 @@ def token_kl(target: Tensor, student: Tensor, temperature: float = 1.0) -> Tenso
     """T^2 * mean over tokens of KL(softmax(target/T) || softmax(student/T)) over channels.
 
     Args:
-        target: (B, n, D) normalised consensus at the student's visible patches, no gradient.
+        target: (B, n, D) normalised consensus at the student's visible patches.
         student: (B, n, D) normalised student tokens.
         temperature: T.
     """
-    kl = _kl(target.detach() / temperature, student / temperature, dim=-1)
+    kl = _kl(target / temperature, student / temperature, dim=-1)
     return temperature**2 * kl.mean()
 
 
@@ -45,10 +46,11 @@ def map_kl(
     """KL between the consensus map and the reconstructed map where at least one teacher looked.
 
     ``spatial`` compares, per image and channel, the distributions over positions;
-    ``channel`` compares, per position, the distributions over channels. Both are averaged.
+    ``channel`` compares, per position, the distributions over channels. Both are averaged within
+    an image first, so that the loss of a batch is the mean of its images' losses.
 
     Args:
-        target: (B, N, D) normalised consensus, no gradient.
+        target: (B, N, D) normalised consensus.
         prediction: (B, N, D) normalised decoder output.
         visible: (B, N) bool, positions with a target; at least one per image.
         axis: 'spatial' or 'channel'.
@@ -57,7 +59,7 @@ def map_kl(
     Raises:
         ValueError: if the axis is unknown.
     """
-    target = target.detach() / temperature
+    target = target / temperature
     prediction = prediction / temperature
     seen = visible.unsqueeze(-1)
     if axis == 'spatial':
@@ -66,5 +68,5 @@ def map_kl(
         return temperature**2 * kl.mean()
     if axis == 'channel':
         kl = _kl(target, prediction, dim=-1) * visible
-        return temperature**2 * kl.sum() / visible.sum()
+        return temperature**2 * (kl.sum(1) / visible.sum(1)).mean()
     raise ValueError(f'map_axis={axis!r}: expected one of {", ".join(MAP_AXES)}')

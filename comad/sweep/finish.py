@@ -1,17 +1,22 @@
-"""What a finished study leaves: its CSV and its reading."""
+"""What a finished study and a grid of ablations leave: a CSV, a figure and a reading."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from comad.leaderboard.ablation_figure import draw_ablations
+from comad.leaderboard.ablations import ablation_csv, ablation_rows, read_ablations
 from comad.leaderboard.background import constant_miou
 from comad.leaderboard.records import read_records
 from comad.leaderboard.study import Reading, read_study, study_csv, study_rows
 from comad.leaderboard.tables import write_text
+from comad.sweep.ablations import CELLS, DEFAULT, KIND
 from comad.sweep.grids import RECORDS
-from comad.sweep.runner import SweepError
+from comad.sweep.runner import Sweep, SweepError
 from comad.sweep.step import Step
 
 STUDY_CSV = 'results/sample_study.csv'
+ABLATIONS_CSV = 'results/sample_ablations.csv'
+ABLATIONS_FIGURE = 'results/sample_ablations.png'
 ANNOTATIONS = 'data/sample/ade/ADEChallengeData2016/annotations/validation'
 RENDERS = 'data/sample/imagenet/val'
 
@@ -39,3 +44,27 @@ def finish_study(root: Path, steps: Iterable[Step]) -> list[Reading]:
         raise SweepError(str(error)) from None
     write_text(root / STUDY_CSV, study_csv(rows))
     return readings
+
+
+def finish_ablations(root: Path, sweep: Sweep, seeds: int) -> list[str]:
+    """Write results/sample_ablations.csv and .png from the runs that are there; return the reading.
+
+    A record counts only if its step is done: one that an earlier config left, and a cell whose
+    step failed, are missing.
+
+    Raises:
+        SweepError: If not one cell has a usable record; table and figure are then left alone.
+    """
+    wanted = {
+        Path(step.outputs[0]).name
+        for step in sweep.steps
+        if step.outputs[0].startswith(RECORDS) and sweep.is_done(step)
+    }
+    found = read_records(root / RECORDS)
+    records = [record for record in found.accepted if record.file in wanted]
+    rows = ablation_rows(records, DEFAULT, CELLS, KIND, seeds)
+    if not rows:
+        raise SweepError(f'no ablation has a record below {RECORDS}: nothing to write')
+    write_text(root / ABLATIONS_CSV, ablation_csv(rows))
+    draw_ablations(rows, root / ABLATIONS_FIGURE)
+    return read_ablations(rows)

@@ -1,7 +1,7 @@
 """The grids on the embedded sample: the quickstart and the several-seed study.
 
-Both name a step after what it makes (``pretrain_comad_tiny_p0``, ``linear_comad_tiny_p0_s0``), so
-the study finds the teachers and the first seed of a quickstart done.
+All grids name a step after what it makes (``pretrain_comad_tiny_p0``,
+``linear_comad_tiny_p0_s0``), so that one finds done what another has made.
 """
 
 from collections.abc import Iterable
@@ -26,13 +26,26 @@ TAUGHT_BY = {
     'comad_only_mae_tiny': ('mae_base',),
     'comad_only_mocov3_tiny': ('mocov3_base',),
     'comad_only_ibot_tiny': ('ibot_base',),
+    'comad_affinity_tiny': tuple(TEACHERS),
+    'comad_agreement_tiny': tuple(TEACHERS),
+    'comad_pca_tiny': tuple(TEACHERS),
+    'comad_student_subset_tiny': tuple(TEACHERS),
+    'comad_no_map_tiny': tuple(TEACHERS),
+    'comad_channel_tiny': tuple(TEACHERS),
 }
 SCRATCH = 'scratch_tiny'
 
 # What the quickstart transfers. Shorten DENSE_STUDENTS if a dense run no longer fits its budget.
 STUDENTS = ('comad_tiny', 'mae_tiny', SCRATCH)
 DENSE_STUDENTS = ('comad_tiny', 'mae_tiny', SCRATCH)
-STUDY_STUDENTS = ('comad_tiny', 'mae_tiny', *(s for s in TAUGHT_BY if s != 'comad_tiny'))
+STUDY_STUDENTS = (
+    'comad_tiny',
+    'mae_tiny',
+    'comad_uniform_tiny',
+    'comad_only_mae_tiny',
+    'comad_only_mocov3_tiny',
+    'comad_only_ibot_tiny',
+)
 
 CLASSIFICATION = ('linear', 'knn', 'finetune')
 DENSE = ('upernet', 'mask_rcnn')
@@ -63,9 +76,8 @@ LEADERBOARDS = tuple(
 
 def quickstart(root: Path) -> list[Step]:
     """Return the steps from the sample's images to the leaderboards, one seed."""
-    steps = [_data()]
-    steps += [_pretrain(root, teacher, 0) for teacher in TEACHERS]
-    steps += [_pretrain(root, s, 0) for s in STUDENTS if s != SCRATCH]
+    steps = teacher_steps(root)
+    steps += [pretrain(root, s, 0) for s in STUDENTS if s != SCRATCH]
     cells = [(kind, student) for kind in CLASSIFICATION for student in STUDENTS]
     cells += [(kind, student) for kind in DENSE for student in DENSE_STUDENTS]
     steps += [transfer(root, kind, student, 0, 0) for kind, student in cells]
@@ -80,15 +92,14 @@ def study(root: Path, seeds: int) -> list[Step]:
     Pretraining seed P is transferred with seed P. Teachers are trained once, with seed 0. A
     student from scratch is drawn anew for every seed; a teacher is probed once per seed.
     """
-    steps = [_data()]
-    steps += [_pretrain(root, teacher, 0) for teacher in TEACHERS]
+    steps = teacher_steps(root)
     for seed in range(seeds):
-        steps += [_pretrain(root, student, seed) for student in STUDY_STUDENTS]
+        steps += [pretrain(root, student, seed) for student in STUDY_STUDENTS]
     for seed in range(seeds):
         for student in (*STUDY_STUDENTS, SCRATCH, *TEACHERS):
-            steps.append(_paired(root, 'linear', student, seed))
+            steps.append(paired(root, 'linear', student, seed))
         for kind in DENSE:
-            steps += [_paired(root, kind, student, seed) for student in DENSE_STUDENTS]
+            steps += [paired(root, kind, student, seed) for student in DENSE_STUDENTS]
     return steps
 
 
@@ -121,7 +132,8 @@ def transfer(root: Path, kind: str, student: str, pretrain_seed: int, seed: int)
     )
 
 
-def _paired(root: Path, kind: str, student: str, seed: int) -> Step:
+def paired(root: Path, kind: str, student: str, seed: int) -> Step:
+    """Return the transfer with seed S of pretraining seed S; scratch and teachers have seed 0."""
     pretrain_seed = 0 if student == SCRATCH or student in TEACHERS else seed
     return transfer(root, kind, student, pretrain_seed, seed)
 
@@ -131,7 +143,13 @@ def _data() -> Step:
     return Step('data', command, DATA_PROOFS, sources=DATA_SOURCES, seconds=SECONDS['data'])
 
 
-def _pretrain(root: Path, student: str, seed: int) -> Step:
+def teacher_steps(root: Path) -> list[Step]:
+    """Return the steps that every grid begins with: the sample's images and the teachers."""
+    return [_data(), *(pretrain(root, teacher, 0) for teacher in TEACHERS)]
+
+
+def pretrain(root: Path, student: str, seed: int) -> Step:
+    """Return the step that pretrains one student, or a teacher."""
     leaf = f'pretrain_configs/{student}.py'
     run = f'{WORK}/pretrain/{student}/seed{seed}'
     outputs = [f'{run}/student.safetensors', f'{run}/student.json']

@@ -3,7 +3,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MMLogger
 
 from comad.methods.base import effective_rank, seeded
 from comad.methods.losses import map_kl, normalize, token_kl
@@ -175,18 +174,6 @@ def test_autocast_leaves_targets_and_losses_in_float32(build_comad, images):
         low = model(images)
     assert low['loss_token'].dtype == low['loss_map'].dtype == torch.float32
     assert float(low['loss_token']) == pytest.approx(float(exact['loss_token']), rel=0.05)
-
-
-def test_a_winning_teacher_is_reported_once(build_comad, images, monkeypatch):
-    model = build_comad(diagnostics_every=250)
-    lines = []
-    logger = SimpleNamespace(warning=lines.append)
-    monkeypatch.setattr(MMLogger, 'get_current_instance', lambda: logger)
-    for _ in range(4):
-        model._watch_shares(torch.tensor([0.05, 0.9, 0.05]))
-    assert len(lines) == 1 and 'mocov3' in lines[0] and 'tau=0.1' in lines[0]
-    model._watch_shares(torch.tensor([0.4, 0.3, 0.3]))
-    assert model.dominated == 0
 
 
 @pytest.mark.parametrize(

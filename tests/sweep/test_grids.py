@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from comad.sweep.grids import TAUGHT_BY, TEACHERS, quickstart, study, transfer
+from comad.engine.run_config import parse_config
+from comad.sweep.ablations import CELLS, DEFAULT, ablations
+from comad.sweep.grids import STUDY_STUDENTS, TEACHERS, quickstart, study, transfer
 from comad.sweep.step import config_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_leaf_of_both_grids_exists():
-    for step in (*quickstart(ROOT), *study(ROOT, 3)):
+def test_every_leaf_of_all_grids_exists():
+    for step in (*quickstart(ROOT), *study(ROOT, 3), *ablations(ROOT, 3)):
         for word in (*step.command, *step.sources):
             if word.endswith('.py'):
                 assert (ROOT / word).is_file(), f'{step.name}: {word}'
@@ -39,7 +41,7 @@ def test_study_pairs_seeds_and_trains_teachers_once():
     steps = {step.name: step for step in study(ROOT, 3)}
     counts = Counter(name.split('_p')[0] for name in steps if name.startswith('pretrain_'))
     assert {counts[f'pretrain_{teacher}'] for teacher in TEACHERS} == {1}
-    assert {counts[f'pretrain_{student}'] for student in ('mae_tiny', *TAUGHT_BY)} == {3}
+    assert {counts[f'pretrain_{student}'] for student in STUDY_STUDENTS} == {3}
     paired = steps['linear_comad_tiny_p2_s2']
     assert paired.command[-2:] == ('--student', 'comad_tiny:2')
     assert paired.needs == ('data', 'pretrain_comad_tiny_p2')
@@ -54,6 +56,32 @@ def test_study_shares_the_steps_of_a_quickstart():
     shared = [step for step in study(ROOT, 3) if step.name in first]
     assert len(shared) >= 15
     assert all(step == first[step.name] for step in shared)
+
+
+def test_ablations_share_the_steps_of_the_study_and_pair_their_seeds():
+    steps = {step.name: step for step in ablations(ROOT, 2)}
+    assert len(CELLS) == 10 and len(steps) == 4 + 2 * 2 * 11
+    known = {step.name: step for step in study(ROOT, 3)}
+    shared = [step for step in steps.values() if step.name in known]
+    assert len(shared) >= 4 + 2 * 2 * 5 and all(step == known[step.name] for step in shared)
+    assert steps['linear_comad_pca_tiny_p1_s1'].needs == ('data', 'pretrain_comad_pca_tiny_p1')
+    assert f'pretrain_{DEFAULT}_p1' in steps
+
+
+@pytest.mark.parametrize('cell', CELLS)
+def test_a_cell_differs_from_the_default_in_one_thing(cell):
+    def flat(node, path=()):
+        if isinstance(node, dict):
+            return {k: v for key in node for k, v in flat(node[key], (*path, key)).items()}
+        return {path: node}
+
+    configs = [
+        parse_config(ROOT / f'pretrain_configs/{name}.py')._cfg_dict.to_dict()
+        for name in (DEFAULT, cell)
+    ]
+    default, mine = (flat(config) for config in configs)
+    changed = {key for key in {*default, *mine} if default.get(key) != mine.get(key)}
+    assert len(changed) == 1 and next(iter(changed))[0] == 'model'
 
 
 @pytest.mark.parametrize('kind', ['linear', 'upernet', 'mask_rcnn'])
@@ -90,6 +118,7 @@ def test_dry_run_lists_steps_and_time():
     ('arguments', 'message'),
     [
         (('study',), '--sample'),
+        (('ablations',), '--sample'),
         (('study', '--sample', '--seeds', '0'), 'at least 1'),
         (('quickstart', '--redo', 'nothing'), 'quickstart has no step nothing'),
         (('nightly',), 'invalid choice'),
@@ -98,3 +127,10 @@ def test_dry_run_lists_steps_and_time():
 def test_wrong_arguments_are_answered_at_once(arguments, message):
     done = run_tool(*arguments)
     assert done.returncode == 2 and message in done.stderr
+
+
+def test_ablations_go_on_after_a_failed_cell_and_a_quickstart_does_not():
+    from tools.sweep import make_sweep
+
+    assert make_sweep('ablations', 1, 1).keep_going
+    assert not make_sweep('quickstart', 1, 1).keep_going

@@ -1,6 +1,8 @@
 """Training seconds and images of a run, carried over resumes."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.dist import get_world_size
@@ -44,3 +46,16 @@ class WallTimeHook(Hook):
         self.mark = now
         runner.message_hub.update_info('train_seconds', self.seconds)
         runner.message_hub.update_info('images_seen', self.images)
+
+
+@contextmanager
+def untimed(runner: Any) -> Iterator[None]:
+    """Stop the clock of a training while something else is measured or drawn."""
+    clocks = [hook for hook in runner.hooks if isinstance(hook, WallTimeHook)]
+    for clock in clocks:
+        clock.before_val(runner)
+    try:
+        yield
+    finally:
+        for clock in clocks:
+            clock.after_val(runner)

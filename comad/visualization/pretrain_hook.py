@@ -1,0 +1,128 @@
+"""`PretrainFigureHook`: leaves diagnostics.png and consensus.png beside a finished pretraining."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+
+from comad.datasets.centre import centre_views
+from comad.evaluation.online_probe import HISTORY
+from comad.methods.base import seeded
+from comad.visualization.pretraining import (
+    CURVES_FIGURE,
+    EXPLANATION_FIGURE,
+    draw_curves,
+    draw_explanation,
+)
+
+STATE = 'pretrain_curves'
+
+
+@HOOKS.register_module()
+class PretrainFigureHook(Hook):
+    """Collects what a pretraining logs, and draws it in the end.
+
+    ``diagnostics.png``: every logged figure over the steps, each point a mean over a few steps.
+    The points go into the checkpoints, so a resumed run draws the whole curve.
+    ``consensus.png``: what ``model.explain`` says about a few training images as centre crops;
+    none for a method that explains nothing. Both are drawn by the main process only, and a figure
+    that cannot be drawn costs a warning, never the run.
+
+    Args:
+        images: rows of consensus.png.
+        points: points per curve, at most.
+        size: edge of the images; default the student's own.
+        resize: shorter edge before the centre is cut; default ``size`` / 0.875.
+    """
+
+    # After the export of the student: a figure is the least that a run leaves.
+    priority = 'LOWEST'
+
+    def __init__(
+        self, images: int = 4, points: int = 400, size: int | None = None, resize: int | None = None
+    ) -> None:
+        if images < 1 or points < 2:
+            raise ValueError(
+                f'PretrainFigureHook images={images}, points={points}: expected at least 1 and 2'
+            )
+        self.images, self.points, self.size, self.resize = images, points, size, resize
+        self.curves: dict[str, list[list[float]]] = {}
+        self.sums: dict[str, list[float]] = {}
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        if not is_main_process():
+            return
+        for name, value in (outputs or {}).items():
+            held = self.sums.setdefault(name, [0.0, 0.0])
+            held[0] += float(value.detach() if isinstance(value, torch.Tensor) else value)
+            held[1] += 1
+        step = runner.iter + 1
+        if step % max(1, runner.max_iters // self.points) == 0 or step == runner.max_iters:
+            for name, (total, count) in self.sums.items():
+                self.curves.setdefault(name, []).append([step, total / count])
+            self.sums = {}
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint[STATE] = {'curves': self.curves, 'sums': self.sums}
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        # Weights taken over from another run do not bring its curves along.
+        if runner._resume and STATE in checkpoint:
+            self.curves = {name: [*points] for name, points in checkpoint[STATE]['curves'].items()}
+            self.sums = {name: [*held] for name, held in checkpoint[STATE]['sums'].items()}
+
+    def after_train(self, runner: Any) -> None:
+        if not is_main_process():
+            return
+        self._attempt(runner, CURVES_FIGURE, self._draw_curves)
+        self._attempt(runner, EXPLANATION_FIGURE, self._draw_explanation)
+
+    def _attempt(self, runner: Any, name: str, draw: Callable[[Any, Path], Path | None]) -> None:
+        try:
+            path = draw(runner, Path(runner.work_dir) / name)
+        except Exception as error:  # whatever goes wrong in a figure, the run has succeeded
+            runner.logger.warning(f'{name} was not drawn: {type(error).__name__}: {error}')
+            return
+        if path is not None:
+            runner.logger.info(f'figure written to {path}')
+
+    def _draw_curves(self, runner: Any, path: Path) -> Path:
+        curves = dict(self.curves)
+        for entry in runner.message_hub.runtime_info.get(HISTORY) or []:
+            for name, value in entry.items():
+                if name.startswith('probe_'):
+                    curves.setdefault(name, []).append([entry['step'], value])
+        return draw_curves(curves, path, f'{_name(runner)}: figures of the training')
+
+    @torch.no_grad()
+    def _draw_explanation(self, runner: Any, path: Path) -> Path | None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        dataset = runner.train_dataloader.dataset
+        size = self.size or model.backbone.architecture()['img_size']
+        was_training = model.training
+        model.eval()
+        try:
+            with seeded(runner.seed):
+                rows = torch.randperm(len(dataset))[: self.images].tolist()
+                view = centre_views(dataset, size, self.resize)
+                images = torch.stack([view[row]['inputs'] for row in rows])
+                data = model.data_preprocessor({'inputs': images}, False)
+                explanation = model.explain(data['inputs'])
+        finally:
+            model.train(was_training)
+        if explanation is None:
+            return None
+        caption = f'{_name(runner)}: training images; white: nothing there'
+        return draw_explanation(images, explanation, path, caption)
+
+
+def _name(runner: Any) -> str:
+    run = runner.cfg.get('run') or {}
+    return run.get('student') or runner.experiment_name

@@ -1,0 +1,182 @@
+"""What a pretraining leaves besides the student: online probe, figures, TensorBoard."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from PIL import Image
+
+from tests.methods.small_run import PROBE, run, small_config, write_images
+
+MAE = dict(type='MAE', decoder=dict(arch='sample_tiny'))
+FIGURES = dict(probe=PROBE, figure=dict(type='PretrainFigureHook', images=2, points=6, resize=32))
+
+
+@pytest.fixture
+def comad(teachers):
+    options = dict(n_fit=16, diagnostics_every=2, decoder=dict(arch='sample_tiny'))
+    return dict(type='CoMAD', teachers=teachers, **options)
+
+
+class Stop(Exception):
+    """Ends a run before a chosen step."""
+
+
+class StopHook(Hook):
+    priority = 'HIGHEST'
+
+    def __init__(self, step):
+        self.step = step
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.step:
+            raise Stop
+
+
+def stopped(config, step):
+    import comad.register  # noqa: F401
+    from comad.engine.runner import BenchmarkRunner
+
+    runner = BenchmarkRunner.from_cfg(config)
+    runner.register_hook(StopHook(step))
+    with pytest.raises(Stop):
+        runner.train()
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / 'tensorboard'))
+    events.Reload()
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()['scalars']
+    }
+
+
+def log_of(folder):
+    return '\n'.join(path.read_text() for path in sorted(folder.glob('*/*.log')))
+
+
+def test_a_run_leaves_probe_curves_and_pictures(tmp_path, comad):
+    runner = run(small_config(tmp_path, 'run', comad, hooks=FIGURES))
+    history = runner.message_hub.get_info('online_probe')
+    assert [entry['epoch'] for entry in history] == [2, 3]
+    assert all(0 <= entry['probe_knn_mean'] <= 100 for entry in history)
+    shown = scalars(tmp_path / 'run')
+    names = {'loss', 'loss_token', 'loss_map', 'gate_entropy', 'target_rank', 'student_rank'}
+    names |= {f'{kind}_{name}' for kind in ('share', 'agreement') for name in ('mae', 'ibot')}
+    assert names | {'probe_knn_cls', 'probe_knn_mean'} <= set(shown)
+    assert [step for step, _ in shown['probe_knn_mean']] == [12, 18]
+    lines = re.findall(r'Online probe after epoch \d+: 5-NN top-1 .*', log_of(tmp_path / 'run'))
+    assert len(lines) == 2 and '11 training images against 20' in lines[0]
+    for name in ('diagnostics.png', 'consensus.png'):
+        with Image.open(tmp_path / 'run' / name) as image:
+            assert min(image.size) > 100
+        assert (tmp_path / 'run' / name).stat().st_size < 1_000_000
+    hook = next(h for h in runner.hooks if type(h).__name__ == 'PretrainFigureHook')
+    assert [step for step, _ in hook.curves['loss']] == [3, 6, 9, 12, 15, 18]
+    # Ranks are looked at every other step: still one point where one was taken.
+    assert len(hook.curves['target_rank']) == 6
+
+
+@pytest.mark.slow
+def test_probe_and_figures_change_nothing_in_the_training(tmp_path, comad):
+    plain = run(small_config(tmp_path, 'plain', comad))
+    watched = run(small_config(tmp_path, 'watched', comad, hooks=FIGURES))
+    for name, tensor in plain.model.state_dict().items():
+        assert torch.equal(tensor, watched.model.state_dict()[name]), name
+    assert watched.model.training and watched.model.backbone.training
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_the_whole_one_and_goes_on_in_its_records(tmp_path, comad):
+    def config(name, **changes):
+        found = small_config(tmp_path, name, comad, hooks=FIGURES, **changes)
+        # What a run resumes exactly is the step; random crops of images are the data set's.
+        found.train_dataloader.dataset.views = dict(type='CenterCrop', size=32, resize=32)
+        return found
+
+    whole = run(config('whole'))
+    stopped(config('part'), step=14)
+    resumed = run(config('part', resume=True))
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    curves = [
+        next(h for h in r.hooks if type(h).__name__ == 'PretrainFigureHook').curves
+        for r in (whole, resumed)
+    ]
+    for name in ('loss', 'loss_map', 'share_mae'):
+        assert curves[0][name] == curves[1][name]
+    history = [r.message_hub.get_info('online_probe') for r in (whole, resumed)]
+    assert history[0] == history[1]
+    assert len(list((tmp_path / 'part').glob('*/vis_data'))) == 2
+    assert max(step for step, _ in scalars(tmp_path / 'part')['loss']) == 18
+
+
+def test_seconds_of_the_probe_are_no_training_seconds(tmp_path, monkeypatch):
+    import time
+
+    from comad.evaluation.online_probe import OnlineProbeHook
+
+    original = OnlineProbeHook.probe
+    monkeypatch.setattr(
+        OnlineProbeHook, 'probe', lambda self, runner: time.sleep(2) or original(self, runner)
+    )
+    runner = run(small_config(tmp_path, 'run', MAE, hooks=dict(probe={**PROBE, 'interval': 9})))
+    assert runner.message_hub.get_info('train_seconds') < 2
+
+
+def test_a_student_that_tells_colours_apart_is_seen(tmp_path):
+    """Mean colour decides the class; even a random network's mean token holds it."""
+    runner = run(small_config(tmp_path, 'run', MAE, hooks=dict(probe=PROBE)))
+    assert runner.message_hub.get_info('online_probe')[-1]['probe_knn_mean'] > 90
+
+
+def test_a_figure_that_fails_costs_a_line_only(tmp_path, comad, monkeypatch):
+    from comad.methods import CoMAD
+
+    def fail(self, images):
+        raise ValueError('no picture today')
+
+    monkeypatch.setattr(CoMAD, 'explain', fail)
+    run(small_config(tmp_path, 'run', comad, hooks=FIGURES))
+    assert (tmp_path / 'run/diagnostics.png').is_file()
+    assert not (tmp_path / 'run/consensus.png').exists()
+    assert log_of(tmp_path / 'run').count('consensus.png was not drawn: ValueError') == 1
+
+
+def test_a_method_without_explanation_draws_curves_only(tmp_path):
+    run(small_config(tmp_path, 'run', MAE, hooks=FIGURES))
+    assert (tmp_path / 'run/diagnostics.png').is_file()
+    assert not (tmp_path / 'run/consensus.png').exists()
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_probe(tmp_path, comad):
+    write_images(tmp_path / 'images')
+    torch.save(comad, tmp_path / 'model.pt')
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
+    command += ['--master_port=29743', '-m', 'tests.methods.small_run', str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = sorted(line for line in done.stdout.splitlines() if line.startswith('rank'))
+    assert len(lines) == 2 and lines[0].split(': ', 1)[1] == lines[1].split(': ', 1)[1]
+    assert len(list(Path(tmp_path / 'two').glob('tensorboard/events*'))) == 1
+
+
+@pytest.mark.parametrize(
+    ('options', 'named'),
+    [
+        (dict(bank=4, k=5), 'k=5'),
+        (dict(interval=0), 'interval=0'),
+        (dict(bank=40, queries=20), 'has 48 images; expected 60'),
+        (dict(pools=('max',)), 'max'),
+    ],
+)
+def test_bad_options_are_named(tmp_path, options, named):
+    with pytest.raises(ValueError, match=named):
+        run(small_config(tmp_path, 'run', MAE, hooks=dict(probe={**PROBE, **options})))

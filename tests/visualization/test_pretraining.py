@@ -1,0 +1,54 @@
+"""Figures of a pretraining: which panel a curve goes to, what the colours mean."""
+
+import pytest
+import torch
+from PIL import Image
+
+from comad.methods.diagnostics import Explanation
+from comad.visualization.pretraining import draw_curves, draw_explanation, feature_colors, panels
+
+
+def test_curves_are_grouped_by_their_names():
+    names = (
+        'loss loss_map share_a share_b agreement_a gate_entropy target_rank probe_knn_mean other'
+    )
+    found = panels(dict.fromkeys([*names.split(), 'key_std'], [[1, 0.5]]))
+    assert [group for _, group in found] == [
+        ['loss', 'loss_map'],
+        ['share_a', 'share_b'],
+        ['agreement_a'],
+        ['gate_entropy'],
+        ['target_rank'],
+        ['probe_knn_mean'],
+        ['other', 'key_std'],
+    ]
+
+
+def test_curves_make_a_figure_whole_or_not_at_all(tmp_path):
+    path = draw_curves({'loss': [[1, 2.0], [2, 1.0]]}, tmp_path / 'deep' / 'curves.png')
+    with Image.open(path) as image:
+        image.verify()
+    assert [p.name for p in path.parent.iterdir()] == ['curves.png']
+    with pytest.raises(ValueError, match='no curves'):
+        draw_curves({}, path)
+
+
+def test_equal_features_have_equal_colours_in_all_maps_and_absent_ones_are_white():
+    maps = {'a': torch.randn(2, 9, 8), 'b': torch.randn(2, 9, 8)}
+    maps['b'][1, 4] = maps['a'][0, 2]
+    maps['a'][1, 3] = 0
+    colors = feature_colors(maps)
+    assert torch.allclose(torch.tensor(colors['a'][0, 2]), torch.tensor(colors['b'][1, 4]))
+    assert (colors['a'][1, 3] == 1).all()
+    assert all(c.min() >= 0 and c.max() <= 1 and c.shape == (2, 9, 3) for c in colors.values())
+
+
+def test_constant_features_do_not_break_the_picture(tmp_path):
+    seen = torch.rand(1, 16) < 0.5
+    explanation = Explanation(
+        {'student': seen, 't': seen}, {'t': seen.float()}, {'flat': torch.ones(1, 16, 8)}
+    )
+    images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    path = draw_explanation(images, explanation, tmp_path / 'picture.png')
+    with Image.open(path) as image:
+        assert image.size[0] > image.size[1]
