@@ -31,12 +31,8 @@ model = dict(data_preprocessor=dict(type='ImageDataPreprocessor'))
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        flat_decay_mult=0.0,
-        custom_keys=dict(pos_embed=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0)),
-    ),
+    constructor='LayerWiseDecayConstructor',
+    paramwise_cfg=dict(),
 )
 auto_scale_lr = dict(base_batch_size=4096)
 param_scheduler = [

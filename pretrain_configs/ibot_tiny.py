@@ -40,9 +40,7 @@ optim_wrapper = dict(
     optimizer=dict(lr=2e-3, betas=(0.9, 0.999), weight_decay=0.04),
     clip_grad=dict(max_norm=3.0),
     # The official code exempts vectors and biases from weight decay, nothing else.
-    paramwise_cfg=dict(
-        custom_keys=dict(pos_embed=dict(decay_mult=1.0), cls_token=dict(decay_mult=1.0))
-    ),
+    paramwise_cfg=dict(pos_embed_decay_mult=1.0, cls_token_decay_mult=1.0),
 )
 auto_scale_lr = dict(base_batch_size=1024)
 param_scheduler = [

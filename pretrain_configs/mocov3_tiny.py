@@ -27,8 +27,8 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=1.0,
         bias_decay_mult=1.0,
-        flat_decay_mult=1.0,
-        custom_keys=dict(cls_token=dict(decay_mult=1.0)),
+        pos_embed_decay_mult=1.0,
+        cls_token_decay_mult=1.0,
     ),
 )
 param_scheduler = [
