@@ -81,14 +81,16 @@ def main(argv: list[str] | None = None) -> int:
     # Building says which groups it makes; here they are the output.
     MMLogger.get_instance('show', log_level='ERROR')
     config = cfg._cfg_dict.to_dict()
-    trains = 'train_cfg' in config
     gpus = args.gpus or (1 if args.sample else recipe_processes(config))
-    card = recipe_card(config, cfg.run.kind, gpus, args.sample)
-    pretrain = cfg.run.folder == 'pretrain'
-    # A pretraining method reads its teachers when it is built.
-    model = None if pretrain else build_model(config)
-    cost = model and cost_of(config, model, gpus)
-    groups = parameter_groups(config, model) if model and trains else []
+    try:
+        card = recipe_card(config, cfg.run.kind, gpus, args.sample)
+        # A pretraining method reads its teachers when it is built.
+        model = None if cfg.run.folder == 'pretrain' else build_model(config)
+        cost = model and cost_of(config, model, gpus)
+        groups = parameter_groups(config, model) if model and 'train_cfg' in config else []
+    except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
+        print(f'error: {args.config}: {" ".join(str(error).split())}', file=sys.stderr)
+        return 2
     if args.json:
         content = {
             'config': cfg.run.config,

@@ -6,18 +6,23 @@
 #   tools/test.sh -m 'not slow'                  # seconds per file, no training
 #   tools/test.sh tests/methods -k gate -x
 #
-# Tests marked `gpu` are left out on a machine without a GPU, unless -m is given.
-# OMP_NUM_THREADS is half of the cores, 4 at most, unless set: some tests start two processes.
+# Tests marked `gpu` are left out on a machine without a GPU, unless -m is given. Files run side by
+# side, TEST_JOBS of them (the cores, 4 at most), with one thread each unless OMP_NUM_THREADS is
+# set; TEST_JOBS=1 or --pdb runs them one after the other.
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
 case ${1:-} in
     -h | --help) show_help && exit 0 ;;
 esac
+jobs=${TEST_JOBS:-$(core_count)}
+need_count TEST_JOBS "$jobs"
 bash tools/setup.sh
 need_python
 marks=()
 (($(gpu_count))) || marks=(-m 'not gpu')
-threads=$(($(core_count) / 2))
-threads=$((threads > 4 ? 4 : threads < 1 ? 1 : threads))
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
-exec "$python" -m pytest "${marks[@]}" "$@"
+jobs=$((jobs > 4 ? 4 : jobs))
+[[ " $* " != *" --pdb "* ]] || jobs=1
+side_by_side=()
+((jobs == 1)) || side_by_side=(-n "$jobs" --dist loadfile)
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+exec "$python" -m pytest "${side_by_side[@]}" "${marks[@]}" "$@"

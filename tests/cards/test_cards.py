@@ -142,3 +142,21 @@ def test_show_as_json():
     rows = {row['field']: row for row in shown['card']['rows']}
     assert rows['learning_rate']['effective'] == '6.4'
     assert shown['groups'][0]['lr_scale'] == 1.0 and 'missing' in shown['missing']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'line'),
+    [
+        (['nope.py'], 'error: config nope.py does not exist'),
+        (['base_configs/cls_knn.py'], 'is no leaf of the suite'),
+        (
+            ['cls_configs/linear_mae_tiny.py', '--cfg-options', 'model.pools=[tail]'],
+            "pools ('tail',) must be one or more of",
+        ),
+    ],
+)
+def test_show_refuses_in_one_line(arguments, line):
+    command = [sys.executable, 'tools/show.py', *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2
+    assert line in result.stderr and len(result.stderr.splitlines()) == 1

@@ -193,11 +193,23 @@ class TestTests:
 
     def test_gpu_tests_are_left_out_without_one(self, machine):
         (machine.repository / 'tests').mkdir()
+        machine.variables['TEST_JOBS'] = '1'
         machine.run('test.sh', '-k', 'nothing at all')
         assert '-m pytest -m not gpu -k nothing at all [' in machine.calls('-m pytest')[0]
         machine.set_gpus(1)
         machine.run('test.sh', '-x')
         assert '-m pytest -x [' in machine.calls('-m pytest')[1]
+
+    def test_files_run_side_by_side_with_a_thread_each(self, machine):
+        (machine.repository / 'tests').mkdir()
+        machine.variables['TEST_JOBS'] = '9'
+        machine.run('test.sh')
+        machine.run('test.sh', '--pdb')
+        first, second = machine.calls('-m pytest')
+        assert '-m pytest -n 4 --dist loadfile -m not gpu [OMP=1 ' in first
+        assert '-m pytest -m not gpu --pdb [OMP=1 ' in second
+        machine.variables['TEST_JOBS'] = 'many'
+        assert 'TEST_JOBS' in refusal(machine.run('test.sh'))
 
     def test_no_tests_after_a_failed_set_up(self, machine):
         (machine.environment / 'pip_fails').touch()
