@@ -10,6 +10,8 @@ is only needed for other data. 1600 epochs, 40 warm-up epochs, decoder of 8 bloc
 
 _base_ = './mae_tiny.py'
 
+protocol = dict(_delete_=True, name='mae_pretraining', version=1, published='mae_pretraining')
+
 model = dict(backbone=dict(arch='base'), decoder=dict(arch='base'))
 train_cfg = dict(max_epochs=1600)
 # Crops that keep the digit readable.

@@ -12,6 +12,13 @@ other works are in results/published.csv. The recipe is the official one: batch 
 
 _base_ = '../base_configs/pretrain_default.py'
 
+protocol = dict(
+    name='mae_pretraining',
+    version=1,
+    published='mae_pretraining',
+    deviations=dict(length='300 epochs, as every student here'),
+)
+
 model = dict(
     type='MAE',
     backbone=dict(type='MaskedViT', arch='tiny'),
