@@ -119,7 +119,10 @@ class PretrainFigureHook(Hook):
             model.train(was_training)
         if explanation is None:
             return None
-        caption = f'{_name(runner)}: training images; white: nothing there; weights: 0 dark, 1 yellow'
+        caption = (
+            f'{_name(runner)}: training images; white: nothing there; weights from 0, dark, to 1, '
+            'yellow'
+        )
         return draw_explanation(images, explanation, path, caption)
 
 
