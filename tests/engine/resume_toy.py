@@ -102,7 +102,7 @@ class Observer(Hook):
             raise Stop
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        self.validated.append((runner.iter, metrics['mean_loss'].hex()))
+        self.validated.append((runner.iter, repr(sorted((metrics or {}).items()))))
 
 
 def resume_config(
