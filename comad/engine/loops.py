@@ -185,11 +185,13 @@ def note_identity(runner: Any, dataloader: DataLoader) -> None:
 
 
 def identity(runner: Any, dataloader: DataLoader) -> dict[str, int]:
+    """What has to be the same for a run to go on, and the number of processes."""
     per_process = dataloader.batch_sampler.batch_size
     return {
         'seed': runner.seed,
         'training images': len(dataloader.dataset),
         'images per step': per_process * get_world_size(),
+        'accumulated batches': getattr(runner.optim_wrapper, '_accumulative_counts', 1),
         'processes': get_world_size(),
     }
 
@@ -197,23 +199,23 @@ def identity(runner: Any, dataloader: DataLoader) -> dict[str, int]:
 def check_identity(runner: Any, seed: int) -> None:
     """Whether a resumed run can go on at its checkpoint's position.
 
-    With the same seed, images and images per step it can, bit by bit if the processes are as many
-    as before. Another number of processes with the same images per step (2 x 4, 1 x 8) goes on
-    at the same image, with other draws of the augmentation, and says so. Anything else would
-    leave images out or see them twice under a schedule meant for other steps.
+    With the same seed, images, images per step and accumulated batches it can, bit by bit if the
+    processes are as many as before. Another number of processes with the same images per step
+    (2 x 4, 1 x 8) goes on at the same image, with other draws of the augmentation, and says so.
+    Anything else would leave images out or see them twice, under a schedule meant for other steps.
 
     Args:
         runner: After the checkpoint has been loaded.
         seed: What this run was configured with; MMEngine silently takes over the checkpoint's.
 
     Raises:
-        CheckpointError: another seed, number of images or images per step.
+        CheckpointError: one of the four differs.
     """
     before = runner.message_hub.runtime_info.get(IDENTITY)
     if before is None:  # a checkpoint of MMEngine's own
         return
     now = {**identity(runner, runner.train_dataloader), 'seed': seed}
-    for name in ('seed', 'training images', 'images per step'):
+    for name in ('seed', 'training images', 'images per step', 'accumulated batches'):
         if before[name] != now[name]:
             raise CheckpointError(
                 f'the checkpoint was written with {name} {before[name]}, this run has '

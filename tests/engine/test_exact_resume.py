@@ -178,6 +178,7 @@ def test_losing_a_state_is_noticed(tmp_path, lost):
     [
         (dict(randomness=dict(seed=4)), 'with seed 3, this run has 4'),
         (dict(batch_size=2), 'with images per step 4, this run has 2'),
+        (dict(accumulate=2), 'with accumulated batches 1, this run has 2'),
     ],
 )
 def test_another_run_is_refused(tmp_path, change, message):

@@ -11,7 +11,12 @@ from tests.engine.resume_toy import train
 pytestmark = pytest.mark.slow
 LOADER = 'train_dataloader'
 SIZES = SampleSizes(imagenet_train=30, imagenet_val=20, scenes_train=24, scenes_val=8)
-ITERATIONS = {'train_cfg.max_iters': 8, 'train_cfg.val_interval': 5}
+SCHEDULE = [dict(type='CosineAnnealingLR', convert_to_iter_based=True)]
+ITERATIONS = {
+    'param_scheduler': [dict(type='PolyLR', by_epoch=False)],
+    'train_cfg.max_iters': 8,
+    'train_cfg.val_interval': 5,
+}
 # name: leaf, changes, step to stop before, step to resume from.
 TASKS = {
     'upernet': ('seg_configs/upernet_scratch_tiny.py', ITERATIONS, 7, 6),
@@ -19,7 +24,7 @@ TASKS = {
     'mask_rcnn in epochs': (
         'det_configs/mask_rcnn_scratch_tiny.py',
         {
-            'train_cfg': dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2),
+            'train_cfg': dict(type='EpochBasedTrainLoop', max_epochs=2),
             f'{LOADER}.sampler.type': 'DefaultSampler',
             f'{LOADER}.batch_sampler': dict(type='AspectRatioBatchSampler'),
         },
@@ -28,13 +33,13 @@ TASKS = {
     ),
     'linear': (
         'cls_configs/linear_scratch_tiny.py',
-        {'train_cfg.max_epochs': 3, 'train_cfg.cached_passes': 0},
+        {'param_scheduler': SCHEDULE, 'train_cfg.max_epochs': 3, 'train_cfg.cached_passes': 0},
         10,
         9,
     ),
     'linear on cached features': (
         'cls_configs/linear_scratch_tiny.py',
-        {'train_cfg.max_epochs': 3, 'train_cfg.cached_passes': 2},
+        {'param_scheduler': SCHEDULE, 'train_cfg.max_epochs': 3, 'train_cfg.cached_passes': 2},
         10,
         9,
     ),
@@ -58,10 +63,12 @@ def config(leaf, changes, folder, **options):
         'log_level': 'ERROR',
         **changes,
     }
+    loop = changes.pop('train_cfg', None)
     options = RunOptions(
         str(REPOSITORY / leaf), sample=True, work_dir=str(folder), cfg_options=changes, **options
     )
     found = load_run_config(options)
+    found.train_cfg = loop or found.train_cfg
     for name in ('run_record', 'prediction_figure'):
         found.default_hooks.pop(name, None)
     return found
