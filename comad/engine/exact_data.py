@@ -183,10 +183,15 @@ def exact_dataloader(config: DataLoader | dict[str, Any], seed: int) -> dict[str
 
     Raises:
         TypeError: a DataLoader that has been built already.
+        ValueError: ``drop_last`` beside a batch sampler, which decides that itself.
     """
     if isinstance(config, DataLoader):
         raise TypeError('train_dataloader is a DataLoader: expected its config, a dict')
     config = dict(config)
+    if config.get('drop_last') and config.get('batch_sampler'):
+        raise ValueError(
+            'train_dataloader.drop_last=True beside a batch_sampler: expected it inside of that'
+        )
     config['dataset'] = dict(type=SeededDataset, dataset=config['dataset'], seed=seed)
     config['batch_sampler'] = dict(
         type=ResumableBatchSampler,

@@ -95,7 +95,7 @@ class Observer(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        self.losses[runner.iter] = float(outputs['loss']).hex()
+        self.losses[runner.iter] = float(outputs['loss'].detach()).hex()
 
     def before_val(self, runner: Any) -> None:
         if runner.iter == self.stop_validation:

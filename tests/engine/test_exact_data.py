@@ -155,3 +155,5 @@ def test_other_indices_and_loaders_are_refused():
         place_batch(['a'], 0, 0)
     with pytest.raises(TypeError, match='expected its config'):
         exact_dataloader(DataLoader(Draws()), 1)
+    with pytest.raises(ValueError, match='drop_last=True beside a batch_sampler'):
+        exact_dataloader(dict(dataset=Draws(), drop_last=True, batch_sampler=dict(type='Any')), 1)
