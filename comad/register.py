@@ -4,8 +4,10 @@ import backbones  # noqa: F401
 import comad.datasets.imagenet  # noqa: F401
 import comad.datasets.preprocessor  # noqa: F401
 import comad.engine.checkpointing  # noqa: F401
+import comad.engine.exact_data  # noqa: F401
 import comad.engine.hooks  # noqa: F401
 import comad.engine.layer_decay  # noqa: F401
+import comad.engine.loops  # noqa: F401
 import comad.engine.runner  # noqa: F401
 import comad.evaluation  # noqa: F401
 import comad.methods  # noqa: F401

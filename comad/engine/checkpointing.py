@@ -18,6 +18,8 @@ from mmengine.runner import CheckpointLoader
 
 from backbones.checkpoints import CheckpointError, read_checkpoint, write_atomically
 
+from .rank_buffers import KEY, gather_rank_buffers
+
 Convert = Callable[[Any], Any]
 
 
@@ -97,6 +99,9 @@ class PlainCheckpointHook(Hook):
 class SafeCheckpointHook(CheckpointHook):
     """`CheckpointHook` that writes, then swaps ``last_checkpoint``, then removes what is too old.
 
+    Accumulated gradients are in no checkpoint: one that is due between two updates of the weights
+    is written after the next. ``by_epoch=False`` saves every n steps, in epochs as well.
+
     Args:
         max_keep_ckpts: Checkpoints kept besides nothing else; older ones are removed last.
 
@@ -109,6 +114,29 @@ class SafeCheckpointHook(CheckpointHook):
         if kwargs.get('save_best') is not None:
             raise ValueError('save_best: the suite reports the last checkpoint, never the best one')
         super().__init__(*args, **kwargs)
+        self.due: int | None = None
+        self.rank_buffers: list[dict[str, torch.Tensor]] = []
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        step = runner.iter + 1
+        if not self.by_epoch and (
+            self.every_n_train_iters(runner, self.interval, self.save_begin)
+            or (self.save_last and self.is_last_train_iter(runner))
+        ):
+            self.due = step
+        if self.due is not None and runner.optim_wrapper.should_update():
+            name = self.due if self.by_epoch else step
+            self.due = None
+            self._save_checkpoint_with_step(runner, name, dict(epoch=runner.epoch, iter=step))
+
+    def after_train_epoch(self, runner: Any) -> None:
+        if not runner.optim_wrapper.should_update():
+            if self.by_epoch and self.every_n_epochs(runner, self.interval, self.save_begin):
+                self.due = runner.epoch + 1
+            return
+        super().after_train_epoch(runner)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
         name = self.filename_tmpl.format(step)
@@ -118,6 +146,7 @@ class SafeCheckpointHook(CheckpointHook):
         surplus = kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
         runner.message_hub.update_info('keep_ckpt_ids', kept[len(surplus) :])
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self.rank_buffers = gather_rank_buffers(runner.model)
         runner.save_checkpoint(
             self.out_dir,
             name,
@@ -132,6 +161,9 @@ class SafeCheckpointHook(CheckpointHook):
         write_atomically(pointer, lambda temporary: temporary.write_text(self.last_ckpt))
         for old in surplus:
             (Path(self.out_dir) / self.filename_tmpl.format(old)).unlink(missing_ok=True)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint[KEY] = self.rank_buffers
 
     def before_train(self, runner: Any) -> None:
         """Without the parent's pruning, which happens before anything new has been written."""

@@ -8,17 +8,20 @@ import torch
 import torch.distributed
 from mmengine.device import get_device
 from mmengine.dist import master_only
+from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
 from backbones import MaskedViT, Teacher, check_strides
 from backbones.checkpoints import write_atomically
 
-from .checkpointing import last_checkpoint
+from .checkpointing import PlainCheckpointHook, SafeCheckpointHook, last_checkpoint
+from .loops import check_identity, resumable
+from .rank_buffers import restore_rank_buffers
 
 
 @RUNNERS.register_module()
@@ -28,7 +31,8 @@ class BenchmarkRunner(Runner):
     Differences: checkpoints are loaded strictly; a resumed run does not need the student's file
     again; a test without a checkpoint still loads the student; several processes on a CPU talk
     over gloo; a detector whose strides disagree does not start; the learning rate is scaled with
-    accumulated batches, and another batch than the recipe's is pointed out.
+    accumulated batches, and another batch than the recipe's is pointed out. A resumed run equals
+    the uninterrupted one bit by bit; see `check_identity` for other numbers of processes.
     """
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
@@ -54,6 +58,15 @@ class BenchmarkRunner(Runner):
                 if isinstance(backend, dict) and backend['type'] == 'TensorboardVisBackend':
                     backend.setdefault('save_dir', str(Path(self.work_dir) / 'tensorboard'))
         return super().build_visualizer(visualizer)
+
+    def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop, MMEngine's own ones as those that resume exactly."""
+        return super().build_train_loop(resumable(loop) if isinstance(loop, dict) else loop)
+
+    def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
+        """Register a hook; checkpoints come after all others, which still change what is saved."""
+        super().register_hook(hook, priority)
+        self._hooks.sort(key=_saving_order)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """On CPUs: SyncBN becomes BN (it has no CPU form) and DDP gets no device ids.
@@ -119,6 +132,12 @@ class BenchmarkRunner(Runner):
             self._load_from = str(path)
         super().load_or_resume()
 
+    def resume(self, filename: str, **options: Any) -> None:
+        """Resume; raises CheckpointError where this run cannot go on at the checkpoint's place."""
+        seed = self.seed
+        super().resume(filename, **options)
+        check_identity(self, seed)
+
     def load_checkpoint(
         self,
         filename: str,
@@ -128,6 +147,8 @@ class BenchmarkRunner(Runner):
     ) -> dict[str, Any]:
         """Load a checkpoint of this model, by default completely or not at all."""
         checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
+        if self._resume:
+            restore_rank_buffers(self.model, checkpoint)
         for module in self.model.modules():
             if isinstance(module, MaskedViT):
                 module.loaded = True
@@ -149,3 +170,8 @@ class BenchmarkRunner(Runner):
             )
 
         write_atomically(Path(out_dir) / filename, write)
+
+
+def _saving_order(hook: Hook) -> int:
+    """Sort key: hooks that change what is saved, then what makes it plain, then what saves."""
+    return isinstance(hook, PlainCheckpointHook) + 2 * isinstance(hook, SafeCheckpointHook)

@@ -8,15 +8,16 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop, Runner, set_random_seed
+from mmengine.runner import Runner
 from torch import Tensor
-from torch.utils.data import DataLoader
+
+from comad.engine.loops import ResumableEpochLoop
 
 Features = dict[str, Any]
 
 
 @LOOPS.register_module()
-class LinearProbeLoop(EpochBasedTrainLoop):
+class LinearProbeLoop(ResumableEpochLoop):
     """Epoch loop of the linear probe.
 
     With ``cached_passes=0`` every epoch computes the features of freshly augmented images. With
@@ -40,7 +41,7 @@ class LinearProbeLoop(EpochBasedTrainLoop):
     def __init__(
         self,
         runner: Runner,
-        dataloader: DataLoader | dict[str, Any],
+        dataloader: dict[str, Any],
         max_epochs: int,
         cached_passes: int = 0,
         val_begin: int = 1,
@@ -62,10 +63,10 @@ class LinearProbeLoop(EpochBasedTrainLoop):
             MMLogger.get_current_instance().info(
                 f'features of {self.cached_passes} x {len(self.cache[0][1])} images are ready'
             )
-        self.runner.call_hook('before_train_epoch')
-        self.runner.model.train()
+        done = self.begin_epoch()
         for index, batch in enumerate(self._cached_batches()):
-            self._train_on_features(index, batch)
+            if index >= done:
+                self._train_on_features(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
@@ -74,10 +75,7 @@ class LinearProbeLoop(EpochBasedTrainLoop):
 
         The crops depend on the seed and the pass only, so that a resumed run sees the same.
         """
-        seed = np.random.SeedSequence([self.runner.seed, index]).generate_state(1)[0]
-        set_random_seed(int(seed) // 2, diff_rank_seed=True)
-        if hasattr(self.dataloader.sampler, 'set_epoch'):
-            self.dataloader.sampler.set_epoch(index)
+        self.dataloader.batch_sampler.begin(index)
         model = self.runner.model
         model = model.module if is_model_wrapper(model) else model
         model.eval()
@@ -95,7 +93,7 @@ class LinearProbeLoop(EpochBasedTrainLoop):
         seed = np.random.SeedSequence([self.runner.seed, self._epoch]).generate_state(1)[0]
         generator = torch.Generator().manual_seed(int(seed))
         order = torch.randperm(len(labels), generator=generator).to(labels.device)
-        for rows in order.split(self.dataloader.batch_size):
+        for rows in order.split(self.dataloader.batch_sampler.batch_size):
             inputs = {pool: values[rows] for pool, values in features.items()}
             yield {'inputs': inputs, 'labels': labels[rows]}
 

@@ -95,10 +95,9 @@ def test_probe_and_figures_change_nothing_in_the_training(tmp_path, comad):
 @pytest.mark.slow
 def test_a_resumed_run_equals_the_whole_one_and_goes_on_in_its_records(tmp_path, comad):
     def config(name, **changes):
-        found = small_config(tmp_path, name, comad, hooks=FIGURES, **changes)
-        # What a run resumes exactly is the step; random crops of images are the data set's.
-        found.train_dataloader.dataset.views = dict(type='CenterCrop', size=32, resize=32)
-        return found
+        every_step = dict(type='SafeCheckpointHook', by_epoch=False, interval=1, max_keep_ckpts=2)
+        hooks = {**FIGURES, 'checkpoint': every_step}
+        return small_config(tmp_path, name, comad, hooks=hooks, **changes)
 
     whole = run(config('whole'))
     stopped(config('part'), step=14)

@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class StepSeedHook(Hook):
-    """Seeds Python, numpy and torch before every training step.
+    """Seeds Python, numpy and torch before every training step and every validation.
 
     Saved generator states would not do: every data iterator draws from the global generators, so
     that a resumed run could not continue their sequence. Masks and drop path depend on this.
@@ -21,6 +21,12 @@ class StepSeedHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        self._seed(runner)
+
+    def before_val(self, runner: Any) -> None:
+        self._seed(runner)
+
+    def _seed(self, runner: Any) -> None:
         sequence = np.random.SeedSequence([runner.seed or 0, runner.iter, get_rank()])
         python, numpy, torch_seed = (int(word) for word in sequence.generate_state(3))
         random.seed(python)
