@@ -41,8 +41,10 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
 
 def _checkpoint(work_dir: str, named: str | None) -> str:
     """The checkpoint to test: the one that was named, or the newest of the run."""
-    from .checkpointing import last_checkpoint
+    from .checkpoint_files import check_checkpoint, last_checkpoint
 
+    if named and os.path.isfile(named):
+        check_checkpoint(named)
     path = named or last_checkpoint(work_dir)
     if path is None:
         raise ConfigError(f'{work_dir} holds no checkpoint to test: train first, or name one')

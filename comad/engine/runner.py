@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.distributed
 from mmengine.device import get_device
-from mmengine.dist import master_only
+from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
@@ -15,10 +15,9 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
-from backbones import MaskedViT, Teacher, check_strides
-from backbones.checkpoints import write_atomically
+from backbones import CheckpointError, MaskedViT, Teacher, check_strides
 
-from .checkpointing import last_checkpoint
+from .checkpoint_files import BACKEND, check_checkpoint, newest_valid
 
 
 @RUNNERS.register_module()
@@ -105,12 +104,28 @@ class BenchmarkRunner(Runner):
         super()._init_model_weights()
 
     def _resume_path(self) -> Path | None:
-        return Path(self._load_from) if self._load_from else last_checkpoint(self.work_dir)
+        """What to resume from; the first process looks, so that all take the same file."""
+        if not hasattr(self, '_found'):
+            self._found: list[Any] = [None, []]
+            if is_main_process():
+                try:
+                    if self._load_from:
+                        self._found = [check_checkpoint(self._load_from), []]
+                    else:
+                        self._found = list(newest_valid(self.work_dir))
+                except CheckpointError as error:
+                    self._found = [error, []]
+            broadcast_object_list(self._found)
+        if isinstance(self._found[0], CheckpointError):
+            raise self._found[0]
+        return self._found[0]
 
     def load_or_resume(self) -> None:
-        """Resume from the newest checkpoint of the work dir or the one that was named."""
+        """Resume from the newest complete checkpoint of the work dir or the one that was named."""
         if not self._has_loaded and self._resume and self._load_from is None:
             path = self._resume_path()
+            for problem in self._found[1]:
+                self.logger.warning(f'{problem}: resuming from {path} instead')
             if path is None:
                 self.logger.info(
                     f'{self.work_dir} holds no checkpoint: starting from the beginning'
@@ -141,11 +156,6 @@ class BenchmarkRunner(Runner):
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, **options: Any) -> None:
-        """Write next to the target and rename, so that a kill never leaves half a file."""
-
-        def write(temporary: Path) -> None:
-            super(BenchmarkRunner, self).save_checkpoint(
-                str(temporary.parent), temporary.name, **options
-            )
-
-        write_atomically(Path(out_dir) / filename, write)
+        """Write atomically and with a digest, so that a kill never leaves half a file."""
+        options['backend_args'] = dict(backend=BACKEND)
+        super().save_checkpoint(out_dir, filename, **options)
