@@ -167,6 +167,8 @@ class SafeCheckpointHook(CheckpointHook):
         keep, self.max_keep_ckpts = self.max_keep_ckpts, -1
         super().before_train(runner)
         self.max_keep_ckpts = keep
+        if runner._resume and runner.iter:
+            self.saved_steps, self.last_ckpt = runner.iter, runner._load_from
         if is_main_process() and (left := clean_up(self.out_dir)):
             names = ', '.join(path.name for path in left)
             runner.logger.info(f'removed what an interrupted save had left: {names}')

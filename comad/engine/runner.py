@@ -1,6 +1,7 @@
 """The Runner of every task: pretraining, classification, segmentation and detection."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
+from torch.utils.data import DataLoader
 
 from backbones import CheckpointError, MaskedViT, Teacher, check_strides
 
 from .checkpoint_files import BACKEND, check_checkpoint, newest_valid
+from .preemption import protect_worker
 
 
 @RUNNERS.register_module()
@@ -53,6 +56,17 @@ class BenchmarkRunner(Runner):
                 if isinstance(backend, dict) and backend['type'] == 'TensorboardVisBackend':
                     backend.setdefault('save_dir', str(Path(self.work_dir) / 'tensorboard'))
         return super().build_visualizer(visualizer)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict[str, Any],
+        seed: int | None = None,
+        diff_rank_seed: bool = False,
+    ) -> DataLoader:
+        """Build a loader whose workers leave signals to the trainer, see `protect_worker`."""
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader.worker_init_fn = partial(protect_worker, loader.worker_init_fn)
+        return loader
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """On CPUs: SyncBN becomes BN (it has no CPU form) and DDP gets no device ids.

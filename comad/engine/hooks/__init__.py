@@ -2,6 +2,7 @@
 
 from .export import StudentExportHook
 from .multi_scale import MultiScaleTestHook
+from .preemption import PreemptionHook
 from .prepare import PrepareMethodHook
 from .record import RunRecordHook
 from .step_seed import StepSeedHook
@@ -9,6 +10,7 @@ from .wall_time import WallTimeHook
 
 __all__ = [
     'MultiScaleTestHook',
+    'PreemptionHook',
     'PrepareMethodHook',
     'RunRecordHook',
     'StepSeedHook',
