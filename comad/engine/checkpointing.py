@@ -111,7 +111,10 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get('save_best') is not None:
-            raise ValueError('save_best: the suite reports the last checkpoint, never the best one')
+            raise ValueError(
+                'save_best: the suite reports the last checkpoint, never the best one; '
+                'BestCheckpointHook keeps the best as an extra file'
+            )
         super().__init__(*args, **kwargs)
         self.saved_steps: int | None = None
 

@@ -1,5 +1,6 @@
 """Hooks of the suite's runs."""
 
+from .best import BestCheckpointHook
 from .export import StudentExportHook
 from .multi_scale import MultiScaleTestHook
 from .preemption import PreemptionHook
@@ -9,6 +10,7 @@ from .step_seed import StepSeedHook
 from .wall_time import WallTimeHook
 
 __all__ = [
+    'BestCheckpointHook',
     'MultiScaleTestHook',
     'PreemptionHook',
     'PrepareMethodHook',
