@@ -53,14 +53,24 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
                 runner.train()
             if is_first_process():
                 write_finished(cfg.work_dir, digest)
+            _leave_groups()
         else:
             runner.test()
     except Preempted as stop:
         say(str(stop))
+        _leave_groups()
         return PREEMPTED
     except _checkpoint_error() as error:
         return _refuse(error)
     return 0
+
+
+def _leave_groups() -> None:
+    """Close the process groups: gloo's threads may abort a process that ends with them open."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _checkpoint(work_dir: str, named: str | None) -> str:

@@ -35,7 +35,15 @@ class PreemptionHook(Hook):
         if not savers:
             raise ValueError('PreemptionHook needs default_hooks.checkpoint=SafeCheckpointHook')
         self.saver = savers[0]
-        self.group = torch.distributed.new_group(backend='gloo') if get_world_size() > 1 else None
+        self.group = None
+        if get_world_size() > 1:
+            # A second gloo group that is left open can abort the process at its end: see `launch`.
+            own = torch.distributed.get_backend() != 'gloo'
+            self.group = (
+                torch.distributed.new_group(backend='gloo')
+                if own
+                else torch.distributed.group.WORLD
+            )
         self.asked: str | None = None
         self.validation_steps = 0
         self.training = True
