@@ -6,6 +6,7 @@ command-line arguments in every checkpoint; a Namespace holds data and runs no c
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -130,7 +131,8 @@ def _unsafe_reason(path: Path) -> str:
 def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file in the target's folder, sync it and rename it.
 
-    Either the old or the complete new file is found under ``path`` at any moment.
+    Either the old or the complete new file is found under ``path`` at any moment, also after a
+    power cut: the folder is synced as well.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,8 +142,20 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
         with open(temporary, 'rb') as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some network file systems cannot sync a folder
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> str:

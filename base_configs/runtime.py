@@ -11,6 +11,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     step_seed=dict(type='StepSeedHook'),
     wall_time=dict(type='WallTimeHook'),
+    preemption=dict(type='PreemptionHook'),
     plain_checkpoint=dict(type='PlainCheckpointHook'),
 )
 env_cfg = dict(

@@ -12,6 +12,9 @@
 # Environment, as in OpenMMLab's tools: NNODES (1), NODE_RANK (0), MASTER_ADDR (127.0.0.1),
 # PORT (a free one; with several nodes 29500), OMP_NUM_THREADS (cores / N).
 # CUDA_VISIBLE_DEVICES= trains on the CPU of a GPU machine.
+#
+# SIGTERM, SIGUSR1 or Ctrl-C saves after the current step and ends with exit code 75; the same
+# command with --resume goes on.
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
 parse_common "$@"

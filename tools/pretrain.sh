@@ -10,6 +10,9 @@
 # --dry-run    print the command instead of running it
 # `python tools/train.py --help` lists the other arguments; paths among them are taken from the
 # repository. CUDA_VISIBLE_DEVICES chooses the GPUs.
+#
+# SIGTERM, SIGUSR1 or Ctrl-C saves after the current step and ends with exit code 75; the same
+# command with --resume goes on.
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
 

@@ -9,16 +9,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import DictAction
 
-from comad.engine.run_config import RunOptions
+from comad.engine.run_config import ConfigError, RunOptions, load_run_config
 
 EXAMPLES = """examples:
   python tools/train.py pretrain_configs/comad_tiny.py --sample       # on the embedded sample, CPU
   python tools/train.py cls_configs/linear_comad_tiny.py --sample     # its linear probe
   python tools/train.py seg_configs/upernet_comad_tiny.py --sample --student mae_tiny
-  python tools/train.py pretrain_configs/comad_tiny.py --resume       # after an interruption
+  python tools/train.py pretrain_configs/comad_tiny.py --resume       # after an interruption, also
+                                                                      # before the first start
   python tools/train.py det_configs/mask_rcnn_comad_tiny.py \\
       --cfg-options train_dataloader.batch_size=4 --accumulate 2         # the recipe's batch
 several GPUs or processes: tools/dist_train.sh CONFIG N [these options]
+
+SIGTERM, SIGUSR1 or Ctrl-C saves after the current step and stops; a second Ctrl-C stops at once.
+Exit codes: 0 finished, 75 stopped on request (the same command with --resume goes on), 130 second
+Ctrl-C, 2 refused or disk full; others: it failed.
 
 A config without a training part (k-NN) is only tested. Configs are Python code: run only files
 that you trust.
@@ -36,7 +41,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='continue from the newest checkpoint of the work dir, or from CHECKPOINT',
+        help='continue from the newest complete checkpoint of the work dir ("auto", the default; '
+        'without one from the beginning; nothing to do for a finished run), or from CHECKPOINT',
+    )
+    parser.add_argument(
+        '--print-work-dir', action='store_true', help="print the run's folder and do nothing"
     )
     parser.add_argument(
         '--amp', action='store_true', help='bfloat16 mixed precision (accelerators)'
@@ -91,6 +100,12 @@ def run_options(args: argparse.Namespace) -> RunOptions:
 
 if __name__ == '__main__':
     arguments = parse_args()
+    if arguments.print_work_dir:
+        try:
+            print(load_run_config(run_options(arguments), check=False).work_dir)
+        except ConfigError as error:
+            sys.exit(f'error: {error}')
+        sys.exit()
     from comad.engine.launch import launch
 
     sys.exit(launch(run_options(arguments)))

@@ -16,8 +16,9 @@ from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
 
-from backbones.checkpoints import CheckpointError, read_checkpoint, write_atomically
+from backbones.checkpoints import read_checkpoint
 
+from .checkpoint_files import clean_up, point_to, remove_checkpoint
 from .rank_buffers import KEY, gather_rank_buffers
 
 Convert = Callable[[Any], Any]
@@ -101,6 +102,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     Accumulated gradients are in no checkpoint: one that is due between two updates of the weights
     is written after the next. ``by_epoch=False`` saves every n steps, in epochs as well.
+    How a file is written and found again: `comad.engine.checkpoint_files`.
 
     Args:
         max_keep_ckpts: Checkpoints kept besides nothing else; older ones are removed last.
@@ -112,9 +114,13 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if kwargs.get('save_best') is not None:
-            raise ValueError('save_best: the suite reports the last checkpoint, never the best one')
+            raise ValueError(
+                'save_best: the suite reports the last checkpoint, never the best one; '
+                'BestCheckpointHook keeps the best as an extra file'
+            )
         super().__init__(*args, **kwargs)
         self.due: int | None = None
+        self.saved_steps: int | None = None
         self.rank_buffers: list[dict[str, torch.Tensor]] = []
 
     def after_train_iter(
@@ -139,12 +145,37 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train_epoch(runner)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
-        name = self.filename_tmpl.format(step)
+        self._save(runner, self.filename_tmpl.format(step), meta)
+
+    def save_now(self, runner: Any) -> Path:
+        """Save after the current step, whatever the interval says, unless that has been done.
+
+        Called from an ``after_train_iter`` or, at an epoch's end, an ``after_train_epoch``. A file
+        within an epoch is called ``epoch_<epochs done>_iter_<steps done>.pth``.
+        """
+        steps = runner.iter + 1
+        if self.saved_steps != steps:
+            name = (
+                f'epoch_{runner.epoch}_iter_{steps}.pth' if self.by_epoch else f'iter_{steps}.pth'
+            )
+            self._save(runner, name, dict(epoch=runner.epoch, iter=steps))
+        return Path(self.last_ckpt)
+
+    def save_epoch(self, runner: Any) -> Path:
+        """Likewise, from an ``after_train_epoch``."""
+        if self.saved_steps != runner.iter:
+            name = f'epoch_{runner.epoch + 1}.pth'
+            self._save(runner, name, dict(epoch=runner.epoch + 1, iter=runner.iter))
+        return Path(self.last_ckpt)
+
+    def _save(self, runner: Any, name: str, meta: dict[str, Any]) -> None:
         self.last_ckpt = str(Path(self.out_dir) / name)
-        kept = [*runner.message_hub.runtime_info.get('keep_ckpt_ids', [])]
-        kept = [other for other in kept if other != step] + [step]
+        info = runner.message_hub.runtime_info
+        earlier = [self.filename_tmpl.format(step) for step in info.get('keep_ckpt_ids', [])]
+        kept = [other for other in info.get('kept_checkpoints', earlier) if other != name] + [name]
         surplus = kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
-        runner.message_hub.update_info('keep_ckpt_ids', kept[len(surplus) :])
+        kept = kept[len(surplus) :]
+        runner.message_hub.update_info('kept_checkpoints', kept)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         self.rank_buffers = gather_rank_buffers(runner.model)
         runner.save_checkpoint(
@@ -155,12 +186,11 @@ class SafeCheckpointHook(CheckpointHook):
             meta=meta,
             by_epoch=self.by_epoch,
         )
-        if not is_main_process():
-            return
-        pointer = Path(runner.work_dir) / 'last_checkpoint'
-        write_atomically(pointer, lambda temporary: temporary.write_text(self.last_ckpt))
-        for old in surplus:
-            (Path(self.out_dir) / self.filename_tmpl.format(old)).unlink(missing_ok=True)
+        self.saved_steps = meta['iter']
+        if is_main_process():
+            point_to(runner.work_dir, kept[::-1])
+            for old in surplus:
+                remove_checkpoint(Path(self.out_dir) / old)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint[KEY] = self.rank_buffers
@@ -170,19 +200,8 @@ class SafeCheckpointHook(CheckpointHook):
         keep, self.max_keep_ckpts = self.max_keep_ckpts, -1
         super().before_train(runner)
         self.max_keep_ckpts = keep
-
-
-def last_checkpoint(work_dir: str | Path) -> Path | None:
-    """The checkpoint that ``last_checkpoint`` points to, None if the run has none.
-
-    Raises:
-        CheckpointError: the pointer names a file that is not there.
-    """
-    pointer = Path(work_dir) / 'last_checkpoint'
-    if not pointer.is_file():
-        return None
-    # The run's folder may have been moved since: the name counts, not the folder written then.
-    path = pointer.with_name(Path(pointer.read_text().strip()).name)
-    if not path.is_file():
-        raise CheckpointError(f'{pointer} points to {path.name}, which is not there')
-    return path
+        if runner._resume and runner.iter:
+            self.saved_steps, self.last_ckpt = runner.iter, runner._load_from
+        if is_main_process() and (left := clean_up(self.out_dir)):
+            names = ', '.join(path.name for path in left)
+            runner.logger.info(f'removed what an interrupted save had left: {names}')

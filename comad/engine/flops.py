@@ -6,7 +6,7 @@ from mmengine.dataset import pseudo_collate
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from .hooks.prepare import unwrapped
+from .unwrapping import unwrapped
 
 IMAGES = 2  # batch norms in projection heads need more than one
 

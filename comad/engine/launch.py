@@ -5,7 +5,17 @@ import sys
 from typing import Any
 
 from .multi_scale import use_multi_scale
-from .run_config import ConfigError, RunOptions, load_run_config
+from .preemption import (
+    PREEMPTED,
+    Preempted,
+    begin,
+    is_finished,
+    is_first_process,
+    say,
+    stop_request,
+    write_finished,
+)
+from .run_config import ConfigError, RunOptions, config_digest, load_run_config
 
 TRACEBACK = 'COMAD_TRACEBACK'
 
@@ -13,8 +23,8 @@ TRACEBACK = 'COMAD_TRACEBACK'
 def launch(options: RunOptions, checkpoint: str | None = None, test: bool = False) -> int:
     """Train (or test) and return the process's exit code.
 
-    0: finished; 2: the config, data or weights do not allow the run; anything that fails inside
-    a running training raises.
+    0: finished; 75: stopped on request, `--resume` goes on; 2: the config, data or weights do not
+    allow the run, or the disk is full; anything that fails inside a running training raises.
     """
     try:
         cfg = load_run_config(options)
@@ -23,6 +33,14 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
             use_multi_scale(cfg)
     except ConfigError as error:
         return _refuse(error)
+    trains = not test and cfg.get('train_cfg') is not None
+    digest = config_digest(cfg)
+    if trains:
+        if options.resume == 'auto' and is_finished(cfg.work_dir, digest):
+            say(f'{cfg.work_dir} is finished: nothing to resume')
+            return 0
+        if is_first_process():
+            begin(cfg.work_dir)
     try:
         if test and cfg.get('train_cfg') is not None:
             cfg.load_from = _checkpoint(trained_in, checkpoint)
@@ -30,19 +48,37 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
     except _user_errors() as error:
         return _refuse(error)
     try:
-        if test or cfg.get('train_cfg') is None:
-            runner.test()
+        if trains:
+            with stop_request.listen():
+                runner.train()
+            if is_first_process():
+                write_finished(cfg.work_dir, digest)
+            _leave_groups()
         else:
-            runner.train()
+            runner.test()
+    except Preempted as stop:
+        say(str(stop))
+        _leave_groups()
+        return PREEMPTED
     except _checkpoint_error() as error:
         return _refuse(error)
     return 0
 
 
+def _leave_groups() -> None:
+    """Close the process groups: gloo's threads may abort a process that ends with them open."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def _checkpoint(work_dir: str, named: str | None) -> str:
     """The checkpoint to test: the one that was named, or the newest of the run."""
-    from .checkpointing import last_checkpoint
+    from .checkpoint_files import check_checkpoint, last_checkpoint
 
+    if named and os.path.isfile(named):
+        check_checkpoint(named)
     path = named or last_checkpoint(work_dir)
     if path is None:
         raise ConfigError(f'{work_dir} holds no checkpoint to test: train first, or name one')
@@ -53,8 +89,12 @@ def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
     import torch
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
+    from mmengine.utils import import_modules_from_strings
 
     import comad.register  # noqa: F401  (configs of others need not name it)
+
+    if 'custom_imports' in cfg:  # parsing the config has left them out
+        import_modules_from_strings(**cfg.custom_imports)
 
     if options.amp and 'optim_wrapper' in cfg and not torch.cuda.is_available():
         sys.stderr.write('--amp: no accelerator here, training in float32\n')

@@ -1,13 +1,14 @@
 """The Runner of every task: pretraining, classification, segmentation and detection."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed
 from mmengine.device import get_device
-from mmengine.dist import master_only
+from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
@@ -15,12 +16,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
+from torch.utils.data import DataLoader
 
-from backbones import MaskedViT, Teacher, check_strides
-from backbones.checkpoints import write_atomically
+from backbones import CheckpointError, MaskedViT, Teacher, check_strides
 
-from .checkpointing import PlainCheckpointHook, SafeCheckpointHook, last_checkpoint
+from .checkpoint_files import BACKEND, check_checkpoint, newest_valid
+from .checkpointing import PlainCheckpointHook, SafeCheckpointHook
+from .hooks.preemption import PreemptionHook
 from .loops import check_identity, resumable
+from .preemption import protect_worker
 from .rank_buffers import restore_rank_buffers
 
 
@@ -67,6 +71,17 @@ class BenchmarkRunner(Runner):
         """Register a hook; checkpoints come after all others, which still change what is saved."""
         super().register_hook(hook, priority)
         self._hooks.sort(key=_saving_order)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict[str, Any],
+        seed: int | None = None,
+        diff_rank_seed: bool = False,
+    ) -> DataLoader:
+        """Build a loader whose workers leave signals to the trainer, see `protect_worker`."""
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader.worker_init_fn = partial(protect_worker, loader.worker_init_fn)
+        return loader
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """On CPUs: SyncBN becomes BN (it has no CPU form) and DDP gets no device ids.
@@ -118,12 +133,28 @@ class BenchmarkRunner(Runner):
         super()._init_model_weights()
 
     def _resume_path(self) -> Path | None:
-        return Path(self._load_from) if self._load_from else last_checkpoint(self.work_dir)
+        """What to resume from; the first process looks, so that all take the same file."""
+        if not hasattr(self, '_found'):
+            self._found: list[Any] = [None, []]
+            if is_main_process():
+                try:
+                    if self._load_from:
+                        self._found = [check_checkpoint(self._load_from), []]
+                    else:
+                        self._found = list(newest_valid(self.work_dir))
+                except CheckpointError as error:
+                    self._found = [error, []]
+            broadcast_object_list(self._found)
+        if isinstance(self._found[0], CheckpointError):
+            raise self._found[0]
+        return self._found[0]
 
     def load_or_resume(self) -> None:
-        """Resume from the newest checkpoint of the work dir or the one that was named."""
+        """Resume from the newest complete checkpoint of the work dir or the one that was named."""
         if not self._has_loaded and self._resume and self._load_from is None:
             path = self._resume_path()
+            for problem in self._found[1]:
+                self.logger.warning(f'{problem}: resuming from {path} instead')
             if path is None:
                 self.logger.info(
                     f'{self.work_dir} holds no checkpoint: starting from the beginning'
@@ -162,16 +193,12 @@ class BenchmarkRunner(Runner):
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, **options: Any) -> None:
-        """Write next to the target and rename, so that a kill never leaves half a file."""
-
-        def write(temporary: Path) -> None:
-            super(BenchmarkRunner, self).save_checkpoint(
-                str(temporary.parent), temporary.name, **options
-            )
-
-        write_atomically(Path(out_dir) / filename, write)
+        """Write atomically and with a digest, so that a kill never leaves half a file."""
+        options['backend_args'] = dict(backend=BACKEND)
+        super().save_checkpoint(out_dir, filename, **options)
 
 
 def _saving_order(hook: Hook) -> int:
-    """Sort key: hooks that change what is saved, then what makes it plain, then what saves."""
-    return isinstance(hook, PlainCheckpointHook) + 2 * isinstance(hook, SafeCheckpointHook)
+    """Sort key: what changes the saved state, what makes it plain, what saves, what then stops."""
+    kinds = (PlainCheckpointHook, SafeCheckpointHook, PreemptionHook)
+    return next((place for place, kind in enumerate(kinds, 1) if isinstance(hook, kind)), 0)

@@ -8,7 +8,7 @@ import torch
 
 from backbones import CheckpointError, MaskedViT, save_student
 from backbones.checkpoints import read_checkpoint
-from comad.engine.checkpointing import last_checkpoint
+from comad.engine.checkpoint_files import last_checkpoint
 from tests.engine.toy import run, toy_config
 
 
@@ -110,6 +110,7 @@ def test_a_partial_checkpoint_is_refused(tmp_path):
     content = read_checkpoint(path)
     del content['state_dict']['backbone.norm.weight']
     torch.save(content, path)
+    path.with_name(path.name + '.sha256').unlink()
     with pytest.raises(RuntimeError, match='backbone.norm.weight'):
         run(toy_config(tmp_path / 'run', experiment_name='partial_2', resume=True))
 

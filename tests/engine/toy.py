@@ -76,6 +76,7 @@ def toy_config(
                 checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2),
                 step_seed=dict(type='StepSeedHook'),
                 wall_time=dict(type='WallTimeHook'),
+                preemption=dict(type='PreemptionHook'),
                 plain_checkpoint=dict(type='PlainCheckpointHook'),
             ),
             visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),

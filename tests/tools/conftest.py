@@ -21,6 +21,7 @@ case "$*" in
     *"-m pip list"*) echo opencv-python==5.0 ;;
     *"-m pip "*) [[ ! -e $folder/pip_fails ]] || {{ echo no such wheel; exit 1; }} ;;
     *"_environment.py ops"*) [[ ! -e $folder/ops_fail ]] || {{ rm "$folder/ops_fail"; exit 1; }} ;;
+    *--print-work-dir*) echo "$folder/run" ;;
     *"_environment.py core"* | *"import cv2"* | *libGL* | *tools/t*.py* | *"-m pytest"*) ;;
     *) exec {sys.executable} "$@" ;;
 esac

@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -188,6 +190,69 @@ class TestSlurm:
         assert 'GPUS=12' in line and 'GPUS_PER_NODE=8' in line
 
 
+class TestSlurmJob:
+    """slurm_train.sh as a batch job, with a stand-in for srun that ends as the training would."""
+
+    arguments = ('part', 'job', 'pretrain_configs/comad_tiny.py', '--sample')
+
+    @pytest.fixture
+    def job(self, machine):
+        machine.variables['SLURM_JOB_ID'] = '7'
+        machine.program('scontrol', f'echo "$*" >> {machine.folder}/requeued')
+        (machine.environment / 'run').mkdir()
+        return machine
+
+    def requeued(self, machine):
+        path = machine.folder / 'requeued'
+        return path.read_text().splitlines() if path.exists() else []
+
+    def test_submits_itself(self, machine):
+        machine.program('sbatch', 'printf "%s\\n" "$@"')
+        machine.variables |= {'GRACE': '300', 'SBATCH_ARGS': '--time=8:00:00', 'GPUS': '2'}
+        done = machine.run('slurm_train.sh', '--batch', *self.arguments)
+        given = done.stdout.splitlines()
+        assert {'--requeue', '--signal=B:USR1@300', '--time=8:00:00', '--ntasks=2'} <= set(given)
+        assert given[-2] == '--wrap'
+        script = machine.repository / 'tools' / 'slurm_train.sh'
+        assert given[-1].split() == ['exec', 'bash', str(script), *self.arguments]
+
+    @pytest.mark.parametrize('status', [0, 1, 75])
+    def test_goes_on_after_a_stop_only(self, job, status):
+        job.program('srun', f'echo "$*"; exit {status}')
+        done = job.run('slurm_train.sh', *self.arguments)
+        assert done.returncode == status
+        assert done.stdout.strip().endswith('--launcher slurm --sample --resume auto')
+        assert self.requeued(job) == (['requeue 7'] if status == 75 else [])
+
+    def test_the_marker_counts_when_srun_killed_a_task(self, job):
+        job.program('srun', f'touch {job.environment}/run/requeue; exit 137')
+        assert job.run('slurm_train.sh', *self.arguments).returncode == 75
+        assert self.requeued(job) == ['requeue 7']
+
+    def test_a_checkpoint_of_the_user_stays(self, job):
+        job.program('srun', 'echo "$*"')
+        done = job.run('slurm_train.sh', *self.arguments, '--resume', 'some.pth')
+        assert done.stdout.strip().endswith('--sample --resume some.pth')
+
+    @pytest.mark.parametrize('name', ['USR1', 'TERM'])
+    def test_signals_reach_the_training(self, job, name):
+        """The batch shell waits until the step has saved."""
+        job.program(
+            'srun',
+            f"trap 'sleep 0.5; echo saved {name}; exit 75' {name}\nkill -{name} $PPID\n"
+            'for i in {1..100}; do sleep 0.1; done; exit 1',
+        )
+        done = job.run('slurm_train.sh', *self.arguments)
+        assert (done.returncode, done.stdout) == (75, f'saved {name}\n'), done.stderr
+        assert self.requeued(job) == ['requeue 7']
+
+    def test_outside_of_a_job_nothing_is_added(self, machine):
+        machine.program('srun', 'echo "$*"; exit 75')
+        machine.program('scontrol', 'exit 9')
+        done = machine.run('slurm_train.sh', *self.arguments)
+        assert done.returncode == 75 and '--resume' not in done.stdout
+
+
 class TestTests:
     """test.sh sets up, then calls pytest with the arguments that it was given."""
 
@@ -215,6 +280,28 @@ class TestTests:
         (machine.environment / 'pip_fails').touch()
         assert machine.run('test.sh').returncode != 0
         assert machine.calls('-m pytest') == []
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_torchrun_hands_signals_on_and_waits(tmp_path, number):
+    script = tmp_path / 'worker.py'
+    script.write_text(
+        'import os, signal, sys, time\nfrom pathlib import Path\n'
+        'def save(number, frame):\n    time.sleep(1)\n'
+        '    Path(f\'saved{os.environ["RANK"]}\').touch()\n    sys.exit(75)\n'
+        f'signal.signal({int(number)}, save)\n'
+        'Path(f\'ready{os.environ["RANK"]}\').touch()\ntime.sleep(60)\n'
+    )
+    command = [sys.executable, str(ROOT / 'tools/_torchrun.py'), '--nproc_per_node=2', str(script)]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 50
+    while len(list(tmp_path.glob('ready*'))) < 2:
+        assert time.monotonic() < end and run.poll() is None
+        time.sleep(0.05)
+    run.send_signal(number)
+    said = run.communicate(timeout=50)[1]
+    assert run.returncode == 75 and 'Traceback' not in said and 'error' not in said
+    assert len(list(tmp_path.glob('saved*'))) == 2
 
 
 @pytest.mark.parametrize(

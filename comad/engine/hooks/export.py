@@ -12,7 +12,7 @@ from backbones.checkpoints import write_torch
 from comad.leaderboard.environment import collect_environment
 
 from ..flops import training_gflop_per_image
-from .prepare import unwrapped
+from ..unwrapping import unwrapped
 
 
 @HOOKS.register_module()

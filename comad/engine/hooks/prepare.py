@@ -3,10 +3,11 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 
 from backbones import Teacher
+
+from ..unwrapping import unwrapped
 
 
 @HOOKS.register_module()
@@ -31,10 +32,3 @@ class PrepareMethodHook(Hook):
         for module in unwrapped(runner.model).modules():
             if isinstance(module, Teacher) and module.digest() != module.card['digest']:
                 raise RuntimeError(f'the {module.card["family"]} teacher changed {when}')
-
-
-def unwrapped(model: Any) -> Any:
-    """The model inside a DistributedDataParallel or test-time augmentation wrapper."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model

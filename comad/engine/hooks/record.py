@@ -17,7 +17,7 @@ from comad.leaderboard.records import build_record, write_record
 from comad.leaderboard.tasks import get_task
 
 from ..run_config import pretrain_root
-from .prepare import unwrapped
+from ..unwrapping import unwrapped
 
 FIELDS = 'protocol_fields'
 TEST_FIELDS = ('test_data', 'test_mode')

@@ -1,0 +1,145 @@
+"""Stopping a training on request: signals, exit codes and the files that tell what became of it.
+
+SIGTERM, SIGUSR1 or Ctrl-C asks; `PreemptionHook` answers at the next step. Importing this does
+not import torch.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+PREEMPTED = 75  # EX_TEMPFAIL: the same command with --resume goes on
+INTERRUPTED = 130  # what shells report of a process ended by Ctrl-C
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+REQUEUE = 'requeue'
+FINISHED = 'finished'
+
+
+class Preempted(Exception):  # noqa: N818 (nothing went wrong)
+    """The training was asked to stop and has saved all it needs to go on."""
+
+
+class StopRequest:
+    """Remembers that a signal asked for a stop; a second Ctrl-C does not wait.
+
+    Attributes:
+        signal: Name of the first signal, None before.
+    """
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[None]:
+        """Catch the signals for the time of a training, in the main thread only."""
+        self.signal = None
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self.owner = os.getpid()
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.owner:  # a forked process inherits the handler, not the request
+            return
+        if self.signal == 'SIGINT' and number == signal.SIGINT:
+            os.write(2, b'\nstopped without saving\n')
+            os._exit(INTERRUPTED)
+        if self.signal is None:
+            self.signal = signal.Signals(number).name
+            if self.signal == 'SIGINT':
+                os.write(2, b'\nsaving after this step; Ctrl-C again stops at once\n')
+
+
+stop_request = StopRequest()
+
+
+def protect_worker(inner: Callable[[int], None] | None, worker_id: int) -> None:
+    """Start a data worker that outlives signals to its whole process group.
+
+    Ctrl-C, and what Slurm sends, reaches the workers too; without them the step at which the
+    trainer saves could not be finished. SIGTERM from the trainer itself still ends a worker.
+
+    Args:
+        inner: The loader's own ``worker_init_fn``.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, 'sigwaitinfo'):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+    if inner is not None:
+        inner(worker_id)
+
+
+def _obey_parent(parent: int) -> None:
+    while True:
+        # A sender of 0 is one that the kernel cannot name, as from another container.
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
+            os._exit(0)
+
+
+def write_requeue(work_dir: str | Path, signal_name: str, step: int, checkpoint: str) -> None:
+    """Leave word that the run wants to go on; read by ``tools/slurm_train.sh``."""
+    _write(
+        Path(work_dir) / REQUEUE,
+        dict(
+            signal=signal_name,
+            step=step,
+            checkpoint=checkpoint,
+            time=time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+        ),
+    )
+
+
+def write_finished(work_dir: str | Path, digest: str) -> None:
+    """Leave word that nothing is left to do under the config of this digest."""
+    _write(
+        Path(work_dir) / FINISHED,
+        dict(config_digest=digest, time=time.strftime('%Y-%m-%dT%H:%M:%S%z')),
+    )
+
+
+def is_finished(work_dir: str | Path, digest: str) -> bool:
+    """Whether a training of this config has ended in the folder."""
+    try:
+        content = json.loads((Path(work_dir) / FINISHED).read_text())
+        return content['config_digest'] == digest
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def begin(work_dir: str | Path) -> None:
+    """Remove what the last run in the folder said of itself."""
+    for name in (REQUEUE, FINISHED):
+        (Path(work_dir) / name).unlink(missing_ok=True)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks for all, known before they have met."""
+    return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID'))
+
+
+def say(text: str) -> None:
+    if is_first_process():
+        sys.stderr.write(text + '\n')
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    from backbones.checkpoints import write_atomically  # with torch, which is there by now
+
+    text = json.dumps(content, indent=2) + '\n'
+    write_atomically(path, lambda temporary: temporary.write_text(text))
