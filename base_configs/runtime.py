@@ -11,6 +11,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     step_seed=dict(type='StepSeedHook'),
     wall_time=dict(type='WallTimeHook'),
+    # Unreadable images are listed in bad_images.txt; more than this share of them stops the run.
+    bad_images=dict(type='BadImagesHook', max_bad_share=0.001),
     plain_checkpoint=dict(type='PlainCheckpointHook'),
 )
 env_cfg = dict(

@@ -13,8 +13,8 @@ TRACEBACK = 'COMAD_TRACEBACK'
 def launch(options: RunOptions, checkpoint: str | None = None, test: bool = False) -> int:
     """Train (or test) and return the process's exit code.
 
-    0: finished; 2: the config, data or weights do not allow the run; anything that fails inside
-    a running training raises.
+    0: finished; 2: the config, data or weights do not allow the run; 3: a running training failed
+    for a known reason, told in one line. Anything else that fails in it raises.
     """
     try:
         cfg = load_run_config(options)
@@ -36,6 +36,8 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
             runner.train()
     except _checkpoint_error() as error:
         return _refuse(error)
+    except Exception as error:
+        return _stop(error, runner)
     return 0
 
 
@@ -89,6 +91,20 @@ def _user_errors() -> tuple[type[Exception], ...]:
         ModuleNotFoundError,
         AttributeError,
     )
+
+
+def _stop(error: Exception, runner: Any) -> int:
+    """Say in one line why a running training failed, or raise what is not known."""
+    from .failures import RunStopped, explain
+
+    text = explain(error, runner)
+    if text is None or os.environ.get(TRACEBACK):
+        raise error
+    rank = os.environ.get('RANK', '0')
+    if rank == '0' or not (isinstance(error, RunStopped) and error.agreed):
+        where = '' if rank == '0' else f'process {rank}: '
+        sys.stderr.write(f'error: {where}{text}\n')
+    return 3
 
 
 def _refuse(error: Exception) -> int:

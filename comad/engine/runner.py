@@ -11,7 +11,7 @@ from mmengine.dist import master_only
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
@@ -19,6 +19,7 @@ from backbones import MaskedViT, Teacher, check_strides
 from backbones.checkpoints import write_atomically
 
 from .checkpointing import last_checkpoint
+from .hooks.bad_images import BadImagesHook
 
 
 @RUNNERS.register_module()
@@ -96,6 +97,27 @@ class BenchmarkRunner(Runner):
                 f"batch {batch} ({parts}) with the learning rate of the recipe's {base}: "
                 'make them agree with --accumulate N, or scale the rate with --auto-scale-lr'
             )
+
+    def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop over images of which unreadable ones are found, see `BadImagesHook`."""
+        self._train_dataloader = self._checked(self._train_dataloader, training=True)
+        return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Likewise; an evaluation replaces nothing."""
+        self._val_dataloader = self._checked(self._val_dataloader)
+        return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Likewise; an evaluation replaces nothing."""
+        self._test_dataloader = self._checked(self._test_dataloader)
+        return super().build_test_loop(loop)
+
+    def _checked(self, dataloader: Any, training: bool = False) -> Any:
+        for hook in self.hooks:
+            if isinstance(hook, BadImagesHook):
+                dataloader = hook.wrap(self, dataloader, training)
+        return dataloader
 
     def _init_model_weights(self) -> None:
         if self._resume and self._resume_path() is not None:

@@ -1,5 +1,6 @@
 """Hooks of the suite's runs."""
 
+from .bad_images import BadImagesHook
 from .export import StudentExportHook
 from .multi_scale import MultiScaleTestHook
 from .prepare import PrepareMethodHook
@@ -8,6 +9,7 @@ from .step_seed import StepSeedHook
 from .wall_time import WallTimeHook
 
 __all__ = [
+    'BadImagesHook',
     'MultiScaleTestHook',
     'PrepareMethodHook',
     'RunRecordHook',
