@@ -41,6 +41,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='bfloat16 mixed precision (accelerators)'
     )
+    parser.add_argument(
+        '--replay',
+        metavar='BUNDLE',
+        help='instead of training, compute a step again whose loss was not finite, saved as '
+        'nan_step<N>/ in the work dir, and name the first module that breaks; status 0 if it '
+        'happens again, 1 if not',
+    )
     add_batch_arguments(parser)
     return parser.parse_args(argv)
 
@@ -91,6 +98,8 @@ def run_options(args: argparse.Namespace) -> RunOptions:
 
 if __name__ == '__main__':
     arguments = parse_args()
-    from comad.engine.launch import launch
+    from comad.engine.launch import launch, launch_replay
 
+    if arguments.replay:
+        sys.exit(launch_replay(run_options(arguments), arguments.replay))
     sys.exit(launch(run_options(arguments)))

@@ -32,8 +32,8 @@ class CheckedImages(Dataset):
     An image that cannot be read gives way to the next one that can, in the order of indices: a
     function of the index alone, so that a resumed run sees the same. Everything else that fails
     in the data set is raised as it is. Attributes are those of the data set inside. Image files
-    of mm* data sets are checked for their end before they are decoded, because OpenCV fills what
-    is missing with grey.
+    of mm* data sets are checked for their end before they are decoded, because some versions
+    of OpenCV fill what is missing with grey.
 
     Args:
         dataset: The data set or its config.

@@ -2,10 +2,11 @@
 
 import os
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from .multi_scale import use_multi_scale
-from .run_config import ConfigError, RunOptions, load_run_config
+from .run_config import ConfigError, RunOptions, config_digest, load_run_config
 
 TRACEBACK = 'COMAD_TRACEBACK'
 
@@ -18,7 +19,7 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
     """
     try:
         cfg = load_run_config(options)
-        trained_in = cfg.work_dir
+        trained_in, digest = cfg.work_dir, config_digest(cfg)
         if options.tta:
             use_multi_scale(cfg)
     except ConfigError as error:
@@ -27,6 +28,8 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
         if test and cfg.get('train_cfg') is not None:
             cfg.load_from = _checkpoint(trained_in, checkpoint)
         runner = _build(cfg, options, test)
+        # What a saved step says about its run.
+        runner.options = {**asdict(options), 'digest': digest}
     except _user_errors() as error:
         return _refuse(error)
     try:
@@ -39,6 +42,16 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
     except Exception as error:
         return _stop(error, runner)
     return 0
+
+
+def launch_replay(options: RunOptions, bundle: str) -> int:
+    """Compute a saved step again; 0: its loss is not finite again, 1: it is finite, 2: refused."""
+    try:
+        from .replay import replay
+
+        return replay(options, bundle)
+    except _user_errors() as error:
+        return _refuse(error)
 
 
 def _checkpoint(work_dir: str, named: str | None) -> str:

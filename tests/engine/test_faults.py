@@ -112,7 +112,7 @@ def test_mistakes_of_the_code_are_not_taken_for_bad_images(images, tmp_path):
         CheckedImages(dataset, tmp_path / 'bad.txt', max_bad_share=1.0)[0]
 
 
-def test_images_of_mm_data_sets_that_opencv_fills_with_grey_are_found(images, tmp_path):
+def test_cut_images_of_mm_data_sets_are_found_whatever_opencv_makes_of_them(images, tmp_path):
     from mmseg.datasets import BaseSegDataset
     from mmseg.utils import register_all_modules
 
@@ -122,7 +122,6 @@ def test_images_of_mm_data_sets_that_opencv_fills_with_grey_are_found(images, tm
     dataset = BaseSegDataset(
         data_root=str(images), data_prefix=dict(img_path='train/a'), pipeline=pipeline, **options
     )
-    assert dataset[3]['inputs'].shape == (3, 48, 48)  # silently
     checked = CheckedImages(dataset, tmp_path / 'bad.txt', max_bad_share=0.1)
     assert (checked[3]['inputs'] == dataset[4]['inputs']).all()
     assert (tmp_path / 'bad.txt').read_text().endswith('the image is cut off\n')

@@ -2,6 +2,7 @@
 
 from .bad_images import BadImagesHook
 from .export import StudentExportHook
+from .loss_check import LossCheckHook
 from .multi_scale import MultiScaleTestHook
 from .prepare import PrepareMethodHook
 from .record import RunRecordHook
@@ -10,6 +11,7 @@ from .wall_time import WallTimeHook
 
 __all__ = [
     'BadImagesHook',
+    'LossCheckHook',
     'MultiScaleTestHook',
     'PrepareMethodHook',
     'RunRecordHook',
