@@ -150,7 +150,10 @@ def last_checkpoint(work_dir: str | Path) -> Path | None:
     if not pointer.is_file():
         return None
     # The run's folder may have been moved since: the name counts, not the folder written then.
-    path = pointer.with_name(Path(pointer.read_text().strip()).name)
+    named = Path(pointer.read_bytes().decode(errors='replace').strip().replace('\0', '?')).name
+    if not named:
+        raise CheckpointError(f'{pointer} names no checkpoint')
+    path = pointer.with_name(named)
     if not path.is_file():
         raise CheckpointError(f'{pointer} points to {path.name}, which is not there')
     return path

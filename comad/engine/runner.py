@@ -16,7 +16,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 
 from backbones import MaskedViT, Teacher, check_strides
-from backbones.checkpoints import write_atomically
+from backbones.checkpoints import CheckpointError, write_atomically
 
 from .checkpointing import last_checkpoint
 from .hooks.bad_images import BadImagesHook
@@ -139,7 +139,15 @@ class BenchmarkRunner(Runner):
                 )
                 return
             self._load_from = str(path)
-        super().load_or_resume()
+        try:
+            super().load_or_resume()
+        except CheckpointError:
+            raise
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
+            raise CheckpointError(
+                f'{self._load_from} is no checkpoint of this run ({reason[:300]})'
+            ) from error
 
     def load_checkpoint(
         self,
