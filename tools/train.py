@@ -18,8 +18,10 @@ EXAMPLES = """examples:
   python tools/train.py pretrain_configs/comad_tiny.py --resume       # after an interruption
   python tools/train.py det_configs/mask_rcnn_comad_tiny.py \\
       --cfg-options train_dataloader.batch_size=4 --accumulate 2         # the recipe's batch
+  python tools/train.py cls_configs/finetune_comad_tiny.py --replay WORK_DIR/nan_step120
 several GPUs or processes: tools/dist_train.sh CONFIG N [these options]
 
+Status 0: finished; 2: cannot start; 3: stopped for a reason told in one line (docs/failures.md).
 A config without a training part (k-NN) is only tested. Configs are Python code: run only files
 that you trust.
 """

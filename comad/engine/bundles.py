@@ -54,7 +54,7 @@ def encode(value: Any) -> Any:
         return {KIND: name, 'metainfo': encode(value.metainfo), 'fields': fields}
     if name == 'HorizontalBoxes':
         return {KIND: name, 'data': encode(value.tensor)}
-    return {KIND: name, 'masks': encode(value.masks), 'size': (value.height, value.width)}
+    return {KIND: name, 'masks': encode(value.masks), 'size': encode((value.height, value.width))}
 
 
 def decode(value: Any, device: torch.device | str = 'cpu') -> Any:

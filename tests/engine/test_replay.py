@@ -206,7 +206,7 @@ def test_batches_of_every_task_survive(tmp_path):
         masks=BitmapMasks(np.ones((1, 4, 5), np.uint8), 4, 5),
     )
     seg = SegDataSample(gt_sem_seg=PixelData(data=torch.arange(20).view(1, 4, 5)))
-    polygons = PolygonMasks([[np.array([0.0, 0, 3, 0, 3, 3])]], 4, 5)
+    polygons = PolygonMasks([[np.array([0.0, 0, 3, 0, 3, 3])]], np.int64(4), 5)
     batch = dict(inputs=[torch.rand(2, 3)], data_samples=[det, seg], polygons=polygons, none=None)
     torch.save(encode(batch), tmp_path / 'b.pth')
     again = decode(read_checkpoint(tmp_path / 'b.pth'))

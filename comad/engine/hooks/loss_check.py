@@ -151,15 +151,15 @@ class LossCheckHook(Hook):
             step=runner.iter,
             epoch=runner.epoch,
             rank=get_rank(),
-            seed=runner.seed,
+            seed=encode(runner.seed),
             info={
-                key: value
+                key: encode(value)
                 for key, value in runner.message_hub.runtime_info.items()
                 if key in ('iter', 'epoch', 'max_iters', 'max_epochs')
             },
             batch=batch,
             losses=values,
-            generators=plain_states(self.states),
+            generators=encode(plain_states(self.states)),
             weights=weights,
             optimizer=_on_cpu(runner.optim_wrapper.state_dict()),
             options=to_plain(getattr(runner, 'options', {})),
