@@ -54,11 +54,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if start not in (b'PK', b'\x80\x02'):  # torch.save's zip and its older bare pickle
         raise CheckpointError(f'{path} is not a PyTorch checkpoint (it starts with {start!r})')
     try:
+        if start == b'PK':
+            _check_records(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location='cpu', weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(f'{path} is refused: {_unsafe_reason(path)}') from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a hostile or damaged file may fail in any way
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise CheckpointError(
             f'{path} is truncated or not a PyTorch checkpoint: {reason}'
@@ -68,6 +72,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f'{path} holds a {type(content).__name__}, not a dictionary of tensors'
         )
     return dict(content)
+
+
+def _check_records(path: Path) -> None:
+    """Refuse an archive that would unfold to more than the file holds; torch.save never packs."""
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+    packed = [record.filename for record in records if record.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise CheckpointError(f'{path} is refused: its record {packed[0]} is compressed')
+    claimed, size = sum(record.file_size for record in records), path.stat().st_size
+    if claimed > size:
+        raise CheckpointError(f'{path} is refused: {size} bytes claim to hold {claimed}')
 
 
 def find_file(path: str | Path) -> Path:
@@ -189,7 +205,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f'{path} is missing: a student is a student.safetensors with its student.json beside it'
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f'{path} is not valid JSON: {error}') from error
     if not isinstance(card, dict):
         raise CheckpointError(f'{path} holds a {type(card).__name__}, not a JSON object')

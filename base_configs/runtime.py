@@ -12,6 +12,9 @@ default_hooks = dict(
     step_seed=dict(type='StepSeedHook'),
     wall_time=dict(type='WallTimeHook'),
     preemption=dict(type='PreemptionHook'),
+    # Unreadable images are listed in bad_images.txt; more than this share of them stops the run.
+    bad_images=dict(type='BadImagesHook', max_bad_share=0.001),
+    loss_check=dict(type='LossCheckHook'),
     plain_checkpoint=dict(type='PlainCheckpointHook'),
 )
 env_cfg = dict(

@@ -1,6 +1,7 @@
 """Registers all of the suite's classes; configs name it in ``custom_imports``."""
 
 import backbones  # noqa: F401
+import comad.datasets.faults  # noqa: F401
 import comad.datasets.imagenet  # noqa: F401
 import comad.datasets.preprocessor  # noqa: F401
 import comad.engine.checkpointing  # noqa: F401

@@ -19,11 +19,13 @@ EXAMPLES = """examples:
                                                                       # before the first start
   python tools/train.py det_configs/mask_rcnn_comad_tiny.py \\
       --cfg-options train_dataloader.batch_size=4 --accumulate 2         # the recipe's batch
+  python tools/train.py cls_configs/finetune_comad_tiny.py --replay WORK_DIR/nan_step120
 several GPUs or processes: tools/dist_train.sh CONFIG N [these options]
 
 SIGTERM, SIGUSR1 or Ctrl-C saves after the current step and stops; a second Ctrl-C stops at once.
-Exit codes: 0 finished, 75 stopped on request (the same command with --resume goes on), 130 second
-Ctrl-C, 2 refused or disk full; others: it failed.
+Exit codes: 0 finished; 2 refused, or the disk is full; 3 stopped for a reason told in one line
+(docs/failures.md); 75 stopped on request, the same command with --resume goes on; 130 second
+Ctrl-C; others: it failed.
 
 A config without a training part (k-NN) is only tested. Configs are Python code: run only files
 that you trust.
@@ -49,6 +51,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--amp', action='store_true', help='bfloat16 mixed precision (accelerators)'
+    )
+    parser.add_argument(
+        '--replay',
+        metavar='BUNDLE',
+        help='instead of training, compute a step again whose loss was not finite, saved as '
+        'nan_step<N>/ in the work dir, and name the first module that breaks; status 0 if it '
+        'happens again, 1 if not',
     )
     add_batch_arguments(parser)
     return parser.parse_args(argv)
@@ -106,6 +115,8 @@ if __name__ == '__main__':
         except ConfigError as error:
             sys.exit(f'error: {error}')
         sys.exit()
-    from comad.engine.launch import launch
+    from comad.engine.launch import launch, launch_replay
 
+    if arguments.replay:
+        sys.exit(launch_replay(run_options(arguments), arguments.replay))
     sys.exit(launch(run_options(arguments)))

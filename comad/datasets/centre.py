@@ -20,11 +20,11 @@ def centre_views(dataset: Any, size: int, resize: int | None = None) -> Any:
         TypeError: nothing inside has ``views``.
     """
     clone = copy.copy(dataset)
-    # A wrapper may pass attributes through, and must not change those of what it wraps.
-    if hasattr(dataset, 'dataset'):
-        clone.dataset = centre_views(dataset.dataset, size, resize)
-    elif hasattr(dataset, 'views'):
+    # Wrappers hand through what they do not have: only the data set's own views count.
+    if 'views' in vars(dataset):
         clone.views = build_views(dict(type='CenterCrop', size=size, resize=resize))
+    elif hasattr(dataset, 'dataset'):
+        clone.dataset = centre_views(dataset.dataset, size, resize)
     else:
         raise TypeError(
             f'{type(dataset).__name__} has no views to replace: expected an ImageNetFolder'

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from .multi_scale import use_multi_scale
@@ -24,11 +25,12 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
     """Train (or test) and return the process's exit code.
 
     0: finished; 75: stopped on request, `--resume` goes on; 2: the config, data or weights do not
-    allow the run, or the disk is full; anything that fails inside a running training raises.
+    allow the run, or the disk is full; 3: a running training failed for a known reason, told in one
+    line. Anything else that fails in it raises.
     """
     try:
         cfg = load_run_config(options)
-        trained_in = cfg.work_dir
+        trained_in, digest = cfg.work_dir, config_digest(cfg)
         if options.tta:
             use_multi_scale(cfg)
     except ConfigError as error:
@@ -45,6 +47,8 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
         if test and cfg.get('train_cfg') is not None:
             cfg.load_from = _checkpoint(trained_in, checkpoint)
         runner = _build(cfg, options, test)
+        # What a saved step says about its run.
+        runner.options = {**asdict(options), 'digest': digest}
     except _user_errors() as error:
         return _refuse(error)
     try:
@@ -62,6 +66,8 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
         return PREEMPTED
     except _checkpoint_error() as error:
         return _refuse(error)
+    except Exception as error:
+        return _stop(error, runner)
     return 0
 
 
@@ -71,6 +77,16 @@ def _leave_groups() -> None:
 
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def launch_replay(options: RunOptions, bundle: str) -> int:
+    """Compute a saved step again; 0: its loss is not finite again, 1: it is finite, 2: refused."""
+    try:
+        from .replay import replay
+
+        return replay(options, bundle)
+    except _user_errors() as error:
+        return _refuse(error)
 
 
 def _checkpoint(work_dir: str, named: str | None) -> str:
@@ -129,6 +145,20 @@ def _user_errors() -> tuple[type[Exception], ...]:
         ModuleNotFoundError,
         AttributeError,
     )
+
+
+def _stop(error: Exception, runner: Any) -> int:
+    """Say in one line why a running training failed, or raise what is not known."""
+    from .failures import RunStopped, explain
+
+    text = explain(error, runner)
+    if text is None or os.environ.get(TRACEBACK):
+        raise error
+    rank = os.environ.get('RANK', '0')
+    if rank == '0' or not (isinstance(error, RunStopped) and error.agreed):
+        where = '' if rank == '0' else f'process {rank}: '
+        sys.stderr.write(f'error: {where}{text}\n')
+    return 3
 
 
 def _refuse(error: Exception) -> int:

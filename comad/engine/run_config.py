@@ -5,6 +5,7 @@ Nothing here imports torch, so that a mistyped key or a missing file is answered
 
 import hashlib
 import re
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -71,6 +72,20 @@ class RunOptions:
     launcher: str = 'none'
     tta: bool = False
     cfg_options: dict[str, Any] = field(default_factory=dict)
+
+
+def command_of(options: dict[str, Any]) -> str:
+    """The train.py command with these options (`RunOptions` as a dictionary), without --resume."""
+    words = ['python', 'tools/train.py', str(options.get('config', 'CONFIG'))]
+    for name in ('sample', 'amp', 'auto_scale_lr'):
+        words += ['--' + name.replace('_', '-')] if options.get(name) else []
+    for name, default in (('seed', 0), ('student', None), ('work_dir', None), ('accumulate', 1)):
+        value = options.get(name, default)
+        words += ['--' + name.replace('_', '-'), str(value)] if value != default else []
+    if changes := options.get('cfg_options'):
+        words.append('--cfg-options')
+        words += [f'{key}={value}'.replace(' ', '') for key, value in changes.items()]
+    return shlex.join(words)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from backbones import CheckpointError, MaskedViT, Teacher, check_strides
 
 from .checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from .checkpointing import PlainCheckpointHook, SafeCheckpointHook
+from .hooks.bad_images import BadImagesHook
 from .hooks.preemption import PreemptionHook
 from .loops import check_identity, resumable
 from .preemption import protect_worker
@@ -62,10 +63,6 @@ class BenchmarkRunner(Runner):
                 if isinstance(backend, dict) and backend['type'] == 'TensorboardVisBackend':
                     backend.setdefault('save_dir', str(Path(self.work_dir) / 'tensorboard'))
         return super().build_visualizer(visualizer)
-
-    def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
-        """Build the loop, MMEngine's own ones as those that resume exactly."""
-        return super().build_train_loop(resumable(loop) if isinstance(loop, dict) else loop)
 
     def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
         """Register a hook; checkpoints come after all others, which still change what is saved."""
@@ -125,6 +122,30 @@ class BenchmarkRunner(Runner):
                 'make them agree with --accumulate N, or scale the rate with --auto-scale-lr'
             )
 
+    def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the loop, MMEngine's own ones as those that resume exactly.
+
+        Unreadable images are found on the way, see `BadImagesHook`.
+        """
+        self._train_dataloader = self._checked(self._train_dataloader, training=True)
+        return super().build_train_loop(resumable(loop) if isinstance(loop, dict) else loop)
+
+    def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Likewise; an evaluation replaces nothing."""
+        self._val_dataloader = self._checked(self._val_dataloader)
+        return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Likewise; an evaluation replaces nothing."""
+        self._test_dataloader = self._checked(self._test_dataloader)
+        return super().build_test_loop(loop)
+
+    def _checked(self, dataloader: Any, training: bool = False) -> Any:
+        for hook in self.hooks:
+            if isinstance(hook, BadImagesHook):
+                dataloader = hook.wrap(self, dataloader, training)
+        return dataloader
+
     def _init_model_weights(self) -> None:
         if self._resume and self._resume_path() is not None:
             for module in self.model.modules():
@@ -161,7 +182,15 @@ class BenchmarkRunner(Runner):
                 )
                 return
             self._load_from = str(path)
-        super().load_or_resume()
+        try:
+            super().load_or_resume()
+        except CheckpointError:
+            raise
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
+            raise CheckpointError(
+                f'{self._load_from} is no checkpoint of this run ({reason[:300]})'
+            ) from error
 
     def resume(self, filename: str, **options: Any) -> None:
         """Resume; raises CheckpointError where this run cannot go on at the checkpoint's place."""

@@ -124,7 +124,10 @@ def no_figure(value: Any, upper: float) -> str:
     """Return why ``value`` is no figure between 0 and ``upper``, '' if it is one."""
     if isinstance(value, bool) or not hasattr(value, '__float__'):
         return f'is not a number: {value!r}'
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return 'is too large'
     if not math.isfinite(number):
         return f'is not finite: {number}'
     if not 0 <= number <= upper:

@@ -1,7 +1,9 @@
 """Hooks of the suite's runs."""
 
+from .bad_images import BadImagesHook
 from .best import BestCheckpointHook
 from .export import StudentExportHook
+from .loss_check import LossCheckHook
 from .multi_scale import MultiScaleTestHook
 from .preemption import PreemptionHook
 from .prepare import PrepareMethodHook
@@ -10,7 +12,9 @@ from .step_seed import StepSeedHook
 from .wall_time import WallTimeHook
 
 __all__ = [
+    'BadImagesHook',
     'BestCheckpointHook',
+    'LossCheckHook',
     'MultiScaleTestHook',
     'PreemptionHook',
     'PrepareMethodHook',

@@ -1,0 +1,101 @@
+"""Failures of a running training that one line explains better than a traceback."""
+
+import errno
+import re
+from typing import Any
+
+from backbones.checkpoints import CheckpointError
+from comad.datasets.faults import UnreadableData
+
+OUT_OF_MEMORY = re.compile(
+    r'out of memory|DefaultCPUAllocator: can.t allocate memory|Cannot allocate memory', re.I
+)
+SHARED_MEMORY = re.compile(r'shared memory|\bshm\b|/torch_\d+|Bus error', re.I)
+DEAD_WORKER = re.compile(r'DataLoader worker \(pid\(?s?\)? ?[^)]*\) (exited|is killed)')
+LOST_PROCESS = re.compile(r'Connection (closed by|reset by) peer|\[.*gloo.*\].*closed', re.I)
+GONE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EROFS)
+
+
+class RunStopped(RuntimeError):
+    """The run stops for a reason that its message says in one line.
+
+    Args:
+        agreed: Whether every process stops with the same message, so that the first one says it.
+    """
+
+    def __init__(self, message: str, agreed: bool = False) -> None:
+        super().__init__(message)
+        self.agreed = agreed
+
+
+def explain(error: BaseException, runner: Any) -> str | None:
+    """One line about a known failure, with what would help; None for anything else."""
+    text = ' '.join(str(error).split())
+    if isinstance(error, (RunStopped, CheckpointError)):
+        return text
+    if isinstance(error, UnreadableData):
+        return _from_worker(error)
+    if DEAD_WORKER.search(text):
+        return _dead_worker(text)
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
+        return _out_of_memory(runner)
+    if not isinstance(error, (OSError, RuntimeError)):
+        return None
+    number = getattr(error, 'errno', None)
+    if number == errno.ENOSPC or 'No space left on device' in text:
+        return f'{text}: free space on that disk (work dir: {runner.work_dir}), go on with --resume'
+    if number in (errno.EMFILE, errno.ENFILE) or 'Too many open files' in text:
+        return 'too many open files: raise the limit (ulimit -n 65536) or lower num_workers'
+    if SHARED_MEMORY.search(text):
+        return _no_shared_memory(text)
+    if number in GONE:
+        return f'{text}: is the disk still there? Go on with --resume'
+    if isinstance(error, FileNotFoundError) or 'FileNotFoundError: ' in str(error):
+        return f'{_from_worker(error)}: a file or folder is gone; go on with --resume'
+    if LOST_PROCESS.search(text):
+        return 'the connection to another process broke: it ended first and says why'
+    return None
+
+
+def _from_worker(error: BaseException) -> str:
+    """The message proper where a data worker's traceback was put around it."""
+    last = str(error).strip().splitlines()[-1] if 'Traceback' in str(error) else str(error)
+    last = re.sub(r'^[\w.]*(Error|Data): ', '', last)
+    return ' '.join(last.split())
+
+
+def _dead_worker(text: str) -> str:
+    if re.search(r'Bus error|shared memory|shm', text):
+        return _no_shared_memory(text)
+    found = re.search(r'pid\(?s?\)? ?([\d, ]+)', text)
+    return (
+        f'data worker {found[1].strip() if found else ""} ended unexpectedly, most often killed '
+        'because memory ran out: lower train_dataloader.num_workers, look at /dev/shm (df -h) and '
+        'the kernel log, go on with --resume'
+    )
+
+
+def _no_shared_memory(text: str) -> str:
+    return (
+        'a data worker found no room in shared memory: enlarge /dev/shm (docker: --shm-size=8g), '
+        'or lower train_dataloader.num_workers or batch_size; go on with --resume'
+    )
+
+
+def _out_of_memory(runner: Any) -> str:
+    training = runner._train_loop is not None and runner.cfg.get('train_cfg') is not None
+    batch = (runner.cfg.get('train_dataloader') or {}).get('batch_size') if training else None
+    if not batch:
+        return (
+            'out of memory: use a smaller val_dataloader.batch_size or test_dataloader.batch_size'
+        )
+    step = getattr(runner._train_loop, 'iter', None)
+    if batch == 1:
+        return f'out of memory in step {step} with batch 1: use smaller images or another device'
+    divisor = next(n for n in (2, 3, 5, 7, batch) if batch % n == 0)
+    accumulated = divisor * runner.cfg.optim_wrapper.get('accumulative_counts', 1)
+    return (
+        f'out of memory in step {step} with batch {batch} per process: '
+        f'--cfg-options train_dataloader.batch_size={batch // divisor} --accumulate {accumulated} '
+        'keeps the recipe with less memory; --amp helps on GPUs'
+    )

@@ -1,0 +1,240 @@
+"""A loss that is not finite: the run stops before the step and the saved step can be replayed."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData, PixelData
+
+import comad.register  # noqa: F401
+from backbones.checkpoints import read_checkpoint
+from comad.engine.bundles import decode, encode, generator_states, plain_states, restore_generators
+from comad.engine.failures import RunStopped
+from comad.engine.launch import launch_replay
+from comad.engine.run_config import RunOptions, command_of
+from tests.engine.toy import ToyModel, run, toy_config
+
+
+@MODELS.register_module(force=True)
+class BreakingModel(ToyModel):
+    """Its loss is the log of a number that falls below zero in the seventh forward pass."""
+
+    def __init__(self, backbone, teacher=None):
+        super().__init__(backbone, teacher)
+        self.register_buffer('passes', torch.zeros(()))
+        self.register_parameter('average', torch.nn.Parameter(torch.zeros(3), requires_grad=False))
+        self.log = Log()
+
+    def forward(self, inputs, labels=None, mode='loss'):
+        losses = super().forward(inputs, labels, mode)
+        with torch.no_grad():
+            self.passes += 1
+            self.average += 1
+        return dict(
+            loss_head=losses['loss'], loss_log=self.log(6.5 - self.passes), accuracy=self.passes * 1
+        )
+
+
+class Log(torch.nn.Module):
+    def forward(self, x):
+        return x.log()
+
+
+class Weights(Hook):
+    """Keeps the weights at the beginning of every step."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        model = getattr(runner.model, 'module', runner.model)
+        self.weights = {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def breaking(work_dir, **changes):
+    config = toy_config(work_dir, **changes)
+    config.model.type = 'mmengine.BreakingModel'
+    config.default_hooks.loss_check = dict(type='LossCheckHook')
+    return config
+
+
+def start(run_config, **options):
+    from comad.engine.runner import BenchmarkRunner
+
+    runner = BenchmarkRunner.from_cfg(run_config)
+    runner.options = options
+    runner.register_hook(hook := Weights())
+    return runner, hook
+
+
+@pytest.fixture(scope='module')
+def broken(tmp_path_factory):
+    """A run that broke in step 6: its folder, its message, the weights before that step."""
+    folder = tmp_path_factory.mktemp('broken')
+    config = breaking(folder / 'run', experiment_name='breaking')
+    config.dump(folder / 'config.py')
+    runner, hook = start(config, config=str(folder / 'config.py'), sample=False)
+    with pytest.raises(RunStopped) as error:
+        runner.train()
+    return folder, str(error.value), hook.weights, runner
+
+
+def test_the_run_stops_before_the_weights_change(broken):
+    folder, message, weights, runner = broken
+    bundle = read_checkpoint(folder / 'run/nan_step6/bundle.pth')
+    assert runner.iter == bundle['step'] == 6
+    assert bundle['weights'].keys() == weights.keys()
+    for name, value in weights.items():
+        assert torch.equal(bundle['weights'][name], value), name
+    for name, value in runner.model.named_parameters():
+        assert not value.requires_grad or torch.equal(value, weights[name]), name
+    assert bundle['weights']['passes'] == 6 and (bundle['weights']['average'] == 6).all()
+    assert bundle['optimizer']['state'] and bundle['seed'] == 3
+    assert (
+        torch.serialization.get_unsafe_globals_in_checkpoint(folder / 'run/nan_step6/bundle.pth')
+        == []
+    )
+
+
+def test_one_line_names_the_losses_and_the_command(broken):
+    folder, message = broken[:2]
+    assert '\n' not in message and message.startswith('step 6: the loss is not finite')
+    assert 'loss_log nan' in message and 'loss_head' not in message
+    command = f'python tools/train.py {folder}/config.py --replay {folder}/run/nan_step6'
+    assert message.endswith(command)
+    assert not list((folder / 'run').glob('.nan*'))
+
+
+def test_replay_names_the_module_that_breaks(broken, capsys):
+    folder = broken[0]
+    bundle = read_checkpoint(folder / 'run/nan_step6/bundle.pth')
+    assert launch_replay(RunOptions(str(folder / 'config.py')), folder / 'run/nan_step6') == 0
+    shown = capsys.readouterr().out
+    assert 'first output that is not finite: log (Log) (its inputs: finite)' in shown
+    head = bundle['losses']['loss_head']
+    assert f'loss_head: {head:.6g} (in the run: {head:.6g})' in shown  # masks are drawn alike
+    assert shown.endswith('reproduced: the loss is not finite\n')
+
+
+def test_replay_says_if_the_loss_is_finite(broken, tmp_path, capsys):
+    folder = broken[0]
+    bundle = read_checkpoint(folder / 'run/nan_step6/bundle.pth')
+    bundle['weights']['passes'].zero_()
+    torch.save(bundle, tmp_path / 'bundle.pth')
+    assert launch_replay(RunOptions(str(folder / 'config.py')), tmp_path) == 1
+    assert capsys.readouterr().out.endswith('not reproduced: the loss is finite\n')
+    bundle['weights']['head.0.bias'].fill_(float('inf'))
+    torch.save(bundle, tmp_path / 'bundle.pth')
+    assert launch_replay(RunOptions(str(folder / 'config.py')), tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert 'not finite before the step: head.0.bias' in shown
+    assert 'head.0 (Linear) (its inputs: finite)' in shown
+
+
+@pytest.mark.parametrize(
+    ('change', 'part'),
+    [
+        (lambda b: b.pop('batch'), "'batch' is absent"),
+        (lambda b: b['weights'].pop('passes'), 'passes'),
+        (lambda b: b.update(batch={'<class>': 'os.system'}), "the class 'os.system'"),
+    ],
+)
+def test_no_bundle_is_one_line(broken, tmp_path, capsys, change, part):
+    bundle = read_checkpoint(broken[0] / 'run/nan_step6/bundle.pth')
+    change(bundle)
+    torch.save(bundle, tmp_path / 'bundle.pth')
+    assert launch_replay(RunOptions(str(broken[0] / 'config.py')), tmp_path) == 2
+    error = capsys.readouterr().err
+    assert part in error and error.count('\n') <= 2
+
+
+def test_a_healthy_run_is_the_same_with_the_check(tmp_path):
+    plain = run(toy_config(tmp_path / 'plain', experiment_name='unchecked'))
+    config = toy_config(tmp_path / 'checked', experiment_name='checked')
+    config.default_hooks.loss_check = dict(type='LossCheckHook')
+    checked = run(config)
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(checked.model.state_dict()[name], value), name
+    assert not list((tmp_path / 'checked').glob('nan*'))
+
+
+TWO = """
+import sys
+from tests.engine.test_replay import *
+
+config = breaking(sys.argv[1], epochs=4, launcher='pytorch', experiment_name='two_broken')
+runner, _ = start(config)
+runner.model.module.log.register_forward_hook(
+    lambda module, inputs, output: output if runner.rank == 1 else inputs[0] * 0
+)
+try:
+    runner.train()
+except RunStopped as error:
+    print(f'rank {runner.rank}: {error}')
+"""
+
+
+def test_all_processes_stop_at_the_loss_of_one(tmp_path):
+    (tmp_path / 'two.py').write_text(TWO)
+    command = ['torch.distributed.run', '--nproc_per_node=2', '--master_port=29722']
+    done = subprocess.run(
+        [sys.executable, '-m', *command, str(tmp_path / 'two.py'), str(tmp_path / 'run')],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': '.'},
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for rank in range(2):
+        assert f'rank {rank}: step 6: the loss is not finite on process 1' in done.stdout
+    assert read_checkpoint(tmp_path / 'run/nan_step6/bundle.pth')['rank'] == 1
+
+
+def test_batches_of_every_task_survive(tmp_path):
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.bbox import HorizontalBoxes
+    from mmdet.structures.mask import BitmapMasks, PolygonMasks
+    from mmseg.structures import SegDataSample
+
+    det = DetDataSample(metainfo=dict(img_shape=(4, 5), scale_factor=np.array([2.0, 3.0])))
+    det.gt_instances = InstanceData(
+        bboxes=HorizontalBoxes(torch.tensor([[0.0, 1, 2, 3]])),
+        labels=torch.tensor([7]),
+        masks=BitmapMasks(np.ones((1, 4, 5), np.uint8), 4, 5),
+    )
+    seg = SegDataSample(gt_sem_seg=PixelData(data=torch.arange(20).view(1, 4, 5)))
+    polygons = PolygonMasks([[np.array([0.0, 0, 3, 0, 3, 3])]], np.int64(4), 5)
+    batch = dict(inputs=[torch.rand(2, 3)], data_samples=[det, seg], polygons=polygons, none=None)
+    torch.save(encode(batch), tmp_path / 'b.pth')
+    again = decode(read_checkpoint(tmp_path / 'b.pth'))
+    assert torch.equal(again['inputs'][0], batch['inputs'][0]) and again['none'] is None
+    first, second = again['data_samples']
+    assert (type(first), type(second)) == (DetDataSample, SegDataSample)
+    assert first.img_shape == (4, 5) and (first.scale_factor == [2, 3]).all()
+    instances = first.gt_instances
+    assert torch.equal(instances.bboxes.tensor, torch.tensor([[0.0, 1, 2, 3]]))
+    assert instances.labels.tolist() == [7] and instances.masks.masks.shape == (1, 4, 5)
+    assert torch.equal(second.gt_sem_seg.data, seg.gt_sem_seg.data)
+    assert (again['polygons'].masks[0][0] == [0, 0, 3, 0, 3, 3]).all()
+    with pytest.raises(TypeError, match='Config has no plain form'):
+        encode(dict(x=Config()))
+
+
+def test_generators_go_on_where_they_were(tmp_path):
+    import random
+
+    torch.save(plain_states(generator_states()), tmp_path / 'g.pth')
+    drawn = random.random(), np.random.rand(), torch.rand(1).item()
+    restore_generators(read_checkpoint(tmp_path / 'g.pth'))
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == drawn
+
+
+def test_the_command_repeats_the_options():
+    options = dict(
+        config='c.py', sample=True, seed=2, accumulate=1, cfg_options={'a.b': [1, 2], 'c': 'x'}
+    )
+    words = "python tools/train.py c.py --sample --seed 2 --cfg-options 'a.b=[1,2]' c=x"
+    assert command_of(options) == words
