@@ -3,7 +3,8 @@
     python -m tests.chaos --kills 50 --seed 0
 
 A tiny MAE on images in folders, through the suite's Runner, saves every few steps, each save slowed
-down. SIGKILL or SIGTERM ends it at random moments, half of them inside a save; then it is resumed.
+down. SIGKILL ends it, or SIGTERM makes it save and stop, at random moments, half of them inside a
+save; then it is resumed.
 Losses of all steps, weights and optimizer have to equal an uninterrupted run's bit by bit, and
 after every kill the newest checkpoint has to be there. Exit code 0: they do; 1: something differs.
 
@@ -12,6 +13,7 @@ Imports cost more than the training, so one process imports and every life is a 
 
 import argparse
 import hashlib
+import io
 import os
 import random
 import select
@@ -25,11 +27,13 @@ from typing import Any
 
 import torch
 import torch.utils.tensorboard  # noqa: F401  (every life would import it)
-from mmengine.fileio import LocalBackend
 
 import comad.register  # noqa: F401
 from backbones.checkpoints import read_checkpoint
-from comad.engine.checkpointing import SafeCheckpointHook, last_checkpoint
+from comad.engine import checkpoint_files
+from comad.engine.checkpoint_files import last_checkpoint
+from comad.engine.checkpointing import SafeCheckpointHook
+from comad.engine.preemption import PREEMPTED, Preempted, stop_request
 from comad.engine.runner import BenchmarkRunner
 from tests.methods.small_run import small_config, write_images
 
@@ -52,7 +56,8 @@ def train(folder: Path, run: str, epochs: int, workers: int, report: int) -> Non
         hooks=dict(
             checkpoint=dict(
                 type='SafeCheckpointHook', by_epoch=False, interval=SAVE_EVERY, max_keep_ckpts=2
-            )
+            ),
+            preemption=dict(type='PreemptionHook'),
         ),
         resume=True,
     )
@@ -73,33 +78,38 @@ def train(folder: Path, run: str, epochs: int, workers: int, report: int) -> Non
             tell('step', runner.iter)
 
     runner.call_hook = call_hook
-    runner.train()
+    with stop_request.listen():
+        runner.train()
     (folder / run / 'final.txt').write_text(digest(runner))
 
 
 def make_saves_slow(tell: Any) -> None:
     """Write and swap files slowly, and report the beginning and the end of every checkpoint."""
-    replace, save = os.replace, SafeCheckpointHook._save_checkpoint_with_step
+    replace, save = os.replace, SafeCheckpointHook._save
 
-    def slow_put(self: Any, data: bytes, target: str) -> None:
-        with open(target, 'wb') as handle:
+    class SlowFile(io.BufferedWriter):
+        def write(self, data: Any) -> int:
             for half in (data[: len(data) // 2], data[len(data) // 2 :]):
-                handle.write(half)
-                handle.flush()
+                super().write(half)
+                self.flush()
                 time.sleep(SLOW_WRITE)
+            return len(data)
+
+    def slow_open(path: Any, mode: str) -> Any:
+        return SlowFile(io.FileIO(path, 'wb')) if mode == 'wb' else open(path, mode)
 
     def slow_replace(source: Any, target: Any) -> None:
         time.sleep(SLOW_WRITE / 2)
         replace(source, target)
         time.sleep(SLOW_WRITE / 2)
 
-    def reported_save(self: Any, runner: Any, step: int, meta: dict[str, Any]) -> None:
+    def reported_save(self: Any, runner: Any, name: str, meta: dict[str, Any]) -> None:
         tell('saving', meta['iter'])
-        save(self, runner, step, meta)
+        save(self, runner, name, meta)
         tell('saved', meta['iter'])
 
-    LocalBackend.put, os.replace = slow_put, slow_replace
-    SafeCheckpointHook._save_checkpoint_with_step = reported_save
+    checkpoint_files.open, os.replace = slow_open, slow_replace
+    SafeCheckpointHook._save = reported_save
 
 
 def digest(runner: Any) -> str:
@@ -131,6 +141,8 @@ class Life:
                 os.dup2(output, 2)
                 train(folder, run, epochs, workers, report)
                 code = 0
+            except Preempted:
+                code = PREEMPTED
             except BaseException:
                 import traceback
 

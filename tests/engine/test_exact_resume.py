@@ -8,7 +8,7 @@ import torch
 
 from backbones import CheckpointError
 from backbones.checkpoints import read_checkpoint
-from comad.engine.checkpointing import last_checkpoint
+from comad.engine.checkpoint_files import last_checkpoint
 from tests.engine.resume_toy import resume_config, train
 
 EVERY_EPOCH = dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2)

@@ -17,7 +17,7 @@ import comad.register  # noqa: F401
 from backbones import CheckpointError, MaskedViT, build_teacher, save_student
 from backbones.checkpoints import read_card, read_checkpoint, sha256_of
 from comad.datasets.shard_index import scan_shard
-from comad.engine.checkpointing import last_checkpoint
+from comad.engine.checkpoint_files import last_checkpoint
 from comad.leaderboard.records import read_records, write_record
 from comad.leaderboard.schema import RecordError, record_digest
 from tests.engine.toy import run, toy_config
