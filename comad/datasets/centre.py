@@ -21,7 +21,7 @@ def centre_views(dataset: Any, size: int, resize: int | None = None) -> Any:
     """
     clone = copy.copy(dataset)
     # Wrappers hand through what they do not have: only the data set's own views count.
-    if 'views' in vars(dataset):
+    if 'views' in vars(dataset) or hasattr(type(dataset), 'views'):
         clone.views = build_views(dict(type='CenterCrop', size=size, resize=resize))
     elif hasattr(dataset, 'dataset'):
         clone.dataset = centre_views(dataset.dataset, size, resize)

@@ -103,12 +103,14 @@ def last_checkpoint(work_dir: str | Path) -> Path | None:
     """The checkpoint that ``last_checkpoint`` points to, None if the run has none.
 
     Raises:
-        CheckpointError: it is missing or damaged.
+        CheckpointError: it is missing or damaged, or the pointer names none.
     """
     pointer = Path(work_dir) / POINTER
+    if not pointer.is_file():
+        return None
     listed = _listed(pointer)
     if not listed:
-        return None
+        raise CheckpointError(f'{pointer} names no checkpoint')
     if reason := damage(listed[0]):
         raise CheckpointError(f'{pointer} points to {listed[0].name}, which {reason}')
     return listed[0]
@@ -174,8 +176,9 @@ def _listed(pointer: Path) -> list[Path]:
     if not pointer.is_file():
         return []
     # The run's folder may have been moved since: names count, not the folder written then.
-    lines = pointer.read_text(errors='replace').splitlines()
-    return [pointer.with_name(Path(line.strip()).name) for line in lines if line.strip()]
+    lines = pointer.read_bytes().decode(errors='replace').replace('\0', '?').splitlines()
+    names = (Path(line.strip()).name for line in lines)
+    return [pointer.with_name(name) for name in names if name not in ('', '.', '..')]
 
 
 def _sidecar(path: Path) -> Path:

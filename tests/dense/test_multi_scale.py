@@ -169,15 +169,14 @@ def test_scales_flips_and_windows_are_averaged_as_by_hand(resolved, tmp_path):
 
 @pytest.mark.slow
 def test_a_trained_checkpoint_leaves_both_records(tmp_path):
-    """Needs the embedded sample: python tools/data.py sample."""
-    if not (REPOSITORY / 'data/sample/ade').is_dir():
-        pytest.skip('no data/sample')
-    leaf = ['seg_configs/ibot_seg_linear_comad_tiny.py', '--sample', '--student', 'scratch_tiny']
+    leaf = [f'{REPOSITORY}/seg_configs/ibot_seg_linear_comad_tiny.py', '--sample']
+    leaf += ['--student', 'scratch_tiny']
     leaf += ['--work-dir', str(tmp_path / 'run')]
     length = ['--cfg-options', 'train_cfg.max_iters=42', 'train_cfg.val_interval=42']
-    for command in (['train.py', *leaf, *length], ['test.py', *leaf, '--tta']):
-        run = [sys.executable, '-W', 'ignore', f'tools/{command[0]}', *command[1:]]
-        done = subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    data = ['data.py', 'sample']
+    for command in (data, ['train.py', *leaf, *length], ['test.py', *leaf, '--tta']):
+        run = [sys.executable, '-W', 'ignore', f'{REPOSITORY}/tools/{command[0]}', *command[1:]]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / 'run' / 'records'
     records = {path.name: json.loads(path.read_text()) for path in folder.iterdir()}

@@ -96,7 +96,7 @@ def test_a_signal_saves_at_that_step_and_the_run_goes_on(tmp_path, number):
     if number != signal.SIGTERM:
         return
     # The same command, now with its end in sight.
-    config = write_config(tmp_path, iters=step + 2)
+    config = write_config(tmp_path, iters=step + 3, accumulate=3)
     second = Training(tmp_path, config, '--resume')
     assert second.end() == 0, second.text()[-3000:]
     assert f'[{step + 1:2d}/' in second.text() and f'[{step:2d}/' not in second.text()
@@ -149,7 +149,7 @@ def test_damaged_checkpoints_at_resume(tmp_path):
     os.truncate(newest, 1000)
     before = newest_valid(run.folder)[0]
     step = int(before.stem.removeprefix('iter_'))
-    config = write_config(tmp_path, iters=step + 2)
+    config = write_config(tmp_path, iters=step + 3, accumulate=3)
     again = Training(tmp_path, config, '--resume')
     assert again.end() == 0, again.text()[-3000:]
     (line,) = [line for line in again.text().splitlines() if 'is damaged' in line]
