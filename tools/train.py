@@ -24,7 +24,7 @@ several GPUs or processes: tools/dist_train.sh CONFIG N [these options]
 
 SIGTERM, SIGUSR1 or Ctrl-C saves after the current step and stops; a second Ctrl-C stops at once.
 Exit codes: 0 finished; 2 refused, or the disk is full; 3 stopped for a reason told in one line
-(docs/failures.md); 75 stopped on request, the same command with --resume goes on; 130 second
+(docs/running.md); 75 stopped on request, the same command with --resume goes on; 130 second
 Ctrl-C; others: it failed.
 
 A config without a training part (k-NN) is only tested. Configs are Python code: run only files
