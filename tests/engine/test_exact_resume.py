@@ -58,13 +58,13 @@ def test_resumed_equals_whole(tmp_path, workers, options, stop, first):
     compare(whole, resumed, first)
 
 
-@pytest.mark.parametrize('interval', [1, 6])
-@pytest.mark.parametrize('stop', range(1, 18, 4))
+# Before the first checkpoint there is nothing to resume: the run would just start again.
+@pytest.mark.parametrize(
+    ('stop', 'interval'), [(s, i) for i in (1, 6) for s in range(1, 18, 4) if s >= i]
+)
 def test_any_step_will_do(tmp_path, stop, interval):
     hook = dict(type='SafeCheckpointHook', by_epoch=False, interval=interval)
     whole = train(resume_config(tmp_path / 'whole', checkpoint=hook))
-    if stop < interval:  # nothing saved yet: the run starts again
-        pytest.skip('covered by the others')
     compare(whole, interrupted(tmp_path, stop, checkpoint=hook), stop // interval * interval)
 
 

@@ -149,7 +149,7 @@ def test_damaged_checkpoints_at_resume(tmp_path):
     os.truncate(newest, 1000)
     before = newest_valid(run.folder)[0]
     step = int(before.stem.removeprefix('iter_'))
-    config = write_config(tmp_path, iters=step + 3, accumulate=3)
+    config = write_config(tmp_path, iters=step + 2)
     again = Training(tmp_path, config, '--resume')
     assert again.end() == 0, again.text()[-3000:]
     (line,) = [line for line in again.text().splitlines() if 'is damaged' in line]
