@@ -1,5 +1,6 @@
 """Training loops that go on, after a kill at any step, exactly where the checkpoint was written."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -29,9 +30,9 @@ class ValidatingLoop(BaseLoop):
         place, end = self.validation_place()
         return place >= self.val_begin and (place % self.val_interval == 0 or place == end)
 
+    @abstractmethod
     def validation_place(self) -> tuple[int, int]:
         """What validation intervals count, and where it ends."""
-        raise NotImplementedError
 
     def validate(self) -> None:
         self.runner.val_loop.run()
