@@ -1,6 +1,7 @@
 """What a check finds, and what a check of a data set has to offer."""
 
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ class Findings:
         return sum(map(len, self.problems.values()))
 
 
-class Check:
+class Check(ABC):
     """Check of one data set.
 
     Args:
@@ -85,9 +86,9 @@ class Check:
         self.root, self.prefix = Path(root), prefix
         self.expected = self.official if expected is None else expected
 
+    @abstractmethod
     def list_files(self, findings: Findings) -> list[File]:
         """All files to look at; problems of layout, classes and counts are noted."""
-        raise NotImplementedError
 
     def look_at(self, result: Inspected, findings: Findings) -> None:
         """Take up the result of one file that could be read."""
