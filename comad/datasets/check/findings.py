@@ -90,10 +90,10 @@ class Check(ABC):
     def list_files(self, findings: Findings) -> list[File]:
         """All files to look at; problems of layout, classes and counts are noted."""
 
-    def look_at(self, result: Inspected, findings: Findings) -> None:
+    def look_at(self, result: Inspected, findings: Findings) -> None:  # noqa: B027 (optional)
         """Take up the result of one file that could be read."""
 
-    def finish(self, findings: Findings) -> None:
+    def finish(self, findings: Findings) -> None:  # noqa: B027 (optional)
         """Called when all files have been looked at."""
 
     def count(self, findings: Findings, name: str, found: int) -> None:
