@@ -51,32 +51,26 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
         runner.options = {**asdict(options), 'digest': digest}
     except _user_errors() as error:
         return _refuse(error)
+    from .runner import leave_groups
+
     try:
         if trains:
             with stop_request.listen():
                 runner.train()
             if is_first_process():
                 write_finished(cfg.work_dir, digest)
-            _leave_groups()
+            leave_groups()
         else:
             runner.test()
     except Preempted as stop:
         say(str(stop))
-        _leave_groups()
+        leave_groups()
         return PREEMPTED
     except _checkpoint_error() as error:
         return _refuse(error)
     except Exception as error:
         return _stop(error, runner)
     return 0
-
-
-def _leave_groups() -> None:
-    """Close the process groups: gloo's threads may abort a process that ends with them open."""
-    import torch.distributed
-
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def launch_replay(options: RunOptions, bundle: str) -> int:

@@ -1,5 +1,6 @@
 """The Runner of every task: pretraining, classification, segmentation and detection."""
 
+import atexit
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,8 @@ class BenchmarkRunner(Runner):
         joined = torch.distributed.is_initialized()
         if self.distributed and not joined and not torch.cuda.is_available():
             torch.distributed.init_process_group('gloo')
+            # Threads of a group that is open when the process ends can abort it.
+            atexit.register(leave_groups)
         super().setup_env(env_cfg)
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
@@ -225,6 +228,12 @@ class BenchmarkRunner(Runner):
         """Write atomically and with a digest, so that a kill never leaves half a file."""
         options['backend_args'] = dict(backend=BACKEND)
         super().save_checkpoint(out_dir, filename, **options)
+
+
+def leave_groups() -> None:
+    """Close the process groups, if there are any."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _saving_order(hook: Hook) -> int:

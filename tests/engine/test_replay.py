@@ -179,7 +179,7 @@ except RunStopped as error:
 
 def test_all_processes_stop_at_the_loss_of_one(tmp_path):
     (tmp_path / 'two.py').write_text(TWO)
-    command = ['torch.distributed.run', '--nproc_per_node=2', '--master_port=29722']
+    command = ['torch.distributed.run', '--nproc_per_node=2', '--standalone']
     done = subprocess.run(
         [sys.executable, '-m', *command, str(tmp_path / 'two.py'), str(tmp_path / 'run')],
         capture_output=True,
