@@ -1,7 +1,7 @@
 """ImageNet linear evaluation with iBOT's sweep (arXiv:2111.07832 and its code).
 
 Frozen backbone, linear layers (normal, std 0.01), 100 epochs, batch 1024, SGD with momentum 0.9
-without weight decay, cosine to 0 once per epoch without warm-up, random resized crop 0.08-1
+without weight decay, cosine to 0 without warm-up, random resized crop 0.08-1
 (bilinear) and flip, validation on the 224 px centre of the image at 256 (bicubic). 45 learning
 rates, 1 to 9 times 1e-4 to 1 (times 1024 / 256), are trained side by side. As in iBOT, **the
 best of them on validation is reported**, an upward bias that the other linear protocols do not
@@ -10,7 +10,8 @@ have; the record names the rate.
 Two features: ``cls4``, the class tokens of the last four blocks (iBOT's and DINO's choice for
 ViT-T and -S), and ``cls_mean``, class token and mean of the patch tokens (their choice for ViT-B).
 
-Ours: no second sweep over weight decay 1e-6 and LARS, which iBOT's script can add.
+Ours: no second sweep over weight decay 1e-6 and LARS, which iBOT's script can add; the rate changes
+once per epoch, which the sources at hand do not state.
 """
 
 _base_ = './cls_linear.py'

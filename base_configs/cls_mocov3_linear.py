@@ -1,10 +1,11 @@
 """ImageNet linear probe with MoCo v3's recipe (arXiv:2104.02057, A.1 and its code).
 
 Frozen backbone in eval mode, a plain linear layer (normal, std 0.01), 90 epochs, batch 1024, SGD
-with momentum 0.9 without weight decay, lr 3 x 1024 / 256 = 12, cosine to 0 once per epoch without
-warm-up, random resized crop 0.08-1 and flip, validation at 256 / 224; both bilinear.
+with momentum 0.9 without weight decay, lr 3 x 1024 / 256 = 12, cosine to 0 without warm-up,
+random resized crop 0.08-1 and flip, validation at 256 / 224; both bilinear.
 
-Ours: class token and mean of the patch tokens are both probed, in one run (MoCo v3: class token).
+Ours: class token and mean of the patch tokens are both probed, in one run (MoCo v3: class token);
+the rate changes once per epoch, which the sources at hand do not state.
 """
 
 _base_ = './cls_linear.py'

@@ -24,6 +24,7 @@ protocol = dict(
     ),
 )
 
+# Whole pipelines: a size set here would not reach those of the base, and lists are not merged.
 image_size = (640, 640)
 train_pipeline = [
     dict(type='LoadImageFromFile'),

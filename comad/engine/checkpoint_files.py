@@ -83,6 +83,7 @@ def damage(path: Path) -> str | None:
                 return None
         with zipfile.ZipFile(path) as archive:
             return 'is damaged (a checksum inside is wrong)' if archive.testzip() else None
+    # zipfile says NotImplementedError of a compression that a flipped bit has invented.
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
         return f'is damaged ({error})'
 

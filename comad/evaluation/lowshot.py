@@ -71,7 +71,7 @@ class LowShotTestLoop(FeatureBankLoop):
             )
 
     def scores(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Log-probabilities (B, C) per pool; classes that the subset lacks get the lowest."""
+        """Logits (B, C) per pool; classes that the subset lacks get the lowest."""
         scores = {}
         for pool, x in features.items():
             classifier = self.classifiers[pool]

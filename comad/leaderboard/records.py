@@ -8,11 +8,11 @@ is plain Python: tables are rebuilt without importing torch.
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from comad.datasets.files import atomic_file
 from comad.leaderboard.schema import (
     MAX_BYTES,
     SCHEMA,
@@ -135,17 +135,8 @@ def write_record(directory: str | os.PathLike[str], record: Mapping[str, Any]) -
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / record_name(record)
-    handle, temporary = tempfile.mkstemp(prefix='.record-', suffix='.tmp', dir=folder)
-    try:
-        with os.fdopen(handle, 'wb') as stream:
-            stream.write(_encode(record))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_file(path) as stream:
+        stream.write(_encode(record))
     return path
 
 
