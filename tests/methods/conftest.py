@@ -1,11 +1,13 @@
 """Small networks and teacher files in the official layouts."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 
 import comad.methods  # noqa: F401
@@ -30,6 +32,12 @@ def official_names() -> set[str]:
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def fresh_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No training in progress: a runner of an earlier test leaves its iteration in the hub."""
+    monkeypatch.setattr(MessageHub, '_instance_dict', OrderedDict())
 
 
 @pytest.fixture
