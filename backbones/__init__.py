@@ -7,7 +7,7 @@ to build `MaskedViT` and the pyramids under any default scope.
 from .checkpoints import CheckpointError, read_checkpoint
 from .pyramid import MultiLevelPyramid, SimpleFeaturePyramid, check_strides
 from .student import StudentWeights, load_student, save_student
-from .teachers import FAMILIES, Teacher, build_teacher
+from .teachers import FAMILIES, Teacher, build_teacher, untrained_teachers
 from .vit import ARCHITECTURES, MaskedViT
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     'load_student',
     'read_checkpoint',
     'save_student',
+    'untrained_teachers',
 ]

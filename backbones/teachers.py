@@ -4,7 +4,9 @@
 backbone. Whatever is left must fill the network completely, else it stops.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,31 @@ from .families import FAMILIES, Network, choose_network, detect_family, find_net
 from .timm_tokens import TimmTokens
 from .vit import MaskedViT
 
+_UNTRAINED: ContextVar[bool] = ContextVar('untrained_teachers', default=False)
+
+
+@contextmanager
+def untrained_teachers() -> Iterator[None]:
+    """Teachers built inside read no file: random weights, to count operations and measure speed.
+
+    Their cards say ``untrained``.
+    """
+    token = _UNTRAINED.set(True)
+    try:
+        yield
+    finally:
+        _UNTRAINED.reset(token)
+
 
 class FrozenTokens(nn.Module):
     """Mixin of teachers: nothing changes them by accident.
 
     They stay in eval mode, are never initialised again and are neither saved into nor expected in
     a checkpoint of the model that holds them: three ViT-B would add a gigabyte to every file.
+
+    Under autocast a teacher casts its weights once, for good, and then computes in that type
+    throughout, normalisation included: autocast itself would cast 86 million weights at every step
+    and move twice the bytes between its layers.
 
     Attributes:
         card: family, file, licence and digest, as stated in the cards of its students.
@@ -45,6 +66,7 @@ class FrozenTokens(nn.Module):
     def freeze(self) -> None:
         """Make it a teacher; called once, at the end of the constructor."""
         self.card, self.token_grid = {}, self.grid_size
+        self._cast_digest: str | None = None
         self.requires_grad_(False)
         self.register_state_dict_post_hook(_leave_out)
         self.register_load_state_dict_pre_hook(_keep_own)
@@ -62,19 +84,44 @@ class FrozenTokens(nn.Module):
         """Stay in eval mode."""
         return super().train(False)
 
+    def cast(self, dtype: torch.dtype) -> None:
+        """Change the type of all weights, which `unchanged` then takes for its own."""
+        if dtype != next(self.parameters()).dtype:
+            intact = self.unchanged()
+            self.to(dtype)
+            self._cast_digest = self.digest() if intact else 'changed before it was cast'
+
+    def unchanged(self) -> bool:
+        """Whether the weights are those of the file, or what `cast` made of them."""
+        return self.digest() == (self._cast_digest or self.card['digest'])
+
+    def compile_tokens(self, **options: Any) -> None:
+        """Compile the network in place, once per number of tokens; ``options`` of torch.compile."""
+        self._network_tokens = torch.compile(self._network_tokens, dynamic=False, **options)
+
+    def _network_tokens(
+        self, images: Tensor, keep: Tensor | None, layers: list[int] | None
+    ) -> Tensor | list[Tensor]:
+        return super().tokens(images, keep, layers)
+
     @torch.inference_mode()
     def _frozen_tokens(self, images: Tensor, keep: Tensor | None, layers: list[int] | None) -> Any:
-        images = images.to(next(self.parameters()).dtype)
-        if self.input_size and images.shape[-2:] != (self.input_size,) * 2:
-            images = F.interpolate(
-                images, (self.input_size,) * 2, mode='bicubic', antialias=True, align_corners=False
-            )
-        return super().tokens(images, keep, layers)
+        with torch.autocast(images.device.type, enabled=False):
+            images = images.to(next(self.parameters()).dtype)
+            if self.input_size and images.shape[-2:] != (self.input_size,) * 2:
+                size = (self.input_size,) * 2
+                images = F.interpolate(
+                    images, size, mode='bicubic', antialias=True, align_corners=False
+                )
+            return self._network_tokens(images, keep, layers)
 
     def tokens(
         self, images: Tensor, keep: Tensor | None = None, layers: list[int] | None = None
     ) -> Tensor | list[Tensor]:
         """As `MaskedViT.tokens`, without a graph; the result may take part in one."""
+        kind = images.device.type
+        if torch.is_autocast_enabled(kind):
+            self.cast(torch.get_autocast_dtype(kind))
         out = self._frozen_tokens(images, keep, layers)
         # An inference tensor cannot be saved for backward; its copy can.
         return [x.clone() for x in out] if isinstance(out, list) else out.clone()
@@ -150,6 +197,8 @@ def build_teacher(
         raise ValueError(f'teacher family {family!r} is unknown; known: {known}')
     if (family == 'timm') != (model is not None):
         raise ValueError(f"teacher family {family!r}: model= is for family='timm', which needs it")
+    if _UNTRAINED.get():
+        return _untrained_teacher(family, arch, model, grid, overrides)
     path = find_file(checkpoint)
     check_pin(path, sha256, md5)
     if family == 'timm':
@@ -174,6 +223,21 @@ def build_teacher(
     teacher.card = dict(family=family, file=path.name, licence=licence, digest=teacher.digest())
     if teacher.input_size:
         teacher.card['input_size'] = teacher.input_size
+    return teacher
+
+
+def _untrained_teacher(
+    family: str, arch: str, model: str | None, grid: int | None, overrides: Mapping[str, Any]
+) -> FrozenTokens:
+    """The same network with random weights, see `untrained_teachers`."""
+    if family == 'timm':
+        teacher: FrozenTokens = TimmTeacher(model, **overrides)
+    else:
+        options = FAMILIES[family].options if family in FAMILIES else {}
+        teacher = Teacher(arch=arch, **{**options, **overrides})
+    if grid is not None:
+        teacher.fit_grid(grid)
+    teacher.card = dict(family=family, untrained=True, digest=teacher.digest())
     return teacher
 
 

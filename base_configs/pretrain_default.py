@@ -4,6 +4,7 @@ The recipe of MAE (arXiv:2111.06377 and its code): AdamW (0.9, 0.95), lr 1.5e-4 
 2.4e-3, weight decay 0.05 without norms, biases, positions and cls token, linear warm-up and a
 cosine to 0, random resized crop 0.2-1 (bicubic), flip. Ours: 300 epochs and 15 warm-up epochs for
 CoMAD's students; for CoMAD the whole recipe, since arXiv:2508.04816 states none in its abstract.
+bfloat16 is ours as well; frozen teachers then compute in it throughout.
 
 Another number of GPUs: --auto-scale-lr keeps lr / batch.
 """
@@ -16,6 +17,8 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
+    # Workers stack the images: left to the main process, that alone would hold up a fast GPU.
+    collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='ImageNetFolder',
@@ -29,8 +32,9 @@ train_dataloader = dict(
 model = dict(data_preprocessor=dict(type='ImageDataPreprocessor'))
 
 optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    type='AutocastOptimWrapper',
+    dtype='bfloat16',
+    optimizer=dict(type='AdamW', lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     constructor='LayerWiseDecayConstructor',
     paramwise_cfg=dict(),
 )
@@ -40,6 +44,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=15, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
+compile = 'auto'  # on GPUs
 
 visualizer = dict(
     vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],

@@ -4,6 +4,7 @@ import backbones  # noqa: F401
 import comad.datasets.faults  # noqa: F401
 import comad.datasets.imagenet  # noqa: F401
 import comad.datasets.preprocessor  # noqa: F401
+import comad.engine.autocast  # noqa: F401
 import comad.engine.checkpointing  # noqa: F401
 import comad.engine.exact_data  # noqa: F401
 import comad.engine.hooks  # noqa: F401

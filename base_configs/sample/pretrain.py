@@ -10,6 +10,9 @@ train_dataloader = dict(
     pin_memory=False,
     dataset=dict(views=dict(size=64, flip=0.0)),
 )
+# Equal on all machines, and nothing to wait for at the start.
+optim_wrapper = dict(dtype='float32')
+compile = False
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=1, convert_to_iter_based=True),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,12 +18,17 @@ def training_gflop_per_image(runner: Any) -> float:
     Counted on real images from the operators that run; the optimizer is left out. The model's
     state is put back afterwards, and so are its gradients (none).
     """
-    model = unwrapped(runner.model)
     dataset = runner.train_dataloader.dataset
+    batch = pseudo_collate([dataset[i] for i in range(IMAGES)])
+    return round(count_training(unwrapped(runner.model), batch, IMAGES), 4)
+
+
+def count_training(model: BaseModel, batch: dict[str, Any], images: int) -> float:
+    """The same for a batch of so many images as a DataLoader yields it."""
     state = {name: value.clone() for name, value in model.state_dict().items()}
     training = model.training
     model.train()
-    data = model.data_preprocessor(pseudo_collate([dataset[i] for i in range(IMAGES)]), True)
+    data = model.data_preprocessor(batch, True)
     # The fused CPU attention has no counting rule; the plain one is made of counted products.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         losses = model(**data, mode='loss')
@@ -31,4 +37,4 @@ def training_gflop_per_image(runner: Any) -> float:
     model.zero_grad(set_to_none=True)
     model.load_state_dict(state)
     model.train(training)
-    return round(counter.get_total_flops() / IMAGES / 1e9, 4)
+    return counter.get_total_flops() / images / 1e9

@@ -96,20 +96,20 @@ def _checkpoint(work_dir: str, named: str | None) -> str:
 
 
 def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
-    import torch
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
     from mmengine.utils import import_modules_from_strings
 
     import comad.register  # noqa: F401  (configs of others need not name it)
 
+    from .autocast import computes_in_bfloat16, device_type
+
     if 'custom_imports' in cfg:  # parsing the config has left them out
         import_modules_from_strings(**cfg.custom_imports)
 
-    if options.amp and 'optim_wrapper' in cfg and not torch.cuda.is_available():
-        sys.stderr.write('--amp: no accelerator here, training in float32\n')
-        cfg.optim_wrapper.type = 'OptimWrapper'
-        cfg.optim_wrapper.pop('dtype', None)
+    if options.amp and 'optim_wrapper' in cfg and not computes_in_bfloat16(device_type()):
+        sys.stderr.write('--amp: no hardware for bfloat16 here, training in float32\n')
+        cfg.optim_wrapper.dtype = 'float32'
     kind = RUNNERS.get(cfg.get('runner_type', 'Runner')) or Runner
     runner = kind.from_cfg(cfg)
     # Loops build data sets and check their settings: here a mistake in them is still one line.

@@ -72,9 +72,10 @@ def _runner(cfg: Config, work_dir: Path) -> Any:
     if cfg.get('optim_wrapper') is None:
         raise ConfigError('--replay: this config has no training')
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
-        _say('warning: no accelerator here, the step is computed in float32')
-        cfg.optim_wrapper.type = 'OptimWrapper'
+        _say('warning: no accelerator here, the step is computed in bfloat16, not with float16')
+        cfg.optim_wrapper.type = 'AutocastOptimWrapper'
         cfg.optim_wrapper.pop('dtype', None)
+        cfg.optim_wrapper.pop('loss_scale', None)
     return (RUNNERS.get(cfg.get('runner_type', 'Runner')) or Runner).from_cfg(cfg)
 
 

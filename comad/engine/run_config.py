@@ -309,8 +309,8 @@ def _apply_run_options(cfg: Config, leaf: LeafName | None, options: RunOptions) 
     if leaf is not None or 'randomness' not in cfg:
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': options.seed}
     if options.amp and 'optim_wrapper' in cfg:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('dtype', 'bfloat16')
+        cfg.optim_wrapper.type = 'AutocastOptimWrapper'
+        cfg.optim_wrapper.dtype = 'bfloat16'
     if options.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ConfigError(

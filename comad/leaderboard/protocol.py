@@ -34,6 +34,10 @@ LEFT_OUT = frozenset(
 )
 
 
+# Optimizer wrappers that compute in a lower precision, and the type that each has by default.
+AUTOCAST_DTYPES = {'AmpOptimWrapper': 'float16', 'AutocastOptimWrapper': 'bfloat16'}
+
+
 def lookup(config: Mapping[str, Any], path: str) -> Any:
     """Return the entry at a dotted path (digits index lists), None where there is none."""
     node: Any = config
@@ -105,9 +109,8 @@ def learning_rate(config: Mapping[str, Any], world_size: int) -> Field:
 
 def precision(config: Mapping[str, Any], world_size: int) -> Field:
     """Return the precision of the training's forward pass."""
-    if lookup(config, 'optim_wrapper.type') == 'AmpOptimWrapper':
-        return str(lookup(config, 'optim_wrapper.dtype') or 'float16')
-    return 'float32'
+    default = AUTOCAST_DTYPES.get(lookup(config, 'optim_wrapper.type'))
+    return str(lookup(config, 'optim_wrapper.dtype') or default) if default else 'float32'
 
 
 def gradient_clipping(config: Mapping[str, Any], world_size: int) -> Field:

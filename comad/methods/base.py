@@ -12,7 +12,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+
+from backbones.teachers import FrozenTokens
 
 Images = Tensor | list[Tensor]
 
@@ -50,6 +53,20 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
 
     def prepare(self, runner: Any) -> None:
         """Called once before the first step of a new run, on every rank; not on resume."""
+
+    def compile_parts(self, **options: Any) -> None:
+        """Compile teachers, student and decoder in place; ``options`` of torch.compile.
+
+        A teacher is compiled whole, trained networks block by block: their blocks share one code.
+        """
+        frozen: set[nn.Module] = set()
+        for module in self.modules():
+            if isinstance(module, FrozenTokens):
+                module.compile_tokens(**options)
+                frozen.update(module.modules())
+        for module in self.modules():
+            if isinstance(module, Block) and module not in frozen:
+                module.compile(dynamic=False, **options)
 
     def progress(self) -> float:
         """Share of the training that is done, 0 before the first step; 0 outside a runner."""

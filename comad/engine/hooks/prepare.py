@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from backbones import Teacher
+from backbones.teachers import FrozenTokens
 
 from ..unwrapping import unwrapped
 
@@ -30,5 +30,5 @@ class PrepareMethodHook(Hook):
 
     def _check_teachers(self, runner: Any, when: str) -> None:
         for module in unwrapped(runner.model).modules():
-            if isinstance(module, Teacher) and module.digest() != module.card['digest']:
+            if isinstance(module, FrozenTokens) and not module.unchanged():
                 raise RuntimeError(f'the {module.card["family"]} teacher changed {when}')

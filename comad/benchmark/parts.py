@@ -1,0 +1,60 @@
+"""Where the time of a step goes: teachers, student, decoder, heads, losses, backward, optimizer."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from backbones import MaskedViT
+from backbones.teachers import FrozenTokens
+
+from .timing import PartClock
+from .workload import Workload
+
+# How a network or a head is called by those that hold it.
+CALLS = ('tokens', 'embed', 'run', 'forward', 'loss', 'loss_and_predict')
+
+
+def watch_parts(workload: Workload, device: torch.device, steps: int) -> dict[str, float]:
+    """Milliseconds per part of a step, the mean of ``steps`` steps; parts do not overlap.
+
+    What the forward pass does outside of named parts is the part 'losses and rest': masks, gate,
+    targets and losses.
+    """
+    clock = PartClock(device)
+    names = []
+    for name, module in _parts(workload.model):
+        names.append(name)
+        for call in CALLS:
+            if inspect.ismethod(getattr(module, call, None)):
+                clock.watch(module, call, name)
+    clock.watch(workload.model.data_preprocessor, 'forward', 'data')
+    clock.watch(workload.model, '_run_forward', 'forward')
+    clock.watch(workload.wrapper, 'backward', 'backward')
+    clock.watch(workload.wrapper, 'step', 'optimizer')
+    for _ in range(steps):
+        workload.step()
+    seconds = clock.totals()
+    inside = sum(seconds.get(name, 0.0) for name in names)
+    seconds['losses and rest'] = seconds['forward'] - inside
+    order = ['data', *dict.fromkeys(names), 'losses and rest', 'backward', 'optimizer']
+    return {name: 1000 * seconds[name] / steps for name in order if name in seconds}
+
+
+def _parts(model: Any) -> Iterator[tuple[str, nn.Module]]:
+    """Networks and heads with the names that people know them by."""
+    labels = {}
+    names = getattr(model, 'teacher_names', None)
+    frozen = [m for m in model.modules() if isinstance(m, FrozenTokens)]
+    for k, teacher in enumerate(frozen):
+        labels[teacher] = f'teacher {names[k] if names else teacher.card["family"]}'
+    for module, label in labels.items():
+        yield label, module
+    for name, child in model.named_children():
+        if name == 'data_preprocessor' or any(module in labels for module in child.modules()):
+            continue
+        label = 'student' if name == 'backbone' and isinstance(child, MaskedViT) else name
+        if next(child.parameters(), None) is not None:
+            yield label, child

@@ -1,0 +1,261 @@
+"""``tools/benchmark.py step``: images per second of a config's training step, part by part."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PRECISIONS = ('auto', 'float32', 'bfloat16')
+# A step should cost at most what its teachers alone cost, divided by this.
+TEACHER_SHARE = 0.85
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command; nothing heavy is imported."""
+    parser.add_argument('config', help='a leaf of pretrain_, cls_, seg_ or det_configs/')
+    parser.add_argument('--sample', action='store_true', help="the embedded sample's sizes")
+    parser.add_argument('--device', choices=('cpu', 'cuda'), help='(default: a GPU if there is one)')
+    parser.add_argument('--batch', type=int, help="images (default: the config's on a GPU, else 8)")
+    parser.add_argument(
+        '--precision',
+        choices=PRECISIONS,
+        default='auto',
+        help="auto: the config's, float32 where the hardware has no bfloat16",
+    )
+    parser.add_argument(
+        '--compile', action='store_true', help='compile networks, as runs on GPUs do'
+    )
+    parser.add_argument(
+        '--compare',
+        choices=('reference',),
+        help='also time the straightforward way: for CoMAD all tokens run and dropped ones are '
+        'masked in attention, for transfers stock mmseg / mmdet parts on a plain timm ViT',
+    )
+    parser.add_argument('--rounds', type=int, default=5, help='turns of each (default %(default)s)')
+    parser.add_argument('--steps', type=int, default=1, help='steps per turn (default %(default)s)')
+    parser.add_argument('--threads', type=int, help='CPU threads (default: the cores)')
+    parser.add_argument('--json', metavar='FILE', help='also write figures and conditions there')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+
+
+def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = None) -> int:
+    """Measure and print; returns the exit code."""
+    import torch
+
+    from comad.datasets.pool import usable_cores
+    from comad.engine.autocast import computes_in_bfloat16
+    from comad.engine.run_config import RunOptions, load_run_config
+
+    import comad.register  # noqa: F401  isort:skip
+
+    options = RunOptions(args.config, sample=args.sample, cfg_options=args.cfg_options)
+    cfg = load_run_config(options, check=False)
+    if 'optim_wrapper' not in cfg:
+        raise ValueError(f'{args.config} trains nothing: there is no step to measure')
+    torch.set_num_threads(args.threads or usable_cores())
+    device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        raise ValueError('--device cuda: there is no GPU here')
+    precision = args.precision
+    if precision == 'auto':
+        wanted = cfg.optim_wrapper.get('dtype', 'float32')
+        precision = wanted if computes_in_bfloat16(device.type) else 'float32'
+    default = cfg.train_dataloader.batch_size if device.type == 'cuda' else 8
+    measured = measure(cfg, device, precision, args.batch or default, args, progress)
+    print(text(measured))
+    if args.json:
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.json).write_text(json.dumps(measured, indent=1) + '\n', encoding='utf-8')
+    return 0
+
+
+def measure(
+    cfg: Any,
+    device: Any,
+    precision: str,
+    batch: int,
+    args: argparse.Namespace,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """All figures of one run as plain values; see `text` for their meaning."""
+    import torch
+
+    from . import timing
+    from .parts import watch_parts
+    from .workload import build
+
+    ours = build(cfg, device, precision, batch)
+    result: dict[str, Any] = {
+        'config': cfg.run.config,
+        'sample': cfg.run.sample,
+        'precision': precision,
+        'batch': batch,
+        'compiled': bool(args.compile),
+        'rounds': args.rounds,
+        'steps_per_round': args.steps,
+        'conditions': conditions(device),
+        'gflop_per_image': count(ours),
+    }
+    formula = by_formula(ours.model)
+    if formula:
+        result['gflop_per_image_by_formula'] = formula
+    others = alternatives(cfg, ours, precision, result) if args.compare else {}
+    if args.compile:
+        compile_model(ours.model)
+    work: dict[str, Callable[[], object]] = {'step': ours.step}
+    if teachers := teachers_alone(ours):
+        work['teachers alone'] = teachers
+    work |= {name: workload.step for name, workload in others.items()}
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        ours.step()
+        result['peak_memory_gib'] = timing.peak_memory_gib(device)
+    seconds = timing.interleave(work, device, args.rounds, args.steps, progress)
+    result.setdefault('peak_memory_gib', timing.peak_memory_gib(device))
+    result['seconds_per_step'] = {name: list(values) for name, values in seconds.items()}
+    dtype = getattr(torch, precision)
+    result['matmul_tflops'] = timing.matmul_rate(device, dtype)
+    result['parts_ms'] = watch_parts(ours, device, max(2, args.rounds // 2))
+    return result
+
+
+def alternatives(cfg: Any, ours: Any, precision: str, result: dict[str, Any]) -> dict[str, Any]:
+    """What the step is compared with, by name; adds what was compared to ``result``."""
+    from .reference import largest_difference, straightforward
+    from .stock import stock
+    from .workload import Workload, wrap
+
+    if cfg.run.folder != 'pretrain':
+        other, result['compared_with'] = stock(cfg, ours, precision)
+        return {'reference': other}
+    model = straightforward(ours.model)
+    other = Workload(model, wrap(cfg, model, precision), ours.batch, ours.images)
+    result['compared_with'] = (
+        'the same function with all tokens, dropped ones masked in attention; the same precision, '
+        'nothing compiled'
+    )
+    result['largest_loss_difference_float32'] = largest_difference(ours, other)
+    found = {'reference': other}
+    if precision != 'float32':
+        wrapper = wrap(cfg, model, 'float32')
+        found['reference float32'] = Workload(model, wrapper, ours.batch, ours.images)
+    return found
+
+
+def count(ours: Any) -> float:
+    """Counted GFLOP of one image's step, forward and backward."""
+    from comad.engine.flops import count_training
+
+    return round(count_training(ours.model, ours.batch, ours.images), 3)
+
+
+def by_formula(model: Any) -> float | None:
+    """The same by formula, for CoMAD."""
+    from comad.methods.comad import CoMAD
+
+    from .analytic import comad_gflop
+
+    return round(comad_gflop(model), 3) if isinstance(model, CoMAD) else None
+
+
+def compile_model(model: Any) -> None:
+    """What ``compile`` of a config does, see BenchmarkRunner."""
+    import torch
+
+    if hasattr(model, 'compile_parts'):
+        model.compile_parts()
+    else:
+        model.train_step = torch.compile(model.train_step)
+
+
+def teachers_alone(ours: Any) -> Callable[[], object] | None:
+    """The frozen forward passes of a step and nothing else, on masks that are already drawn."""
+    import torch
+
+    model = ours.model
+    if not hasattr(model, 'teacher_tokens') or not hasattr(model, 'draw_masks'):
+        return None
+    images = model.data_preprocessor(ours.batch, True)['inputs']
+    masks = model.draw_masks(images)
+    enabled = ours.wrapper.dtype == 'bfloat16'
+
+    def work() -> None:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=enabled):
+            model.teacher_tokens(images, masks)
+
+    return work
+
+
+def conditions(device: Any) -> dict[str, Any]:
+    """Machine, versions and commit."""
+    import torch
+
+    from comad.leaderboard.environment import collect_environment
+
+    environment = collect_environment()
+    environment['threads'] = torch.get_num_threads()
+    environment['device'] = (
+        torch.cuda.get_device_name(device) if device.type == 'cuda' else environment['cpu']
+    )
+    return environment
+
+
+def text(m: dict[str, Any]) -> str:
+    """The figures as a person reads them."""
+    from .timing import Spread
+
+    where, batch = m['conditions'], m['batch']
+    seconds = {name: Spread.of(values) for name, values in m['seconds_per_step'].items()}
+    step = seconds['step']
+    rate = Spread(*(batch / value for value in (step.median, step.high, step.low)))
+    lines = [
+        f'{m["config"]}{" --sample" if m["sample"] else ""}: batch {batch}, {m["precision"]}, '
+        f'{"compiled" if m["compiled"] else "not compiled"}, random weights and images',
+        f'{where["device"]}, {where["threads"]} CPU threads, torch {where["versions"]["torch"]}, '
+        f'{m["rounds"]} rounds x {m["steps_per_round"]} steps',
+        '',
+        f'{rate.text(1)} images/s, {1000 * step.median:.1f} ms per step',
+    ]
+    total = sum(m['parts_ms'].values())
+    lines += [
+        f'  {name:<18}{value:9.1f} ms {100 * value / total:5.1f} %'
+        for name, value in m['parts_ms'].items()
+    ]
+    work = m['gflop_per_image']
+    formula = m.get('gflop_per_image_by_formula')
+    lines.append(
+        f'{work:.2f} GFLOP per image, counted'
+        + (f' ({formula:.2f} by formula, without gate and losses)' if formula else '')
+    )
+    used = work * rate.median / 1000
+    lines.append(
+        f'{used:.3g} TFLOP/s of the {m["matmul_tflops"]:.3g} that large {m["precision"]} matrix '
+        f'products reach here: utilisation {100 * used / m["matmul_tflops"]:.0f} %'
+    )
+    lines.append(f'peak memory {m["peak_memory_gib"]:.2f} GiB')
+    lines += _comparisons(m)
+    return '\n'.join(lines)
+
+
+def _comparisons(m: dict[str, Any]) -> list[str]:
+    from .timing import ratios
+
+    lines, seconds = [], m['seconds_per_step']
+    if 'teachers alone' in seconds:
+        share = ratios(seconds, 'teachers alone', 'step')
+        lines.append(
+            f'the teachers alone take {share.text()} of a whole step (aim: {TEACHER_SHARE} or more)'
+        )
+    if 'compared_with' in m:
+        difference = m.get('largest_loss_difference_float32')
+        lines += ['', f'compared with: {m["compared_with"]}']
+        if difference is not None:
+            lines.append(f'losses agree in float32 to {difference:.1g}')
+        if m['conditions']['device'] and m['compiled']:
+            lines.append('note: ours is compiled, the other is not')
+    for name in ('reference', 'reference float32'):
+        if name in seconds:
+            label = name if name != 'reference' else f'reference, {m["precision"]}'
+            lines.append(f'{ratios(seconds, name, "step").text()} times faster than the {label}')
+    return lines

@@ -1,0 +1,109 @@
+"""The transfers as one would build them from mmseg, mmdet and a plain timm ViT."""
+
+import copy
+from typing import Any
+
+import timm
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from backbones.vit import ARCHITECTURES
+from comad.cards.cost import image_size
+
+from .workload import Workload, build_model, wrap
+
+
+def timm_vit(arch: str, size: int, **options: Any) -> nn.Module:
+    """timm's VisionTransformer with the numbers of one of our architectures."""
+    numbers = {'img_size': size, **ARCHITECTURES[arch], **options}
+    return timm.models.VisionTransformer(qkv_bias=True, **numbers)
+
+
+@MODELS.register_module()
+class PlainTimmViT(nn.Module):
+    """timm's ViT as a dense backbone: raw block outputs as maps, global attention everywhere.
+
+    Args:
+        arch: name of one of our architectures.
+        size: edge of the images in pixels.
+        out_indices: blocks whose outputs are returned.
+        drop_path_rate: stochastic depth.
+    """
+
+    def __init__(
+        self, arch: str, size: int, out_indices: tuple[int, ...], drop_path_rate: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.vit = timm_vit(arch, size, num_classes=0, drop_path_rate=drop_path_rate)
+        self.out_indices = list(out_indices)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Maps (B, D, H / p, W / p)."""
+        return tuple(
+            self.vit.forward_intermediates(
+                images, indices=self.out_indices, norm=False, intermediates_only=True
+            )
+        )
+
+
+def stock(cfg: Config, ours: Workload, precision: str) -> tuple[Workload, str]:
+    """The same training step from stock parts, on the same batch, and a line that names them.
+
+    Raises:
+        ValueError: a kind of model without a stock form.
+    """
+    if cfg.model.type == 'ImageClassifier':
+        model, text = _classifier(cfg, ours.model), "timm's VisionTransformer with its own head"
+    elif 'decode_head' in cfg.model or 'roi_head' in cfg.model:
+        model, text = _dense(cfg)
+    else:
+        raise ValueError(f'{cfg.model.type}: there is no stock form to compare with')
+    device = next(ours.model.parameters()).device
+    config = copy.deepcopy(cfg)
+    # Rates per layer cost nothing; their names belong to our backbone.
+    for key in ('constructor', 'paramwise_cfg'):
+        config.optim_wrapper.pop(key, None)
+    model = model.to(device).train()
+    return Workload(model, wrap(config, model, precision), ours.batch, ours.images), text
+
+
+def _classifier(cfg: Config, ours: nn.Module) -> nn.Module:
+    """Our classifier with timm's own forward pass instead of backbone, pooling and head."""
+    model = copy.deepcopy(ours)
+    backbone = cfg.model.backbone
+    network = timm_vit(
+        backbone.arch,
+        ours.backbone.img_size,
+        num_classes=cfg.model.num_classes,
+        global_pool='avg' if ours.pool == 'mean' else 'token',
+        drop_path_rate=backbone.get('drop_path_rate', 0.0),
+    )
+    for name in ('fc_norm', 'head'):
+        setattr(model, name, nn.Identity())
+    model.backbone = network
+    model._scores = network
+    return model
+
+
+def _dense(cfg: Config) -> tuple[nn.Module, str]:
+    config = copy.deepcopy(cfg.model)
+    old = config.backbone
+    config.backbone = dict(
+        type='PlainTimmViT',
+        arch=old.arch,
+        size=image_size(cfg._cfg_dict.to_dict()),
+        out_indices=tuple(old.out_indices),
+        drop_path_rate=old.get('drop_path_rate', 0.0),
+    )
+    if 'decode_head' not in config:
+        return build_model(config), "timm's ViT with global attention; neck and heads are equal"
+    config.neck = dict(
+        type='Feature2Pyramid',
+        embed_dim=ARCHITECTURES[old.arch]['embed_dim'],
+        rescales=[4, 2, 1, 0.5],
+        norm_cfg=dict(type='BN'),
+    )
+    return build_model(config), "timm's ViT and mmseg's Feature2Pyramid; the heads are equal"
+

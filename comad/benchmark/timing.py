@@ -1,0 +1,155 @@
+"""Clocks for work that may run on a device, and ratios measured side by side."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+
+class Spread(NamedTuple):
+    """A figure measured several times: median, smallest and largest value."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> 'Spread':
+        return cls(statistics.median(values), min(values), max(values))
+
+    def text(self, digits: int = 2, unit: str = '') -> str:
+        """``1.73 (1.70-1.75)``."""
+        median, low, high = (f'{value:.{digits}f}' for value in self)
+        return f'{median}{unit} ({low}-{high})'
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def interleave(
+    work: Mapping[str, Callable[[], object]],
+    device: torch.device,
+    rounds: int,
+    steps: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, list[float]]:
+    """Seconds per call of each piece of work, one value per round.
+
+    All pieces take their turn in every round, so that whatever else the machine does meets all of
+    them; each is called once before, to warm up. The device is waited for once per turn, not per
+    call.
+
+    Args:
+        work: name -> function.
+        device: what the functions run on.
+        rounds: turns of each.
+        steps: calls per turn.
+        progress: called with turns done and in all.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    total = (rounds + 1) * len(work)
+    for turn in range(rounds + 1):
+        for place, (name, call) in enumerate(work.items(), 1):
+            synchronize(device)
+            start = time.perf_counter()
+            for _ in range(steps if turn else 1):
+                call()
+            synchronize(device)
+            if turn:
+                seconds[name].append((time.perf_counter() - start) / steps)
+            if progress:
+                progress(turn * len(work) + place, total)
+    return seconds
+
+
+def ratios(seconds: Mapping[str, list[float]], slow: str, fast: str) -> Spread:
+    """How many times faster ``fast`` is than ``slow``, round by round."""
+    return Spread.of([a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)])
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """TFLOP/s of square matrix products on the device: the best of what is timed in ``seconds``."""
+    n = 8192 if device.type == 'cuda' else 2048
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    best, begin = float('inf'), time.perf_counter()
+    a @ b
+    while time.perf_counter() - begin < seconds or best == float('inf'):
+        synchronize(device)
+        start = time.perf_counter()
+        a @ b
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best / 1e12
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Largest memory so far: of the device's tensors on a GPU, else of the process."""
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+class PartClock:
+    """Adds up how long parts of a step take, in the order of the device's own work.
+
+    On a GPU events are recorded between its kernels: nothing waits. Parts may be nested in
+    themselves (a network's ``tokens`` calls its ``run``): only the outermost call counts.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.open: set[str] = set()
+        self.marks: list[tuple[str, object, object]] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        if name in self.open:
+            yield
+            return
+        self.open.add(name)
+        start = self._now()
+        try:
+            yield
+        finally:
+            self.open.discard(name)
+            self.marks.append((name, start, self._now()))
+
+    def watch(self, owner: object, method: str, name: str) -> None:
+        """Time a method of one object from now on, as part ``name``."""
+        inner = getattr(owner, method)
+
+        def timed(*args: object, **options: object) -> object:
+            with self.part(name):
+                return inner(*args, **options)
+
+        setattr(owner, method, timed)
+
+    def totals(self) -> dict[str, float]:
+        """Seconds per part since the last call."""
+        synchronize(self.device)
+        seconds: dict[str, float] = {}
+        for name, start, stop in self.marks:
+            seconds[name] = seconds.get(name, 0.0) + self._between(start, stop)
+        self.marks.clear()
+        return seconds
+
+    def _now(self) -> object:
+        if self.device.type != 'cuda':
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    @staticmethod
+    def _between(start: object, stop: object) -> float:
+        if isinstance(start, float):
+            return stop - start
+        return start.elapsed_time(stop) / 1000

@@ -1,0 +1,64 @@
+"""Mixed precision in bfloat16, on every device that computes in it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+DTYPES = ('bfloat16', 'float32')
+
+
+def device_type() -> str:
+    """The kind of device that a run uses here: 'cuda', 'cpu' or another of torch's names."""
+    return torch.device(get_device()).type
+
+
+def computes_in_bfloat16(device: str) -> bool:
+    """Whether a device ('cuda', 'cpu', ...) multiplies bfloat16 matrices in hardware."""
+    if device == 'cuda':
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(False)
+    if device == 'cpu':
+        checks = ('_is_amx_tile_supported', '_is_avx512_bf16_supported')
+        return any(getattr(torch.cpu, name, bool)() for name in checks)
+    return True
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Forward passes under autocast, in bfloat16; weights, gradients and optimizer in float32.
+
+    MMEngine's AmpOptimWrapper needs an accelerator and scales losses, which bfloat16 does not
+    need and which makes the host wait for the device at every step.
+
+    Args:
+        dtype: 'bfloat16', or 'float32' for none.
+        options: of OptimWrapper.
+
+    Raises:
+        ValueError: another dtype; float16 needs AmpOptimWrapper.
+    """
+
+    def __init__(self, dtype: str = 'bfloat16', **options: Any) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(
+                f'optim_wrapper.dtype={dtype!r}: expected {" or ".join(DTYPES)}; '
+                "float16 needs type='AmpOptimWrapper', which scales the loss"
+            )
+        super().__init__(**options)
+        self.dtype = dtype
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast on the model's device, and what OptimWrapper does."""
+        kind = next(model.parameters()).device.type
+        enabled = self.dtype == 'bfloat16'
+        with (
+            super().optim_context(model),
+            torch.autocast(kind, torch.bfloat16, enabled=enabled),
+        ):
+            yield
