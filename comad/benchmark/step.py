@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command; nothing heavy is imported."""
     parser.add_argument('config', help='a leaf of pretrain_, cls_, seg_ or det_configs/')
     parser.add_argument('--sample', action='store_true', help="the embedded sample's sizes")
-    parser.add_argument('--device', choices=('cpu', 'cuda'), help='(default: a GPU if there is one)')
+    parser.add_argument(
+        '--device', choices=('cpu', 'cuda'), help='(default: a GPU if there is one)'
+    )
     parser.add_argument('--batch', type=int, help="images (default: the config's on a GPU, else 8)")
     parser.add_argument(
         '--precision',
@@ -62,7 +64,11 @@ def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = 
         wanted = cfg.optim_wrapper.get('dtype', 'float32')
         precision = wanted if computes_in_bfloat16(device.type) else 'float32'
     default = cfg.train_dataloader.batch_size if device.type == 'cuda' else 8
-    measured = measure(cfg, device, precision, args.batch or default, args, progress)
+    batch = default if args.batch is None else args.batch
+    for name, value in (('batch', batch), ('rounds', args.rounds), ('steps', args.steps)):
+        if value < 1:
+            raise ValueError(f'--{name} {value}: expected at least 1')
+    measured = measure(cfg, device, precision, batch, args, progress)
     print(text(measured))
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ import copy
 from typing import Any
 
 import timm
-import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -75,7 +74,7 @@ def _classifier(cfg: Config, ours: nn.Module) -> nn.Module:
     backbone = cfg.model.backbone
     network = timm_vit(
         backbone.arch,
-        ours.backbone.img_size,
+        ours.backbone.patch_embed.img_size[0],
         num_classes=cfg.model.num_classes,
         global_pool='avg' if ours.pool == 'mean' else 'token',
         drop_path_rate=backbone.get('drop_path_rate', 0.0),
@@ -83,7 +82,7 @@ def _classifier(cfg: Config, ours: nn.Module) -> nn.Module:
     for name in ('fc_norm', 'head'):
         setattr(model, name, nn.Identity())
     model.backbone = network
-    model._scores = network
+    model._scores = network.forward
     return model
 
 
@@ -106,4 +105,3 @@ def _dense(cfg: Config) -> tuple[nn.Module, str]:
         norm_cfg=dict(type='BN'),
     )
     return build_model(config), "timm's ViT and mmseg's Feature2Pyramid; the heads are equal"
-

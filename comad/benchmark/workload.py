@@ -88,8 +88,10 @@ def make_batch(cfg: Config, count: int, device: torch.device) -> dict[str, Any]:
         data = default_collate(items)
         return _pinned(data) if device.type == 'cuda' else data
     size = image_size(cfg._cfg_dict.to_dict())
-    make = _detection_item if 'roi_head' in cfg.model else _segmentation_item
-    classes = (lookup(cfg._cfg_dict, 'model.decode_head.num_classes') or 80) - 1
+    if 'roi_head' in cfg.model:
+        make, classes = _detection_item, cfg.model.roi_head.bbox_head.num_classes
+    else:
+        make, classes = _segmentation_item, cfg.model.decode_head.num_classes
     return pseudo_collate([make(generator, size, classes) for _ in range(count)])
 
 
@@ -101,14 +103,12 @@ def _pixels(generator: np.random.Generator, size: int) -> Tensor:
     return torch.from_numpy(generator.integers(0, 256, (3, size, size), dtype=np.uint8))
 
 
-def _segmentation_item(
-    generator: np.random.Generator, size: int, classes: int
-) -> dict[str, Any]:
+def _segmentation_item(generator: np.random.Generator, size: int, classes: int) -> dict[str, Any]:
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 
     sample = SegDataSample(metainfo=_shapes(size))
-    labels = generator.integers(0, classes + 1, (1, size, size))
+    labels = generator.integers(0, classes, (1, size, size))
     sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels))
     return dict(inputs=_pixels(generator, size), data_samples=sample)
 
@@ -129,7 +129,7 @@ def _detection_item(generator: np.random.Generator, size: int, classes: int) -> 
     sample = DetDataSample(metainfo={**_shapes(size), 'img_id': 0, 'scale_factor': (1.0, 1.0)})
     sample.gt_instances = InstanceData(
         bboxes=HorizontalBoxes(torch.from_numpy(boxes).float()),
-        labels=torch.from_numpy(generator.integers(0, classes + 1, 7)),
+        labels=torch.from_numpy(generator.integers(0, classes, 7)),
         masks=BitmapMasks(masks, size, size),
     )
     sample.ignored_instances = InstanceData(

@@ -1,0 +1,103 @@
+"""The step benchmark on sample sizes: parts, the reference's losses, stock models."""
+
+import json
+
+import pytest
+import torch
+
+from comad.benchmark.reference import largest_difference, straightforward
+from comad.benchmark.workload import Workload, build, wrap
+from comad.engine.run_config import RunOptions, load_run_config
+from tools.benchmark import main
+
+import comad.register  # noqa: F401  isort:skip
+
+COMAD = 'pretrain_configs/comad_tiny.py'
+CPU = torch.device('cpu')
+
+
+@pytest.fixture(scope='module')
+def comad():
+    """CoMAD at sample size and its straightforward form."""
+    cfg = load_run_config(RunOptions(COMAD, sample=True), check=False)
+    ours = build(cfg, CPU, 'float32', 4)
+    model = straightforward(ours.model)
+    return ours, Workload(model, wrap(cfg, model, 'float32'), ours.batch, 4)
+
+
+def test_the_reference_computes_the_same_losses(comad):
+    assert largest_difference(*comad) < 1e-5
+
+
+def test_another_function_is_noticed(comad):
+    ours, reference = comad
+    weight = reference.model.teacher_networks[0].blocks[0].mlp.fc1.weight
+    kept = weight.clone()
+    weight.data *= 1.5
+    try:
+        with pytest.raises(ValueError, match='computes other losses'):
+            largest_difference(ours, reference)
+    finally:
+        weight.data.copy_(kept)
+
+
+def test_the_reference_runs_on_all_tokens(comad):
+    """What is dropped in ours is computed there: nothing is saved by mistake."""
+    lengths = []
+    for workload in comad:
+        network = workload.model.teacher_networks[0]
+        handle = network.blocks[0].mlp.register_forward_hook(
+            lambda module, inputs, output: lengths.append(inputs[0].shape[1])
+        )
+        with torch.no_grad():
+            data = workload.model.data_preprocessor(workload.batch, True)
+            workload.model(**data, mode='loss')
+        handle.remove()
+    assert lengths == [1 + round(0.4 * 64), 65]
+
+
+def test_figures_and_conditions(capsys, tmp_path):
+    path = tmp_path / 'deep' / 'step.json'
+    options = ['--sample', '--batch', '4', '--rounds', '1', '--threads', '1', '--json', str(path)]
+    assert main(['step', COMAD, *options, '--compare', 'reference']) == 0
+    text = capsys.readouterr().out
+    for words in ('images/s', 'teacher mocov3', 'decoder', 'utilisation', 'the teachers alone'):
+        assert words in text
+    assert 'times faster than the reference, float32' in text
+    found = json.loads(path.read_text())
+    assert found['batch'] == 4 and found['precision'] == 'float32'
+    assert set(found['seconds_per_step']) == {'step', 'teachers alone', 'reference'}
+    parts = found['parts_ms']
+    assert list(parts)[:2] == ['data', 'teacher mae'] and list(parts)[-1] == 'optimizer'
+    assert all(value > 0 for value in parts.values())
+    assert found['conditions']['threads'] == 1 and found['conditions']['versions']['torch']
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        'cls_configs/finetune_comad_tiny.py',
+        'seg_configs/upernet_comad_tiny.py',
+        'det_configs/mask_rcnn_comad_tiny.py',
+    ],
+)
+def test_transfers_are_compared_with_stock_parts(config, capsys):
+    options = ['--sample', '--batch', '2', '--rounds', '1', '--threads', '1']
+    assert main(['step', config, *options, '--compare', 'reference']) == 0
+    text = capsys.readouterr().out
+    assert "timm's V" in text and 'times faster than the reference' in text
+    assert 'student' in text
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['step', 'none.py'], 'does not exist'),
+        (['step', 'cls_configs/knn_comad_tiny.py'], 'trains nothing'),
+        (['step', 'pretrain_configs/mae_tiny.py', '--batch', '0'], '--batch 0'),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(arguments, message, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1

@@ -1,0 +1,57 @@
+"""Mixed precision on any device: what is computed in bfloat16 and what stays."""
+
+import pytest
+import torch
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+from comad.engine.autocast import AutocastOptimWrapper
+from comad.engine.run_config import RunOptions, load_run_config
+from comad.leaderboard import protocol
+
+
+def wrapper(model, **options):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return OPTIM_WRAPPERS.build(dict(type='AutocastOptimWrapper', optimizer=optimizer, **options))
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'seen'), [('bfloat16', torch.bfloat16), ('float32', torch.float32)]
+)
+def test_products_are_in_the_type_and_weights_in_float32(dtype, seen):
+    model = nn.Linear(4, 3)
+    with wrapper(model, dtype=dtype).optim_context(model):
+        out = model(torch.randn(2, 4))
+    assert out.dtype == seen
+    out.float().sum().backward()
+    assert model.weight.dtype == model.weight.grad.dtype == torch.float32
+
+
+def test_float16_is_refused_with_what_works():
+    with pytest.raises(ValueError, match="'float16'.*AmpOptimWrapper"):
+        AutocastOptimWrapper('float16')
+
+
+def test_records_tell_the_precision():
+    for options, expected in (
+        (dict(type='AutocastOptimWrapper'), 'bfloat16'),
+        (dict(type='AutocastOptimWrapper', dtype='float32'), 'float32'),
+        (dict(type='AmpOptimWrapper'), 'float16'),
+        (dict(type='OptimWrapper'), 'float32'),
+    ):
+        assert protocol.precision(dict(optim_wrapper=options), 1) == expected
+
+
+def test_pretraining_is_in_bfloat16_at_full_scale_and_not_on_the_sample():
+    path = 'pretrain_configs/comad_tiny.py'
+    for sample, expected in ((False, 'bfloat16'), (True, 'float32')):
+        cfg = load_run_config(RunOptions(path, sample=sample), check=False)
+        assert protocol.precision(cfg._cfg_dict, 1) == expected
+        assert cfg.compile == (False if sample else 'auto')
+
+
+def test_amp_turns_it_on_for_any_task():
+    path = 'seg_configs/upernet_comad_tiny.py'
+    cfg = load_run_config(RunOptions(path, amp=True), check=False)
+    assert cfg.optim_wrapper.type == 'AutocastOptimWrapper'
+    assert cfg.optim_wrapper.dtype == 'bfloat16'
