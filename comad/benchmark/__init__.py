@@ -1,0 +1,1 @@
+"""Measurements of speed: of a training step and of the data."""
