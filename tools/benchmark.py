@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from comad.benchmark import data, step
+from tools.data import Progress
 
 EXAMPLES = """examples:
   python tools/benchmark.py step pretrain_configs/comad_tiny.py --batch 8 --compare reference
@@ -31,14 +32,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     ):
         command = commands.add_parser(name, help=short, description=module.__doc__)
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
-        return args.run(args)
+        if args.command == 'step':
+            return step.run(args, Progress('turns'))
+        return data.run(args)
     except (OSError, RuntimeError, ValueError) as error:
         print(f'benchmark {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
         return 2

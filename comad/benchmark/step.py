@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = 
         if value < 1:
             raise ValueError(f'--{name} {value}: expected at least 1')
     measured = measure(cfg, device, precision, batch, args, progress)
-    print(text(measured))
+    sys.stdout.write(text(measured) + '\n')
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
         Path(args.json).write_text(json.dumps(measured, indent=1) + '\n', encoding='utf-8')

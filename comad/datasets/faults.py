@@ -10,15 +10,15 @@ import cv2
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
+from comad.datasets import jpeg
 from comad.datasets.images import first_line
 
 LISTING = 'bad_images.txt'
 MAX_IN_A_ROW = 100
 # The process or the machine is in trouble, not the file.
 NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
-# Nothing but markers and table segments may hold these bytes: entropy-coded data escape them.
-JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 PNG_START, PNG_END = b'\x89PNG', b'IEND\xaeB`\x82'
+TAIL = 1024
 
 
 class UnreadableData(RuntimeError):
@@ -126,13 +126,16 @@ def check_end(path: str | Path) -> None:
     Raises:
         OSError: it is missing, so that the file is cut off; or the file cannot be read.
     """
-    data = Path(path).read_bytes()
-    if not data:
-        raise OSError(f'{path}: the file is empty')
-    if data.startswith(JPEG_START):
-        whole = data.rfind(JPEG_END) > data.rfind(JPEG_SCAN) >= 0
-    else:
-        whole = not data.startswith(PNG_START) or PNG_END in data[-1024:]
+    with open(path, 'rb', buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        start, tail = file.read(4), os.pread(file.fileno(), TAIL, max(0, size - TAIL))
+        if not size:
+            raise OSError(f'{path}: the file is empty')
+        if start.startswith(jpeg.START):
+            # Seldom there is more padding than the tail; then the whole file decides.
+            whole = jpeg.has_end(tail) or jpeg.has_end(start + file.read())
+        else:
+            whole = not start.startswith(PNG_START) or PNG_END in tail
     if not whole:
         raise OSError(f'{path}: the image is cut off')
 

@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
-from comad.datasets.images import decode_image
+from comad.datasets.images import DECODE_ERRORS, get_decoder, unreadable
 from comad.datasets.storage import open_storage
 from comad.datasets.subset import check_subset, select_subset
 from comad.datasets.transforms import build_views
@@ -26,11 +26,14 @@ class ImageNetFolder(Dataset):
         views: config of a view type of `comad.datasets.transforms`.
         subset: part of the split for few-label evaluation, see `comad.datasets.subset`:
             ``dict(share=0.01, seed=0)`` or ``dict(list='data/imagenet/1percent.txt')``.
+        decode: 'pillow', or 'opencv', which is faster: JPEG through OpenCV, crops resized by torch,
+            the same rectangles and draws, colours that may differ by rounding. A field of the
+            protocol. Views whose further steps are Pillow's go on in Pillow.
 
     Raises:
         FileNotFoundError: the folder of the split does not exist.
-        ValueError: unknown view or subset options; malformed folders or shards, see
-            `comad.datasets.storage.open_storage`.
+        ValueError: an unknown decoder; unknown view or subset options; malformed folders or shards,
+            see `comad.datasets.storage.open_storage`.
     """
 
     def __init__(
@@ -39,9 +42,11 @@ class ImageNetFolder(Dataset):
         split: str = 'train',
         views: Mapping[str, Any] | None = None,
         subset: Mapping[str, Any] | None = None,
+        decode: str = 'pillow',
     ) -> None:
         # Before the scan of a million files.
         self.views = build_views(views or {'type': 'SingleView'})
+        self.decoder = get_decoder(decode)
         if subset is not None:
             check_subset(subset)
         self.storage = open_storage(root, split)
@@ -60,5 +65,9 @@ class ImageNetFolder(Dataset):
             OSError: the file cannot be read as an image.
         """
         place = int(self.indices[index])
-        image = decode_image(self.storage.read(place), self.storage.place(place))
+        data = self.storage.read(place)
+        try:
+            image = self.decoder(data)
+        except DECODE_ERRORS as error:
+            raise unreadable(self.storage.place(place), error) from error
         return {'inputs': self.views(image), 'labels': int(self.storage.labels[place])}

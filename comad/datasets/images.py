@@ -3,9 +3,15 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
+
+from comad.datasets import jpeg
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 # What Pillow raises for damaged or hostile files, by format.
@@ -18,6 +24,7 @@ DECODE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+Decoder = Callable[[bytes], Any]
 
 
 def is_image_name(name: str) -> bool:
@@ -25,21 +32,75 @@ def is_image_name(name: str) -> bool:
     return not name.startswith('.') and name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def decode_image(data: bytes, place: str) -> Image.Image:
-    """Decode the bytes of an image file as RGB.
-
-    Args:
-        data: the whole file.
-        place: name for the error message.
+def decode_pillow(data: bytes) -> Image.Image:
+    """Decode an image file as RGB, pixels as they are stored: an EXIF orientation is ignored.
 
     Raises:
-        OSError: it is no image, or damaged.
+        DECODE_ERRORS: it is no image, or damaged.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert('RGB')
-    except DECODE_ERRORS as error:
-        raise OSError(f'{place}: cannot be read as an image ({first_line(error)})') from error
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert('RGB')
+
+
+def decode_opencv(data: bytes) -> np.ndarray:
+    """Decode an image file as RGB, (H, W, 3) uint8, through OpenCV's libjpeg-turbo.
+
+    Pixels are those of `decode_pillow`, EXIF orientation ignored too. OpenCV gets what it is sure
+    to decode alike: grey and three-component JPEG with an end, since it fills what is missing of
+    a truncated file with grey. All else, CMYK and PNG among it, Pillow decodes, or refuses.
+
+    Raises:
+        DECODE_ERRORS: it is no image, or damaged.
+    """
+    if (frame := jpeg.read_frame(data)) and _is_plain(frame) and jpeg.has_end(data):
+        cv2 = load_opencv()
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if pixels is not None:
+            return pixels
+    return np.array(decode_pillow(data))
+
+
+DECODERS: dict[str, Decoder] = {'pillow': decode_pillow, 'opencv': decode_opencv}
+
+
+def get_decoder(name: str) -> Decoder:
+    """The decoder that a config names.
+
+    Raises:
+        ValueError: there is none of that name, or OpenCV is too old for it.
+    """
+    if name not in DECODERS:
+        raise ValueError(f'decode={name!r}: expected {" or ".join(DECODERS)}')
+    if name == 'opencv':
+        load_opencv()
+    return DECODERS[name]
+
+
+@cache
+def load_opencv() -> Any:
+    """OpenCV, without threads of its own: a data worker is to keep to its core.
+
+    Raises:
+        ValueError: a version that cannot decode to RGB.
+    """
+    import cv2
+
+    if not hasattr(cv2, 'IMREAD_COLOR_RGB'):
+        raise ValueError(f"decode='opencv': OpenCV is {cv2.__version__}, expected 4.11 or later")
+    cv2.setNumThreads(0)
+    return cv2
+
+
+def _is_plain(frame: jpeg.Frame) -> bool:
+    # Pillow warns of huge images, and refuses them at twice the limit.
+    small = frame.width * frame.height <= (Image.MAX_IMAGE_PIXELS or 0)
+    return small and frame.bits == 8 and frame.components in (1, 3)
+
+
+def unreadable(place: str | Path, error: BaseException) -> OSError:
+    """The error for an image that a decoder refused, in one line that names the file."""
+    return OSError(f'{place}: cannot be read as an image ({first_line(error)})')
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -48,7 +109,11 @@ def read_image(path: str | Path) -> Image.Image:
     Raises:
         OSError: it cannot be read, is no image, or damaged; the message names the file.
     """
-    return decode_image(Path(path).read_bytes(), str(path))
+    data = Path(path).read_bytes()
+    try:
+        return decode_pillow(data)
+    except DECODE_ERRORS as error:
+        raise unreadable(path, error) from error
 
 
 def first_line(error: BaseException) -> str:

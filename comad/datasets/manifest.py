@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from comad.datasets.files import write_text
+from comad.datasets.shard_manifest import SHARDS, describe_images, shards_digest
 
 MANIFEST = 'manifest.json'
 FORMAT = 1
@@ -86,9 +87,25 @@ def write_manifest(root: Path, manifest: Mapping[str, Any]) -> bool:
 def cited_digest(root: str | Path) -> str | None:
     """Digest of the manifest at a data set's root or above, three levels and `data` at most.
 
-    Without content hashes it ends in '(names and sizes only)'; None where there is no manifest.
+    Without content hashes it ends in '(names and sizes only)'. Shards that were never checked are
+    cited by the digest of their own manifests, '(shards.json)'; images that were made smaller for
+    them are named as such in either case. None where there is no manifest.
     """
     root = Path(root)
+    cited, made = _checked_digest(root), ''
+    if folders := sorted(path.parent for path in root.glob(f'*/{SHARDS}')):
+        try:
+            digests = [shards_digest(folder) or '' for folder in folders]
+            images = dict.fromkeys(filter(None, map(describe_images, folders)))
+        except ValueError:
+            return cited
+        if cited is None:
+            cited = hashlib.sha256('\n'.join(digests).encode()).hexdigest() + f' ({SHARDS})'
+        made = f' (re-encoded: {"; ".join(images)})' if images else ''
+    return None if cited is None else cited + made
+
+
+def _checked_digest(root: Path) -> str | None:
     for folder in (root, *root.parents)[:LEVELS]:
         if folder.name in ('', 'data'):
             return None

@@ -1,38 +1,34 @@
-"""Class folders packed into tar shards, bytes unchanged."""
+"""Class folders packed into tar shards, bytes unchanged or images made smaller."""
 
+import hashlib
 import io
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any
 
 from comad.datasets.files import atomic_file, write_text
-from comad.datasets.folders import ClassFolders
 from comad.datasets.pool import run_tasks
+from comad.datasets.reencoding import ORIGINAL, Reencoding
 from comad.datasets.shard_index import Progress, scan_shard, shard_files
+from comad.datasets.shard_manifest import (
+    SHARDS,
+    ShardManifest,
+    check_same,
+    hash_file,
+    read_shard_manifest,
+)
+from comad.datasets.shard_plan import Item, Shard, plan_shards
 from comad.datasets.shards import CLASSES, TarShards, read_classes
 from comad.datasets.storage import open_storage
 
 IMAGES_PER_SHARD = 5000
 # Header, padding and the label's own two blocks.
 OVERHEAD = 2048
-
-
-class Item(NamedTuple):
-    """An image to pack: its file, member name, size in bytes and label."""
-
-    source: str
-    member: str
-    size: int
-    label: int
-
-
-class Shard(NamedTuple):
-    """A shard to write."""
-
-    path: Path
-    items: list[Item]
+# Images that are tried to estimate the size of all, and what is added to the estimate.
+TRIED, RESERVE = 48, 1.1
+MOVE = 'remove it or choose another --out'
 
 
 def write_shards(
@@ -43,12 +39,14 @@ def write_shards(
     workers: int = 1,
     progress: Progress | None = None,
     report: Callable[[str], None] | None = None,
+    reencoding: Reencoding | None = None,
 ) -> int:
     """Pack ``root/split/<class>/`` into ``out/split/<split>-<number>.tar`` and ``out/classes.txt``.
 
     Images are in the order of the sorted class folders and file names; the key of an image is
     ``<class>/<file name without suffix>``. Each shard appears under its name only when complete,
     and one that is there with the same members is kept, so a stopped run goes on where it was.
+    ``out/split/shards.json`` holds the settings and a digest of every shard.
 
     Args:
         root: folder of the class folders' splits.
@@ -58,13 +56,14 @@ def write_shards(
         workers: processes that write.
         progress: called with images done and images in all.
         report: called with one line for shards that are kept.
+        reencoding: how images are made smaller; None packs the original bytes.
 
     Returns:
         Number of shards written.
 
     Raises:
         FileNotFoundError: the folder of the split does not exist.
-        FileExistsError: ``out`` holds shards or classes of something else.
+        FileExistsError: ``out`` holds shards or classes of something else, or made otherwise.
         OSError: not enough disk space; an image cannot be read.
         ValueError: a file name that no key can be made of; images_per_shard below 1.
     """
@@ -75,9 +74,10 @@ def write_shards(
         raise ValueError(f'{root}/{split}: these are tar shards already')
     folder = Path(out) / split
     folder.mkdir(parents=True, exist_ok=True)
-    shards = _plan(storage, folder, split, images_per_shard)
+    shards = plan_shards(storage, folder, split, images_per_shard, reencoding)
+    manifest = _manifest(folder, images_per_shard, reencoding)
     _write_classes(Path(out), storage.classes)
-    missing = [shard for shard in shards if not _is_there(shard)]
+    missing = [shard for shard in shards if not _is_there(shard, manifest)]
     planned = {shard.path for shard in shards}
     if foreign := [path for path in shard_files(folder) if path not in planned]:
         raise FileExistsError(
@@ -85,12 +85,16 @@ def write_shards(
         )
     if report and len(missing) < len(shards):
         report(f'{len(shards) - len(missing)} of {len(shards)} shards of {split} are there: kept')
-    need = sum(item.size + OVERHEAD for shard in missing for item in shard.items)
-    if need > (free := shutil.disk_usage(folder).free):
-        raise OSError(f'{folder}: {need / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free')
+    if missing:
+        _check_libraries(folder, manifest, reencoding)
+        _check_space(folder, missing, reencoding)
+    # Before the first shard: one that is there later was made with these settings.
+    manifest.write(folder)
     done, total = 0, sum(len(shard.items) for shard in missing)
-    for count in run_tasks(write_shard, missing, workers):
-        done += count
+    for name, entry in run_tasks(write_shard, missing, workers):
+        manifest.shards[name] = entry
+        manifest.write(folder)
+        done += entry['images']
         if progress:
             progress(done, total)
     # Reads every header once more, and saves the first training run from doing so.
@@ -98,24 +102,43 @@ def write_shards(
     return len(missing)
 
 
-MOVE = 'remove it or choose another --out'
+class _Hashed:
+    """A file that is written from front to back, with its sha256."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self.file.write(data)
+
+    def tell(self) -> int:
+        return self.file.tell()
 
 
-def write_shard(shard: Shard) -> int:
-    """Write one shard, the same bytes each time; returns the number of images."""
-    with (
-        atomic_file(shard.path) as file,
-        tarfile.open(
-            fileobj=file, mode='w', format=tarfile.GNU_FORMAT, errors='surrogateescape'
-        ) as tar,
-    ):
-        for item in shard.items:
-            data = Path(item.source).read_bytes()
-            if len(data) != item.size:
-                raise OSError(f'{item.source}: changed while it was packed')
-            _add(tar, item.member, data)
-            _add(tar, f'{item.member.rpartition(".")[0]}.cls', str(item.label).encode())
-    return len(shard.items)
+def write_shard(shard: Shard) -> tuple[str, dict[str, Any]]:
+    """Write one shard, the same bytes each time; returns its name and entry in the manifest."""
+    with atomic_file(shard.path) as file:
+        hashed = _Hashed(file)
+        with tarfile.open(
+            fileobj=hashed, mode='w', format=tarfile.GNU_FORMAT, errors='surrogateescape'
+        ) as tar:
+            for item in shard.items:
+                _add(tar, item.member, _packed(item, shard.reencoding))
+                _add(tar, f'{item.member.rpartition(".")[0]}.cls', str(item.label).encode())
+        size = hashed.tell()
+    return shard.path.name, _entry(shard, size, hashed.sha256.hexdigest())
+
+
+def _entry(shard: Shard, size: int, sha256: str) -> dict[str, Any]:
+    return dict(images=len(shard.items), bytes=size, sha256=sha256, source=shard.source())
+
+
+def _packed(item: Item, reencoding: Reencoding | None) -> bytes:
+    data = Path(item.source).read_bytes()
+    if len(data) != item.size:
+        raise OSError(f'{item.source}: changed while it was packed')
+    return reencoding(data, item.source) if reencoding else data
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -124,37 +147,85 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(member, io.BytesIO(data))
 
 
-def _plan(storage: ClassFolders, folder: Path, split: str, images_per_shard: int) -> list[Shard]:
-    items = list(_items(storage))
-    starts = range(0, len(items), images_per_shard)
-    digits = max(6, len(str(len(starts))))
-    return [
-        Shard(folder / f'{split}-{number:0{digits}}.tar', items[start : start + images_per_shard])
-        for number, start in enumerate(starts)
-    ]
+def _manifest(folder: Path, images_per_shard: int, reencoding: Reencoding | None) -> ShardManifest:
+    """The manifest that is there, if its settings are this run's, or a new one."""
+    settings = reencoding.settings() if reencoding else ORIGINAL
+    settings = {**settings, 'images_per_shard': images_per_shard}
+    manifest = read_shard_manifest(folder)
+    if manifest is not None:
+        check_same(folder, 'made with', manifest.settings, settings)
+        return manifest
+    if reencoding and (there := shard_files(folder)):
+        raise FileExistsError(
+            f'{there[0]}: was packed without {SHARDS}, so with original bytes; go on with '
+            f'--original, {MOVE}'
+        )
+    return ShardManifest(settings, reencoding.libraries() if reencoding else {})
 
 
-def _items(storage: ClassFolders) -> Iterator[Item]:
-    keys = set()
-    for index, label in enumerate(storage.labels.tolist()):
-        path = Path(storage.path(index))
-        if '.' in path.stem:
-            raise ValueError(f'{path}: a key ends at the first dot; rename the file')
-        key = f'{storage.classes[label]}/{path.stem}'
-        if key in keys:
-            raise ValueError(f'{path}: another file of the class has the key {key}; rename one')
-        keys.add(key)
-        yield Item(str(path), f'{key}{path.suffix}', path.stat().st_size, label)
+def _check_libraries(folder: Path, manifest: ShardManifest, reencoding: Reencoding | None) -> None:
+    """Shards of one split are made by the same versions."""
+    mine = reencoding.libraries() if reencoding else {}
+    if manifest.shards:
+        check_same(folder, 'made by', manifest.libraries, mine)
+    manifest.libraries = mine
 
 
-def _is_there(shard: Shard) -> bool:
-    """Whether the shard is complete; an error if it is another one."""
+def _check_space(folder: Path, shards: list[Shard], reencoding: Reencoding | None) -> None:
+    items = [item for shard in shards for item in shard.items]
+    size = sum(item.size for item in items)
+    if reencoding:
+        size *= RESERVE * _shrinkage(items[:: max(1, len(items) // TRIED)], reencoding)
+    need = size + len(items) * OVERHEAD
+    if need > (free := shutil.disk_usage(folder).free):
+        about = 'about ' if reencoding else ''
+        raise OSError(
+            f'{folder}: {about}{need / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free'
+        )
+
+
+def _shrinkage(items: list[Item], reencoding: Reencoding) -> float:
+    """Bytes after over bytes before, of a few images; unreadable ones are named when packed."""
+    before = after = 0
+    for item in items:
+        try:
+            after += len(_packed(item, reencoding))
+        except OSError:
+            continue
+        before += item.size
+    return after / before if before else 1.0
+
+
+def _is_there(shard: Shard, manifest: ShardManifest) -> bool:
+    """Whether the shard is complete; an error if it is another one.
+
+    One that the manifest knows is compared by source and size. One that was finished when a run
+    was stopped before the manifest knew is compared by its members, and taken into the manifest.
+    """
     if not shard.path.exists():
         return False
-    found = [(one.member, one.size, one.label) for one in scan_shard(shard.path)]
-    if found != [(item.member, item.size, item.label) for item in shard.items]:
+    entry, size = manifest.shards.get(shard.path.name), shard.path.stat().st_size
+    if entry is not None and entry['source'] == shard.source():
+        if entry['bytes'] != size:
+            raise FileExistsError(
+                f'{shard.path}: has {size:,} bytes, {entry["bytes"]:,} by {SHARDS}; {MOVE}'
+            )
+        return True
+    if entry is not None or _members(shard) != _scanned(shard):
         raise FileExistsError(f'{shard.path}: holds other images than this run would write; {MOVE}')
+    manifest.shards[shard.path.name] = _entry(shard, size, hash_file(shard.path))
     return True
+
+
+def _members(shard: Shard) -> list[tuple[str, int, int]]:
+    """Name, label and size of what the shard should hold; sizes of original bytes only."""
+    known = shard.reencoding is None
+    return [(item.member, item.label, item.size if known else 0) for item in shard.items]
+
+
+def _scanned(shard: Shard) -> list[tuple[str, int, int]]:
+    known, found = shard.reencoding is None, scan_shard(shard.path)
+    return [(item.member, item.label, item.size if known else 0) for item in found]
 
 
 def _write_classes(out: Path, classes: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from comad.datasets.shard_index import Progress, load_index
+from comad.datasets.shard_manifest import describe_images
 
 CLASSES = 'classes.txt'
 # Of one process; the usual limit is 1,024.
@@ -29,10 +30,11 @@ class TarShards:
         classes: of classes.txt.
         labels: (N,) int64.
         names: (N,) file names as bytes, without folders.
+        images: how they were made smaller; None for original bytes and shards of others.
 
     Raises:
         OSError: classes.txt is missing.
-        ValueError: a malformed classes.txt or shard; a class without images.
+        ValueError: a malformed classes.txt, shards.json or shard; a class without images.
     """
 
     kind = 'tar shards'
@@ -40,6 +42,7 @@ class TarShards:
     def __init__(self, folder: str | Path, progress: Progress | None = None) -> None:
         self.folder = Path(folder)
         self.classes = read_classes(self.folder.parent)
+        self.images = describe_images(self.folder)
         self.index = load_index(self.folder, len(self.classes), progress)
         self.labels = self.index.labels
         members = self.index.members.tolist()

@@ -1,7 +1,8 @@
 """Views: from one decoded image to the uint8 tensors that a task sees.
 
-A config names a view type and its fields, ``views=dict(type='SingleView', size=224)``. Colours are
-changed in 8 bits, as in all the recipes quoted here; `ImageDataPreprocessor` normalises on the
+A config names a view type and its fields, ``views=dict(type='SingleView', size=224)``. The image is
+Pillow's or an array, see `comad.datasets.crops`; either gives the same draws. Colours are changed
+in 8 bits, as in all the recipes quoted here; `ImageDataPreprocessor` normalises on the
 device. Random draws come from torch's generator and, in timm's policies, from Python's and NumPy's.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from timm.data import auto_augment, create_transform
@@ -19,7 +21,15 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from comad.datasets.crops import SingleTryCrop
+from comad.datasets.crops import (
+    AnyImage,
+    Crop,
+    RandomCrop,
+    SingleTryCrop,
+    image_size,
+    resize,
+    to_tensor,
+)
 
 INTERPOLATIONS = ('bilinear', 'bicubic')
 
@@ -67,13 +77,12 @@ class View(ABC):
         """Compose the transforms once the fields are checked."""
 
     @abstractmethod
-    def __call__(self, image: Image.Image) -> Tensor | list[Tensor]:
+    def __call__(self, image: AnyImage) -> Tensor | list[Tensor]:
         """The view (3, size, size) uint8 of an RGB image, or the list of its views."""
 
-    def random_crop(self, size: int, area: tuple[float, float]) -> v2.Transform:
+    def random_crop(self, size: int, area: tuple[float, float]) -> Crop:
         """Random resized crop with the usual aspect ratios of 3/4 to 4/3."""
-        mode = InterpolationMode(self.interpolation)
-        return v2.RandomResizedCrop(size, tuple(area), interpolation=mode, antialias=True)
+        return RandomCrop(size, area, InterpolationMode(self.interpolation))
 
 
 @dataclass(kw_only=True)
@@ -100,15 +109,11 @@ class SingleView(View):
     def build(self) -> None:
         if not isinstance(self.single_try, bool):
             raise ValueError(f'views.single_try={self.single_try!r}: expected True or False')
-        if self.single_try:
-            mode = InterpolationMode(self.interpolation)
-            crop = SingleTryCrop(self.size, self.scale, mode)
-        else:
-            crop = self.random_crop(self.size, self.scale)
-        self.transform = v2.Compose([crop, v2.RandomHorizontalFlip(self.flip), v2.PILToTensor()])
+        kind = SingleTryCrop if self.single_try else RandomCrop
+        self.crop = kind(self.size, self.scale, InterpolationMode(self.interpolation))
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        return self.transform(image)
+    def __call__(self, image: AnyImage) -> Tensor:
+        return self.crop.tensor(image, self.flip)
 
 
 class GaussianBlur:
@@ -144,7 +149,7 @@ class ColorView(View):
 
     def augmentation(
         self, size: int, area: tuple[float, float], blur_prob: float, solarize_prob: float = 0.0
-    ) -> Callable[[Image.Image], Tensor]:
+    ) -> Callable[[AnyImage], Tensor]:
         """The transform of one view; steps that can never happen are left out."""
         steps = [
             (1.0, self.random_crop(size, area)),
@@ -190,7 +195,7 @@ class TwoViews(ColorView):
             for blur, solarize in zip(self.blur_probs, self.solarize_probs, strict=True)
         ]
 
-    def __call__(self, image: Image.Image) -> list[Tensor]:
+    def __call__(self, image: AnyImage) -> list[Tensor]:
         return [transform(image) for transform in self.transforms]
 
 
@@ -232,7 +237,7 @@ class MultiCrop(ColorView):
         local = self.augmentation(self.local_size, self.local_scale, self.local_blur_prob)
         self.transforms += [local] * self.num_local
 
-    def __call__(self, image: Image.Image) -> list[Tensor]:
+    def __call__(self, image: AnyImage) -> list[Tensor]:
         return [transform(image) for transform in self.transforms]
 
 
@@ -283,7 +288,9 @@ class TimmTrain(View):
                     operation.aug_fn = _posterize
         self.erase = RandomErasing(probability=1.0, mode='pixel', device='cpu')
 
-    def __call__(self, image: Image.Image) -> Tensor:
+    def __call__(self, image: AnyImage) -> Tensor:
+        # timm's operations are Pillow's: an array gains its decoding only.
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         tensor = self.transform(image)
         if self.re_prob and random.random() < self.re_prob:
             tensor = self._erased(tensor)
@@ -326,8 +333,14 @@ class CenterCrop(View):
             ]
         )
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        return self.transform(image)
+    def __call__(self, image: AnyImage) -> Tensor:
+        if not isinstance(image, np.ndarray):
+            return self.transform(image)
+        width, height = (self.resize * edge // min(image_size(image)) for edge in image_size(image))
+        # The whole image: its edges take part in the resize.
+        resized = resize(image, height, width, self.interpolation)
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return to_tensor(resized[top : top + self.size, left : left + self.size])
 
 
 VIEWS: dict[str, type[View]] = {

@@ -2,13 +2,16 @@
 
 A field is a short text or a number. Long parts of a config become their beginning plus a digest of
 the whole, so equal fields mean equal parts. What belongs to the student (width, depth, weights) or
-to the machine (folders, workers) is left out.
+to the machine (folders, workers) is left out. How images were decoded, and whether they were made
+smaller before, is not left to the machine: both are read with the data set.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from comad.datasets.shard_manifest import describe_images
 from comad.engine.schedules import scale_schedule
 
 Field = str | int | float | None
@@ -196,8 +199,19 @@ def first_of(*readers: Reader) -> Reader:
     return read
 
 
+def _with_reading(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """ImageNet's config with its decoder, and how its shards were made if not of original bytes."""
+    told = {'decode': 'pillow', **dataset}
+    if (root := dataset.get('root')) is not None:
+        images = describe_images(Path(root) / dataset.get('split', 'train'))
+        told |= {'images': images} if images else {}
+    return told
+
+
 def _text(node: Any, left_out: frozenset[str]) -> str:
     if isinstance(node, Mapping):
+        if str(node.get('type')).rpartition('.')[2] == 'ImageNetFolder':
+            node = _with_reading(node)
         entries = (
             f'{key}={_text(node[key], left_out)}'
             for key in sorted(node)

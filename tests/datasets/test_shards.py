@@ -124,7 +124,8 @@ def test_the_index_is_kept_and_follows_the_shards(sample, tmp_path, monkeypatch)
     TarShards(folder)
     assert scans == [1, 1]
     assert sorted(path.name for path in folder.iterdir()) == [
-        '.index.lock', 'index.npz', 'val-000000.tar', 'val-000001.tar', 'val-000002.tar'
+        '.index.lock', 'index.npz', 'shards.json',
+        'val-000000.tar', 'val-000001.tar', 'val-000002.tar',
     ]  # fmt: skip
 
 
@@ -252,7 +253,7 @@ def test_a_stopped_run_goes_on_and_keeps_finished_shards(sample, shards, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         pack()
     folder = tmp_path / 'train'
-    assert [path.name for path in folder.iterdir()] == ['train-000000.tar']
+    assert sorted(path.name for path in folder.iterdir()) == ['shards.json', 'train-000000.tar']
     first = stamp(folder / 'train-000000.tar')
     monkeypatch.setattr(writer, '_add', real)
     lines, steps = [], []
@@ -263,8 +264,12 @@ def test_a_stopped_run_goes_on_and_keeps_finished_shards(sample, shards, tmp_pat
     for path in sorted(folder.glob('*.tar')):
         assert path.read_bytes() == (shards / 'train' / path.name).read_bytes()
     assert pack() == 0
+    with pytest.raises(FileExistsError, match='images_per_shard=7, this run has .*=8; use the'):
+        write_shards(sample / 'imagenet', tmp_path, 'train', 8)
+    (folder / 'shards.json').unlink()
     with pytest.raises(FileExistsError, match='train-000000.tar: holds other images'):
         write_shards(sample / 'imagenet', tmp_path, 'train', 8)
+    assert pack() == 0  # of the time before there were manifests
     with pytest.raises(FileExistsError, match='train-000005.tar: not one of the 5 shards'):
         write_tar(folder / 'train-000005.tar', *GOOD)
         pack()

@@ -83,6 +83,11 @@ class ImageNetCheck(Check):
 
     def _count(self, split: str, storage: Storage, findings: Findings) -> None:
         findings.notes.append(f'{self.prefix}{split}: {storage.kind}')
+        if isinstance(storage, TarShards) and storage.images:
+            findings.notes.append(
+                f'{self.prefix}{split}: re-encoded ({storage.images}): '
+                'its digest is not that of the original files'
+            )
         self.count(findings, f'{split} images', len(storage))
         each = self.expected.get(f'{split} images per class')
         for label, found in enumerate(np.bincount(storage.labels).tolist()):

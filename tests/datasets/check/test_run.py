@@ -71,6 +71,10 @@ def test_an_edited_byte_of_the_sample_is_noticed(copy):
          'use the name sample'),
         (['shard', 'sample', '--root', 'ROOT/sample/imagenet', '--out', 'ROOT/out',
           '--images-per-shard', 0], 'images_per_shard=0: expected 1 or more'),
+        (['shard', 'sample', '--root', 'ROOT/sample/imagenet', '--out', 'ROOT/out',
+          '--original', '--quality', 90], '--quality beside --original: original bytes have'),
+        (['shard', 'sample', '--root', 'ROOT/sample/imagenet', '--out', 'ROOT/out',
+          '--short-side', 8], 'short_side=8: expected 32 px or more'),
     ],
 )  # fmt: skip
 def test_refusals_are_one_line(copy, arguments, line):
@@ -90,6 +94,13 @@ def test_shards_from_the_command_line(copy, tmp_path):
     assert '30 of 30 images of train, 0 s left' in done.stdout
     assert f'{tmp_path}/out/train: 3 shards written' in done.stdout
     assert '3 of 3 shards of train are there: kept' in tool(*arguments).stdout
+    settings = json.loads((tmp_path / 'out/train/shards.json').read_text())['settings']
+    assert (settings['short_side'], settings['quality']) == (256, 90)
+    (line,) = tool(*arguments, '--original').stderr.splitlines()
+    assert 'this run has' in line
+    assert tool(*arguments[:4], '--out', tmp_path / 'original', '--original').returncode == 0
+    manifest = json.loads((tmp_path / 'original/train/shards.json').read_text())
+    assert manifest['settings'] == {'images': 'original bytes', 'images_per_shard': 5000}
     assert not (tmp_path / 'out/val').exists()
 
 
