@@ -167,12 +167,16 @@ class MaskedViT(VisionTransformer):
         Returns:
             (B, 1 + n, D), class token first; registers, if there are any, come second.
         """
-        patches, grid = self._patches(images)
-        if mask is not None:
-            if self.mask_token is None:
-                raise ValueError('embed(mask=...) needs use_mask_token=True')
-            patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
+        if mask is not None and self.mask_token is None:
+            raise ValueError('embed(mask=...) needs use_mask_token=True')
+        grid = self._grid(images)
         table = self._positions(grid)
+        if keep is not None and mask is None:
+            patches = self._kept_patches(images, keep, grid) + table[0, 1:][keep]
+            return torch.cat([self._prefix(table, patches), patches], dim=1)
+        patches = self._patches(images)[0]
+        if mask is not None:
+            patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
         patches = patches + table[:, 1:]
         if keep is not None:
             patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))
@@ -281,15 +285,28 @@ class MaskedViT(VisionTransformer):
 
     # Parts --------------------------------------------------------------------------------------
 
-    def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def _grid(self, images: Tensor) -> tuple[int, int]:
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
                 f'image size {height}x{width} is not a multiple of the patch size '
                 f'{self.patch_size}; pad the batch (size_divisor={self.patch_size})'
             )
-        maps = self.patch_embed.proj(images)
-        return maps.flatten(2).transpose(1, 2), (maps.shape[-2], maps.shape[-1])
+        return height // self.patch_size, width // self.patch_size
+
+    def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        grid = self._grid(images)
+        return self.patch_embed.proj(images).flatten(2).transpose(1, 2), grid
+
+    def _kept_patches(self, images: Tensor, keep: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Embedded patches (B, n, D) of the kept indices only; the others' pixels are not read."""
+        B, channels = images.shape[:2]
+        side, (rows, columns) = self.patch_size, grid
+        pixels = images.reshape(B, channels, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
+        which = torch.arange(B, device=images.device)[:, None]
+        kept = pixels[which, keep // columns, keep % columns].flatten(2)
+        projection = self.patch_embed.proj
+        return F.linear(kept, projection.weight.flatten(1), projection.bias)
 
     def _prefix(self, table: Tensor, patches: Tensor) -> Tensor:
         """Class token with its position and registers without: (B, 1 + R, D)."""

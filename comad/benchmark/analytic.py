@@ -13,7 +13,7 @@ def vit_gflop(
 
     Args:
         tokens: T, cls token included, that go through the blocks.
-        patches: N that are embedded, whether they are kept or not.
+        patches: how many are embedded.
         width: D.
         depth: blocks.
         patch_size: edge in pixels.
@@ -27,9 +27,8 @@ def vit_gflop(
 
 def network_gflop(network: MaskedViT, kept: int | None = None) -> float:
     """GFLOP of a network's forward pass on ``kept`` patches, by default all."""
-    patches = network.num_patches
-    tokens = 1 + (patches if kept is None else kept)
-    return vit_gflop(tokens, patches, network.embed_dim, network.depth, network.patch_size)
+    kept = network.num_patches if kept is None else kept
+    return vit_gflop(1 + kept, kept, network.embed_dim, network.depth, network.patch_size)
 
 
 def decoder_gflop(decoder: MaskedDecoder, in_dim: int, out_dim: int, kept: int) -> float:
@@ -53,5 +52,5 @@ def comad_gflop(model: nn.Module) -> float:
     width = model.backbone.embed_dim
     trained = network_gflop(model.backbone, kept)
     # Images need no gradient: the backward pass of the patch embedding is one product, not two.
-    embedding = 2 * patches * 3 * model.backbone.patch_size**2 * width / 1e9
+    embedding = 2 * kept * 3 * model.backbone.patch_size**2 * width / 1e9
     return teachers + 3 * (trained + decoder_gflop(model.decoder, width, width, kept)) - embedding
