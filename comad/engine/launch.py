@@ -126,6 +126,7 @@ def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
         sys.stderr.write('--amp: no accelerator here, training in float32\n')
         cfg.optim_wrapper.type = 'OptimWrapper'
         cfg.optim_wrapper.pop('dtype', None)
+        cfg.optim_wrapper.pop('loss_scale', None)
     kind = RUNNERS.get(cfg.get('runner_type', 'Runner')) or Runner
     runner = kind.from_cfg(cfg)
     # Loops build data sets and check their settings: here a mistake in them is still one line.

@@ -76,6 +76,7 @@ def _runner(cfg: Config, work_dir: Path) -> Any:
         _say('warning: no accelerator here, the step is computed in float32')
         cfg.optim_wrapper.type = 'OptimWrapper'
         cfg.optim_wrapper.pop('dtype', None)
+        cfg.optim_wrapper.pop('loss_scale', None)
     return (RUNNERS.get(cfg.get('runner_type', 'Runner')) or Runner).from_cfg(cfg)
 
 

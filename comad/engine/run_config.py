@@ -294,6 +294,9 @@ def _apply_run_options(cfg: Config, leaf: LeafName | None, options: RunOptions) 
     if options.amp and 'optim_wrapper' in cfg:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('dtype', 'bfloat16')
+        if cfg.optim_wrapper.dtype == 'bfloat16':
+            # It has float32's range: scaling the loss would only make every step wait for a flag.
+            cfg.optim_wrapper.setdefault('loss_scale', dict(enabled=False))
     if options.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ConfigError(
