@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
+from backbones.checkpoints import read_checkpoint
 from comad.engine.hooks import DeferredInfoHook
 from tests.engine.resume_toy import resume_config, train
 from tests.engine.test_exact_resume import compare
@@ -27,7 +28,7 @@ def test_the_hub_and_the_checkpoint_hold_the_same(tmp_path):
     )
     assert history(now) == history(later) and len(history(now)[0]) == 18
     saved = [
-        torch.load(tmp_path / hook / 'iter_16.pth', weights_only=True)['message_hub']['log_scalars']
+        read_checkpoint(tmp_path / hook / 'iter_16.pth')['message_hub']['log_scalars']
         for hook in ('RuntimeInfoHook', 'DeferredInfoHook')
     ]
     # Two steps after the last line: what was pending has been written too.
