@@ -55,7 +55,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     warnings.filterwarnings('ignore')  # of packages that the mm* frameworks still use
-    from comad.engine.run_config import ConfigError, check_paths, load_run_config
+    from comad.engine.options import ConfigError
+    from comad.engine.run_config import check_paths, load_run_config
 
     try:
         cfg = load_run_config(run_options(args), check=False)

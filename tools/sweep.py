@@ -12,13 +12,6 @@ sys.path.insert(0, str(ROOT))
 
 from comad.sweep.ablations import ablations
 from comad.sweep.estimate import show_seconds
-from comad.sweep.finish import (
-    ABLATIONS_CSV,
-    ABLATIONS_FIGURE,
-    STUDY_CSV,
-    finish_ablations,
-    finish_study,
-)
 from comad.sweep.grids import quickstart, study
 from comad.sweep.runner import Sweep, SweepError
 
@@ -118,6 +111,8 @@ def run(sweep: Sweep) -> bool:
 
 
 def read_ablations(sweep: Sweep, seeds: int) -> None:
+    from comad.sweep.finish import ABLATIONS_CSV, ABLATIONS_FIGURE, finish_ablations
+
     reading = finish_ablations(ROOT, sweep, seeds)
     say(f'wrote {ABLATIONS_CSV} and {ABLATIONS_FIGURE}')
     for line in reading:
@@ -125,6 +120,8 @@ def read_ablations(sweep: Sweep, seeds: int) -> None:
 
 
 def read(sweep: Sweep) -> bool:
+    from comad.sweep.finish import STUDY_CSV, finish_study
+
     readings = finish_study(ROOT, sweep.steps)
     say(f'wrote {STUDY_CSV}')
     marks = {True: 'holds ', False: 'FAILS ', None: '      '}

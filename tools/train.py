@@ -7,9 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmengine.config import DictAction
-
-from comad.engine.run_config import ConfigError, RunOptions, load_run_config
+from comad.engine.options import ConfigError, KeyValues, RunOptions
 
 EXAMPLES = """examples:
   python tools/train.py pretrain_configs/comad_tiny.py --sample       # on the embedded sample, CPU
@@ -92,7 +90,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=KeyValues,
         default={},
         metavar='KEY=VALUE',
         help='override config keys, e.g. optim_wrapper.optimizer.lr=1e-4',
@@ -110,6 +108,8 @@ def run_options(args: argparse.Namespace) -> RunOptions:
 if __name__ == '__main__':
     arguments = parse_args()
     if arguments.print_work_dir:
+        from comad.engine.run_config import load_run_config
+
         try:
             print(load_run_config(run_options(arguments), check=False).work_dir)
         except ConfigError as error:

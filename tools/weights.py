@@ -7,6 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+# Of backbones.families, named here so that a mistake is answered without importing torch.
+FAMILIES = ('auto', 'mae', 'mocov3', 'ibot', 'dino', 'dinov2')
 EXAMPLES = """examples:
   python tools/weights.py inspect teachers/vit-b-300ep.pth.tar
   python tools/weights.py convert teachers/vit-b-300ep.pth.tar teachers/mocov3_base.safetensors
@@ -32,7 +34,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         command.add_argument(
             '--family',
             default='auto',
-            help='mae, mocov3, ibot, dino, dinov2; default: told by content',
+            choices=FAMILIES,
+            help='default: told by content',
         )
     export = commands.add_parser('export', help='write a student for other libraries')
     export.add_argument('student', metavar='STUDENT', help='student.safetensors or its folder')
@@ -42,6 +45,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
+    source = Path(args.student if args.command == 'export' else args.file)
+    if not source.exists():  # before torch is imported
+        print(f'error: {source} does not exist; a weight file is expected there', file=sys.stderr)
+        return 2
     from backbones import CheckpointError
     from comad import weights
 

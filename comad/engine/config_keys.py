@@ -1,14 +1,18 @@
 """Which config keys something reads: MMEngine itself ignores a mistyped one.
 
-Nothing here imports torch.
+Nothing here imports torch, and MMEngine only where a config is at hand.
 """
+
+from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUNNER_KEYS = {
@@ -96,15 +100,14 @@ def find_unknown_keys(cfg: Config, path: Path, cfg_options: dict[str, Any]) -> l
     for place, allowed in NESTED_KEYS.items():
         node: Any = cfg
         for part in place.split('.'):
-            node = node.get(part) if isinstance(node, (dict, Config)) else None
+            node = node.get(part) if hasattr(node, 'get') else None
         if isinstance(node, dict):
             unknown += [f'{place}.{key}' for key in node if key not in allowed]
             unknown += [
                 key
                 for key in cfg_options
-                if key.startswith(place + '.')
-                and '.' not in (rest := key[len(place) + 1 :])
-                and rest not in allowed
+                if key.startswith(f'{place}.')
+                and key[len(place) + 1 :].partition('.')[0] not in allowed
             ]
     return unknown
 
@@ -133,9 +136,27 @@ def names_used(path: Path) -> tuple[set[str], set[str]]:
 
 def _config_sources(path: Path) -> Iterator[Path]:
     """The config file and, recursively, its bases."""
+    from mmengine.config import Config
+
     path = path.resolve()
     yield path
     for base in Config._get_base_files(str(path)):
         if isinstance(base, str):
-            located, _ = Config._get_cfg_path(base, str(path))
-            yield from _config_sources(Path(located))
+            yield from _config_sources(_base_path(base, path))
+
+
+def _base_path(base: str, path: Path) -> Path:
+    """The file that the base of the config at ``path`` stands for."""
+    package, separator, name = base.partition('::')
+    if not separator:
+        return path.parent / base
+    # Their bases lie where the package is; MMEngine's own search reads all model indices first,
+    # which takes as long as the whole config.
+    spec = find_spec(package)
+    if spec is not None and spec.origin is not None:
+        found = Path(spec.origin).parent / '.mim' / 'configs' / name
+        if found.is_file():
+            return found
+    from mmengine.config import Config
+
+    return Path(Config._get_cfg_path(base, str(path))[0])

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .multi_scale import use_multi_scale
+from .options import ConfigError, RunOptions
 from .preemption import (
     PREEMPTED,
     Preempted,
@@ -16,7 +17,7 @@ from .preemption import (
     stop_request,
     write_finished,
 )
-from .run_config import ConfigError, RunOptions, config_digest, load_run_config
+from .run_config import config_digest, load_run_config
 
 TRACEBACK = 'COMAD_TRACEBACK'
 
@@ -29,10 +30,14 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
     line. Anything else that fails in it raises.
     """
     try:
+        if checkpoint:
+            _check_there(checkpoint, 'a checkpoint of this config')
         cfg = load_run_config(options)
         trained_in, digest = cfg.work_dir, config_digest(cfg)
         if options.tta:
             use_multi_scale(cfg)
+        if test and not checkpoint and cfg.get('train_cfg') is not None:
+            _check_there(trained_in, 'a run to test: train it first, or name a checkpoint')
     except ConfigError as error:
         return _refuse(error)
     trains = not test and cfg.get('train_cfg') is not None
@@ -76,11 +81,22 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
 def launch_replay(options: RunOptions, bundle: str) -> int:
     """Compute a saved step again; 0: its loss is not finite again, 1: it is finite, 2: refused."""
     try:
+        _check_there(bundle, 'nan_step<N>/ of a work dir')
+        load_run_config(options, check=False)
+    except ConfigError as error:
+        return _refuse(error)
+    try:
         from .replay import replay
 
         return replay(options, bundle)
     except _user_errors() as error:
         return _refuse(error)
+
+
+def _check_there(path: str, what: str) -> None:
+    """Refuse a path of the command line before the seconds that importing torch takes."""
+    if '://' not in path and not os.path.exists(path):
+        raise ConfigError(f'{path} does not exist; expected {what}')
 
 
 def _checkpoint(work_dir: str, named: str | None) -> str:

@@ -1,6 +1,8 @@
 """Training loops that go on, after a kill at any step, exactly where the checkpoint was written."""
 
+import time
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,10 +19,28 @@ from .exact_data import exact_dataloader
 VALIDATED = 'validated_iter'
 EPOCH_BEGAN = 'epoch_began'
 IDENTITY = 'run_identity'
+END = object()
 
 
 class ValidatingLoop(BaseLoop):
-    """Validation that is due is done, also by a run killed between its checkpoint and then."""
+    """Validation that is due is done, also by a run killed between its checkpoint and then.
+
+    Attributes:
+        data_seconds: Seconds spent in waiting for training batches.
+    """
+
+    data_seconds = 0.0
+
+    def batches(self) -> Iterator[Any]:
+        """What the data loader delivers from where its sampler stands."""
+        source = iter(self.dataloader)
+        while True:
+            began = time.perf_counter()
+            batch = next(source, END)
+            self.data_seconds += time.perf_counter() - began
+            if batch is END:
+                return
+            yield batch
 
     def validation_due(self) -> bool:
         """Whether the position that the loop has reached calls for a validation."""
@@ -101,7 +121,7 @@ class ResumableEpochLoop(ValidatingLoop, EpochBasedTrainLoop):
         """One epoch, or what is left of it."""
         done = self.begin_epoch()
         self.dataloader.batch_sampler.begin(self._epoch, skip=done)
-        for index, batch in enumerate(self.dataloader, start=done):
+        for index, batch in enumerate(self.batches(), start=done):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
@@ -157,10 +177,10 @@ class ResumableIterLoop(ValidatingLoop, IterBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.validate_if_missed()
         self.dataloader.batch_sampler.begin(0, skip=self._iter, endless=True)
-        self.dataloader_iterator = iter(self.dataloader)
+        batches = self.batches()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
-            self.run_iter(next(self.dataloader_iterator))
+            self.run_iter(next(batches))
             if self.validation_due():
                 self.validate()
         self.runner.call_hook('after_train_epoch')

@@ -3,11 +3,16 @@
 Nothing here imports torch.
 """
 
-from mmengine.config import Config
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from comad.leaderboard.tasks import MULTI_SCALE, TASKS
 
-from .run_config import ConfigError
+from .options import ConfigError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 FOLDER = 'multi_scale'
 

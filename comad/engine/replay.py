@@ -15,7 +15,8 @@ from backbones.checkpoints import CheckpointError, fill_completely, read_checkpo
 from .bundles import decode, restore_generators
 from .hooks.loss_check import BUNDLE
 from .hooks.prepare import unwrapped
-from .run_config import ConfigError, RunOptions, config_digest, load_run_config
+from .options import ConfigError, RunOptions
+from .run_config import config_digest, load_run_config
 
 REPRODUCED, NOT_REPRODUCED = 0, 1
 

@@ -1,21 +1,25 @@
 """From a leaf config and command-line options to the one config that a run uses.
 
-Nothing here imports torch, so that a mistyped key or a missing file is answered at once.
+Nothing here imports torch, so that a mistyped key or a missing file is answered at once; MMEngine's
+`Config`, half a second, is imported when one is read, after what the options alone can tell.
 """
+
+from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from mmengine.config import Config
+from typing import TYPE_CHECKING, Any
 
 from .config_keys import REPOSITORY, RUNNER_KEYS, find_unknown_keys
+from .options import ConfigError, RunOptions
 from .schedules import accumulate
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 FOLDERS = {
     'pretrain_configs': 'pretrain',
@@ -50,42 +54,6 @@ SAMPLE_TEACHERS = {
     'teachers/vitb_16/checkpoint_teacher.pth': 'ibot_base',
 }
 RUN_KEYS = {'work_dir', 'run', 'launcher', 'resume', 'load_from', 'randomness', 'sample'}
-
-
-class ConfigError(ValueError):
-    """A config, option or path that no run can start with; the message is one line."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Command-line options shared by train.py and test.py."""
-
-    config: str
-    sample: bool = False
-    seed: int = 0
-    student: str | None = None
-    work_dir: str | None = None
-    resume: str | None = None
-    amp: bool = False
-    auto_scale_lr: bool = False
-    accumulate: int = 1
-    launcher: str = 'none'
-    tta: bool = False
-    cfg_options: dict[str, Any] = field(default_factory=dict)
-
-
-def command_of(options: dict[str, Any]) -> str:
-    """The train.py command with these options (`RunOptions` as a dictionary), without --resume."""
-    words = ['python', 'tools/train.py', str(options.get('config', 'CONFIG'))]
-    for name in ('sample', 'amp', 'auto_scale_lr'):
-        words += ['--' + name.replace('_', '-')] if options.get(name) else []
-    for name, default in (('seed', 0), ('student', None), ('work_dir', None), ('accumulate', 1)):
-        value = options.get(name, default)
-        words += ['--' + name.replace('_', '-'), str(value)] if value != default else []
-    if changes := options.get('cfg_options'):
-        words.append('--cfg-options')
-        words += [f'{key}={value}'.replace(' ', '') for key, value in changes.items()]
-    return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -142,6 +110,10 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     leaf = parse_leaf_name(path)
     if leaf is None and (options.sample or options.student):
         raise ConfigError(f'--sample and --student need a config of {", ".join(FOLDERS)}/')
+    if options.student:
+        parse_student(options.student)
+    if options.resume not in (None, 'auto') and not Path(options.resume).is_file():
+        raise ConfigError(f'--resume {options.resume}: no such checkpoint')
     cfg = parse_config(path)
     unknown = find_unknown_keys(cfg, path, options.cfg_options)
     if unknown:
@@ -166,6 +138,8 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
 
 def parse_config(path: str | Path) -> Config:
     """`Config.fromfile` without importing custom modules, errors as one line."""
+    from mmengine.config import Config
+
     try:
         with warnings.catch_warnings():
             # MMEngine looks up mm* bases through pkg_resources, whose notice is not the user's.
@@ -211,7 +185,7 @@ def _sample_value(key: str, value: Any) -> Any:
 
 def replace_values(node: Any, change: Callable[[str, Any], Any], key: str = '') -> Any:
     """Apply ``change(key, value)`` to every leaf value of nested dicts and lists, in place."""
-    if isinstance(node, Config):
+    if hasattr(node, '_cfg_dict'):  # a Config, which is no dictionary itself
         replace_values(node._cfg_dict, change)
     elif isinstance(node, dict):
         for name in list(node):
@@ -221,6 +195,21 @@ def replace_values(node: Any, change: Callable[[str, Any], Any], key: str = '') 
     else:
         return change(key, node)
     return node
+
+
+def parse_student(text: str) -> tuple[str, str, int]:
+    """Method, architecture and pretraining seed that ``--student`` names.
+
+    Raises:
+        ConfigError: another form, or an unknown architecture.
+    """
+    match = re.fullmatch(r'([a-z0-9_]+)_([a-z0-9]+)(?::(\d+))?', text)
+    if match is None or match[2] not in ARCHITECTURES:
+        raise ConfigError(
+            f'--student {text}: expected <method>_<arch> or <method>_<arch>:<seed>, '
+            f'arch one of {", ".join(ARCHITECTURES)}'
+        )
+    return match[1], match[2], int(match[3] or 0)
 
 
 def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[LeafName, int]:
@@ -234,14 +223,8 @@ def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[Lea
         raise ConfigError(f'{options.config} names no student at model.backbone.init_cfg.student')
     pretrain_seed = 0
     if options.student:
-        match = re.fullmatch(r'([a-z0-9_]+)_([a-z0-9]+)(?::(\d+))?', options.student)
-        if match is None or match[2] not in ARCHITECTURES:
-            raise ConfigError(
-                f'--student {options.student}: expected <method>_<arch> or <method>_<arch>:<seed>, '
-                f'arch one of {", ".join(ARCHITECTURES)}'
-            )
-        leaf = LeafName(leaf.folder, leaf.kind, match[1], match[2])
-        pretrain_seed = int(match[3] or 0)
+        method, arch, pretrain_seed = parse_student(options.student)
+        leaf = LeafName(leaf.folder, leaf.kind, method, arch)
         init_cfg.student = leaf.student
         cfg.model.backbone.arch = leaf.arch
     elif init_cfg.student != leaf.student:
@@ -325,8 +308,6 @@ def _apply_run_options(cfg: Config, leaf: LeafName | None, options: RunOptions) 
     if options.resume:
         cfg.resume = True
         if options.resume != 'auto':
-            if not Path(options.resume).is_file():
-                raise ConfigError(f'--resume {options.resume}: no such checkpoint')
             cfg.load_from = options.resume
 
 

@@ -25,6 +25,7 @@ from .checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from .checkpointing import PlainCheckpointHook, SafeCheckpointHook
 from .hooks.bad_images import BadImagesHook
 from .hooks.preemption import PreemptionHook
+from .hooks.run_info import flush_losses
 from .loops import check_identity, resumable
 from .preemption import protect_worker
 from .rank_buffers import restore_rank_buffers
@@ -241,6 +242,7 @@ class BenchmarkRunner(Runner):
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, **options: Any) -> None:
         """Write atomically and with a digest, so that a kill never leaves half a file."""
+        flush_losses(self)
         options['backend_args'] = dict(backend=BACKEND)
         super().save_checkpoint(out_dir, filename, **options)
 

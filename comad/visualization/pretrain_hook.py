@@ -52,7 +52,8 @@ class PretrainFigureHook(Hook):
             )
         self.images, self.points, self.size, self.resize = images, points, size, resize
         self.curves: dict[str, list[list[float]]] = {}
-        self.sums: dict[str, list[float]] = {}
+        # Of each figure the sum, on its device, and the count.
+        self.sums: dict[str, list[Any]] = {}
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -61,16 +62,31 @@ class PretrainFigureHook(Hook):
             return
         for name, value in (outputs or {}).items():
             held = self.sums.setdefault(name, [0.0, 0.0])
-            held[0] += float(value.detach() if isinstance(value, torch.Tensor) else value)
+            # Summed where it lies: reading it would make the host wait for the device.
+            held[0] = held[0] + (
+                value.detach().double() if isinstance(value, torch.Tensor) else float(value)
+            )
             held[1] += 1
         step = runner.iter + 1
         if step % max(1, runner.max_iters // self.points) == 0 or step == runner.max_iters:
-            for name, (total, count) in self.sums.items():
+            for name, (total, count) in self._read_sums().items():
                 self.curves.setdefault(name, []).append([step, total / count])
             self.sums = {}
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint[STATE] = {'curves': self.curves, 'sums': self.sums}
+        checkpoint[STATE] = {'curves': self.curves, 'sums': self._read_sums()}
+
+    def _read_sums(self) -> dict[str, list[float]]:
+        """Sum and count by name, as numbers; one transfer for all that lies on the device."""
+        if not self.sums:
+            return {}
+        totals = torch.stack(
+            [torch.as_tensor(t, dtype=torch.double) for t, _ in self.sums.values()]
+        )
+        return {
+            name: [total, float(count)]
+            for (name, (_, count)), total in zip(self.sums.items(), totals.tolist(), strict=True)
+        }
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         # Weights taken over from another run do not bring its curves along.

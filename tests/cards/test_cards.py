@@ -12,7 +12,8 @@ from comad.cards.card import DIFFERENT, recipe_card, recipe_processes
 from comad.cards.cost import build_model, cost_of
 from comad.cards.groups import parameter_groups
 from comad.cards.published import PROTOCOLS, agree, read_protocols
-from comad.engine.run_config import RunOptions, load_run_config
+from comad.engine.options import RunOptions
+from comad.engine.run_config import load_run_config
 
 FOLDERS = ('pretrain', 'cls', 'seg', 'det')
 LEAVES = sorted(str(p) for f in FOLDERS for p in Path(f'{f}_configs').glob('*.py'))

@@ -13,7 +13,8 @@ from torch import nn
 from comad.engine.config_keys import REPOSITORY
 from comad.engine.hooks import MultiScaleTestHook, RunRecordHook
 from comad.engine.multi_scale import use_multi_scale
-from comad.engine.run_config import ConfigError, RunOptions, load_run_config
+from comad.engine.options import ConfigError, RunOptions
+from comad.engine.run_config import load_run_config
 from comad.engine.unwrapping import unwrapped
 from comad.leaderboard.tasks import TASKS
 

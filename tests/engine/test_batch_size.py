@@ -6,7 +6,8 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from comad.engine.run_config import ConfigError, RunOptions, load_run_config
+from comad.engine.options import ConfigError, RunOptions
+from comad.engine.run_config import load_run_config
 from comad.engine.runner import BenchmarkRunner
 from comad.leaderboard.tasks import TASKS
 

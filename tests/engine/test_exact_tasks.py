@@ -5,7 +5,8 @@ import torch
 
 from comad.datasets.sample import SampleSizes, write_sample
 from comad.engine.config_keys import REPOSITORY
-from comad.engine.run_config import RunOptions, load_run_config
+from comad.engine.options import RunOptions
+from comad.engine.run_config import load_run_config
 from tests.engine.resume_toy import train
 
 pytestmark = pytest.mark.slow

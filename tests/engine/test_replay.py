@@ -17,7 +17,7 @@ from backbones.checkpoints import read_checkpoint
 from comad.engine.bundles import decode, encode, generator_states, plain_states, restore_generators
 from comad.engine.failures import RunStopped
 from comad.engine.launch import launch_replay
-from comad.engine.run_config import RunOptions, command_of
+from comad.engine.options import RunOptions, command_of
 from tests.engine.toy import ToyModel, run, toy_config
 
 

@@ -2,21 +2,21 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from comad.engine.config_keys import REPOSITORY
+from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import (
-    ConfigError,
-    RunOptions,
     _sample_value,
     config_digest,
     load_run_config,
     parse_leaf_name,
     replace_values,
 )
+from tools.train import parse_args
 
-TRAIN = str(REPOSITORY / 'tools' / 'train.py')
 LEAVES = sorted(
     path
     for folder in ('pretrain', 'cls', 'seg', 'det')
@@ -121,33 +121,73 @@ def test_a_key_that_nothing_reads_is_named(tmp_path, text, key):
         load_run_config(RunOptions(str(leaf)))
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['pretrain_configs/comad_tiny.py'], 'missing data: data/imagenet'),
-        (['pretrain_configs/none_tiny.py'], 'does not exist'),
-        (['cls_configs/linear_comad_tiny.py', '--student', 'comad'], '--student comad: expected'),
-        (
-            ['pretrain_configs/comad_tiny.py', '--cfg-options', 'modle.tau=1'],
-            "config key 'modle.tau'",
-        ),
-        (['pretrain_configs/comad_tiny.py', '--resume', 'none.pth'], 'no such checkpoint'),
-    ],
-)
-def test_refusals_are_one_line_without_torch(tmp_path, arguments, message):
-    arguments = [str(REPOSITORY / a) if a.endswith('_tiny.py') else a for a in arguments]
+def answer(tool: str, arguments: list[str], cwd: Path) -> tuple[subprocess.CompletedProcess, set]:
+    """A tool's answer, and which of the slow packages it took."""
     code = (
-        'import sys, runpy; sys.argv = ["train.py", *sys.argv[1:]]\n'
-        f'try: runpy.run_path({TRAIN!r}, run_name="__main__")\n'
-        'finally: print("torch" in sys.modules)'
+        'import sys, runpy; sys.argv = sys.argv[1:]\n'
+        'try: runpy.run_path(sys.argv[0], run_name="__main__")\n'
+        'finally: print("\\n" + " ".join({"torch", "mmengine", "numpy"} & set(sys.modules)))'
     )
+    path = str(REPOSITORY / 'tools' / tool)
+    arguments = [str(REPOSITORY / a) if a.endswith('_tiny.py') else a for a in arguments]
     done = subprocess.run(
-        [sys.executable, '-c', code, *arguments], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, '-c', code, path, *arguments], capture_output=True, text=True, cwd=cwd
     )
+    return done, set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize('tool', ['train', 'test', 'show', 'sweep', 'leaderboard', 'weights'])
+def test_help_takes_nothing_slow(tmp_path, tool):
+    done, taken = answer(f'{tool}.py', ['--help'], tmp_path)
+    assert done.returncode == 0 and 'examples:' in done.stdout and taken == set()
+
+
+OPTIONS_ALONE = [
+    ('train.py', ['pretrain_configs/none_tiny.py'], 'does not exist'),
+    ('train.py', ['cls_configs/linear_comad_tiny.py', '--student', 'comad'], 'comad: expected'),
+    ('show.py', ['cls_configs/linear_comad_tiny.py', '--student', 'comad'], 'comad: expected'),
+    ('train.py', ['pretrain_configs/comad_tiny.py', '--resume', 'a.pth'], 'no such checkpoint'),
+    ('train.py', ['pretrain_configs/comad_tiny.py', '--replay', 'nan_step1'], 'does not exist'),
+    ('test.py', ['cls_configs/linear_comad_tiny.py', 'a.pth'], 'a.pth does not exist'),
+    ('weights.py', ['inspect', 'a.pth'], 'a.pth does not exist'),
+]
+CONFIG = [
+    ('train.py', ['pretrain_configs/comad_tiny.py'], 'missing data: data/imagenet'),
+    (
+        'train.py',
+        ['det_configs/mask_rcnn_comad_tiny.py', '--cfg-options', 'optim_wrapper.clip_grd.norm=1'],
+        "config key 'optim_wrapper.clip_grd.norm'",
+    ),
+    ('train.py', ['pretrain_configs/comad_tiny.py', '--cfg-options', 'modle.tau=1'], "'modle.tau'"),
+]
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments', 'message', 'allowed'),
+    [(*case, set()) for case in OPTIONS_ALONE] + [(*c, {'mmengine', 'numpy'}) for c in CONFIG],
+)
+def test_refusals_are_one_line_without_torch(tmp_path, tool, arguments, message, allowed):
+    done, taken = answer(tool, arguments, tmp_path)
     assert done.returncode == 2
     assert message in done.stderr and done.stderr.count('\n') == 1, done.stderr
-    assert done.stdout.strip() == 'False'
-    assert list(tmp_path.iterdir()) == []
+    assert taken <= allowed and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('word', 'said'),
+    [('lr', 'lr: expected KEY=VALUE'), ('=3', '=3: expected KEY=VALUE'), ('a=[1,2', 'in [1,2')],
+)
+def test_options_that_are_no_key_and_value_are_refused(capsys, word, said):
+    with pytest.raises(SystemExit):
+        parse_args(['x.py', '--cfg-options', word])
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_values_of_options_are_read_as_mmengine_reads_them():
+    words = ['a.b=1', 'c=[1,(2,x)]', 'd=None', 'e=1e-4', 'f=true', 'g=k=v']
+    given = parse_args(['x.py', '--cfg-options', *words[:2], '--cfg-options', *words[2:]])
+    expected = {'a.b': 1, 'c': [1, (2, 'x')], 'd': None, 'e': 1e-4, 'f': True, 'g': 'k=v'}
+    assert given.cfg_options == expected
 
 
 def test_the_sample_replaces_teachers_and_forgets_their_pins():

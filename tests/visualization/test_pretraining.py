@@ -1,10 +1,13 @@
 """Figures of a pretraining: which panel a curve goes to, what the colours mean."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from PIL import Image
 
 from comad.methods.diagnostics import Explanation
+from comad.visualization.pretrain_hook import STATE, PretrainFigureHook
 from comad.visualization.pretraining import draw_curves, draw_explanation, feature_colors, panels
 
 
@@ -52,3 +55,20 @@ def test_constant_features_do_not_break_the_picture(tmp_path):
     path = draw_explanation(images, explanation, tmp_path / 'picture.png')
     with Image.open(path) as image:
         assert image.size[0] > image.size[1]
+
+
+def test_sums_stay_exact_through_a_checkpoint():
+    """Points are means of what the steps gave, whether or not a checkpoint came in between."""
+    runner = SimpleNamespace(iter=0, max_iters=10, _resume=True)
+    hook, losses, checkpoint = PretrainFigureHook(points=2), torch.rand(5), {}
+    hook.before_save_checkpoint(runner, checkpoint)
+    assert checkpoint[STATE] == {'curves': {}, 'sums': {}}
+    for step, loss in enumerate(losses):
+        runner.iter = step
+        if step == 3:
+            hook.before_save_checkpoint(runner, checkpoint)
+            hook = PretrainFigureHook(points=2)
+            hook.after_load_checkpoint(runner, checkpoint)
+        hook.after_train_iter(runner, step, outputs=dict(loss=loss, step=step))
+    assert all(type(n) is float for held in checkpoint[STATE]['sums'].values() for n in held)
+    assert hook.curves == {'loss': [[5, sum(losses.tolist()) / 5]], 'step': [[5, 2.0]]}

@@ -10,9 +10,11 @@ import pytest
 import timm
 import torch
 
+from backbones import FAMILIES as TABLE
 from backbones import CheckpointError, MaskedViT, build_teacher, load_student, save_student
 from comad.methods.positions import sincos_positions
 from comad.weights import export_onnx
+from tools.weights import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,7 +103,8 @@ def test_refusals_are_one_line(tmp_path, name, make, said):
 def test_wrong_names_are_refused(tmp_path):
     path = mae_file(tmp_path / 'mae.pth')
     assert 'called *.safetensors' in tool('convert', path, tmp_path / 'out.pth').stderr
-    assert 'known: auto, mae' in tool('inspect', path, '--family', 'clip').stderr
+    assert "choose from 'auto', 'mae'" in tool('inspect', path, '--family', 'clip').stderr
+    assert set(FAMILIES) == {'auto', *TABLE}
 
 
 @pytest.mark.parametrize('arch', ['tiny', 'sample_tiny'])

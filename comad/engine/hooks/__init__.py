@@ -8,12 +8,16 @@ from .multi_scale import MultiScaleTestHook
 from .preemption import PreemptionHook
 from .prepare import PrepareMethodHook
 from .record import RunRecordHook
+from .run_info import DeferredInfoHook
 from .step_seed import StepSeedHook
+from .throughput import BenchmarkLogProcessor, ThroughputHook
 from .wall_time import WallTimeHook
 
 __all__ = [
     'BadImagesHook',
+    'BenchmarkLogProcessor',
     'BestCheckpointHook',
+    'DeferredInfoHook',
     'LossCheckHook',
     'MultiScaleTestHook',
     'PreemptionHook',
@@ -21,5 +25,6 @@ __all__ = [
     'RunRecordHook',
     'StepSeedHook',
     'StudentExportHook',
+    'ThroughputHook',
     'WallTimeHook',
 ]

@@ -19,7 +19,7 @@ from backbones.checkpoints import write_card, write_torch
 from ..bundles import encode, generator_states, plain_states
 from ..checkpointing import to_plain
 from ..failures import RunStopped
-from ..run_config import command_of
+from ..options import command_of
 from .prepare import unwrapped
 
 BUNDLE = 'bundle.pth'

@@ -27,7 +27,7 @@ class WallTimeHook(Hook):
         self.mark = time.perf_counter()
 
     def before_val(self, runner: Any) -> None:
-        self._count(runner)
+        self.count(runner)
 
     def after_val(self, runner: Any) -> None:
         self.mark = time.perf_counter()
@@ -36,9 +36,10 @@ class WallTimeHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         self.images += runner.train_dataloader.batch_sampler.batch_size * get_world_size()
-        self._count(runner)
+        self.count(runner)
 
-    def _count(self, runner: Any) -> None:
+    def count(self, runner: Any) -> None:
+        """Bring ``seconds`` up to now."""
         if not hasattr(self, 'mark'):  # a validation without a training
             return
         now = time.perf_counter()
