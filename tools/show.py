@@ -84,11 +84,10 @@ def main(argv: list[str] | None = None) -> int:
     config = cfg._cfg_dict.to_dict()
     gpus = args.gpus or (1 if args.sample else recipe_processes(config))
     try:
-        # A pretraining method reads its teachers when it is built.
-        model = None if cfg.run.folder == 'pretrain' else build_model(config)
+        model = build_model(config)
         card = recipe_card(config, cfg.run.kind, gpus, args.sample)
-        cost = model and cost_of(config, model, gpus)
-        groups = parameter_groups(config, model) if model and 'train_cfg' in config else []
+        cost = cost_of(config, model, gpus)
+        groups = parameter_groups(config, model) if 'train_cfg' in config else []
     except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
         print(f'error: {args.config}: {" ".join(str(error).split())}', file=sys.stderr)
         return 2

@@ -9,8 +9,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from backbones.vit import ARCHITECTURES
-from comad.cards.cost import image_size
 
+from .batches import image_size
 from .workload import Workload, build_model, wrap
 
 

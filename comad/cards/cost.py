@@ -13,12 +13,16 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from backbones import untrained_teachers
+from comad.benchmark.batches import image_size, make_batch
+from comad.engine.flops import count_training
 from comad.leaderboard.protocol import lookup
 
 TRAIN_IMAGES = {
     'data/imagenet': 1_281_167,
     'data/sample/imagenet': 6_000,
 }
+STEP_IMAGES = 2  # batch norms need more than one
 # A backward pass costs two forward passes.
 TRAINED, FROZEN = 3, 1
 
@@ -30,9 +34,10 @@ class Cost:
     Attributes:
         parameters: Parameters by part, ``backbone`` first, then everything else.
         gflop: GFLOP (2 per multiply-add) of one forward pass of one image at test size, by part.
-            Operators outside of torch (RoIAlign, NMS) are not counted.
+            Operators outside of torch (RoIAlign, NMS) are not counted. Empty for a pretraining,
+            which is never tested.
         trained_gflop: The same of one training image: the forward pass, twice more for what has
-            gradients.
+            gradients; for a pretraining counted in a real step, frozen teachers included.
         images: Training images of the whole run.
         workers: Data workers of all processes, where the images are ImageNet's; else 0.
     """
@@ -53,11 +58,12 @@ class Cost:
 
 
 def build_model(config: Mapping[str, Any]) -> nn.Module:
-    """The config's model on the CPU with random weights."""
+    """The config's model on the CPU with random weights, frozen teachers included."""
     init_default_scope(config.get('default_scope') or 'mmengine')
     model = ConfigDict(copy.deepcopy(config['model']))
     model.backbone.init_cfg = None
-    return MODELS.build(model)
+    with untrained_teachers():
+        return MODELS.build(model)
 
 
 def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost:
@@ -67,6 +73,14 @@ def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost
         if name not in ('backbone', 'data_preprocessor'):
             count = sum(p.numel() for p in child.parameters())
             parameters |= {name: count} if count else {}
+    if config.get('train_cfg') and not config.get('test_cfg'):
+        return Cost(
+            parameters,
+            {},
+            round(_step_gflop(config, model), 3),
+            _images(config, processes),
+            _workers(config, processes),
+        )
     total, backbone = _forward_gflop(config, model)
     frozen = not any(p.requires_grad for p in model.backbone.parameters())
     trained = TRAINED * (total - backbone) + (FROZEN if frozen else TRAINED) * backbone
@@ -75,10 +89,23 @@ def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost
         {'backbone': round(backbone, 3), 'rest': round(total - backbone, 3)},
         round(trained, 3),
         _images(config, processes),
-        (lookup(config, 'train_dataloader.num_workers') or 0) * processes
-        if lookup(config, 'train_dataloader.dataset.views')
-        else 0,
+        _workers(config, processes),
     )
+
+
+def _workers(config: Mapping[str, Any], processes: int) -> int:
+    """Workers of all processes that decode whole images of ImageNet, else 0."""
+    if not lookup(config, 'train_dataloader.dataset.views'):
+        return 0
+    return (lookup(config, 'train_dataloader.num_workers') or 0) * processes
+
+
+def _step_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
+    batch = make_batch(config, STEP_IMAGES)
+    if hasattr(model, 'fit_alignment'):
+        with torch.no_grad():
+            model.fit_alignment(iter([model.data_preprocessor(batch, True)['inputs']]))
+    return count_training(model, batch, STEP_IMAGES)
 
 
 @torch.no_grad()
@@ -112,19 +139,6 @@ def _detect(model: nn.Module, size: int) -> None:
     )
     data = model.data_preprocessor(pseudo_collate([batch]), False)
     model(data['inputs'], data['data_samples'], mode='tensor')
-
-
-def image_size(config: Mapping[str, Any]) -> int:
-    """Edge in pixels of the images that a forward pass sees."""
-    views = lookup(config, 'test_dataloader.dataset.views') or lookup(
-        config, 'train_dataloader.dataset.views'
-    )
-    if views:
-        return views['size']
-    for entry in lookup(config, 'train_dataloader.dataset.pipeline'):
-        if entry['type'] == 'RandomCrop':
-            return entry['crop_size'][0]
-    raise ValueError('the train pipeline has no RandomCrop, whose size counts')
 
 
 def _images(config: Mapping[str, Any], processes: int) -> int:

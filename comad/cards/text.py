@@ -31,11 +31,12 @@ def protocol_text(card: Card) -> str:
 def cost_text(cost: Cost, gpus: int, tflops: float, rate: float) -> str:
     """Parameters, GFLOPs and hours."""
     parts = ', '.join(f'{name} {count / 1e6:.2f}' for name, count in cost.parameters.items())
-    lines = [
-        f'parameters (millions): {parts}',
-        f'forward GFLOP per image: backbone {cost.gflop["backbone"]:.2f}, '
-        f'rest {cost.gflop["rest"]:.2f}',
-    ]
+    lines = [f'parameters (millions): {parts}']
+    if cost.gflop:
+        lines.append(
+            f'forward GFLOP per image: backbone {cost.gflop["backbone"]:.2f}, '
+            f'rest {cost.gflop["rest"]:.2f}'
+        )
     if not cost.images:
         return '\n'.join(lines)
     lines.append(f'training: {cost.images:,} images x {cost.trained_gflop:.2f} GFLOP')

@@ -1,5 +1,6 @@
 """What a finished pretraining leaves behind: the student, its card, an official-layout file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmengine.registry import HOOKS
 
 from backbones import save_student
 from backbones.checkpoints import write_torch
+from comad.datasets.shard_manifest import describe_images
 from comad.leaderboard.environment import collect_environment
 
 from ..flops import training_gflop_per_image
@@ -52,7 +54,7 @@ class StudentExportHook(Hook):
             iterations=runner.iter,
             images_seen=info['images_seen'],
             seed=runner.seed,
-            data='sample' if run.sample else 'imagenet-1k',
+            data='sample' if run.sample else _imagenet(runner.cfg),
             sample=run.sample,
             teachers=list(model.teacher_cards),
             licence=_licence(model.teacher_cards),
@@ -66,6 +68,13 @@ class StudentExportHook(Hook):
         if hasattr(model, 'official_checkpoint'):
             name, content = model.official_checkpoint()
             write_torch(Path(runner.work_dir) / name, content)
+
+
+def _imagenet(cfg: Mapping[str, Any]) -> str:
+    """The data's name, and how its images were made smaller if they were."""
+    dataset = cfg['train_dataloader']['dataset']
+    images = describe_images(Path(dataset.get('root', '')) / dataset.get('split', 'train'))
+    return f'imagenet-1k, {images}' if images else 'imagenet-1k'
 
 
 def _licence(teachers: list[dict[str, Any]]) -> str:
