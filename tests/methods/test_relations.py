@@ -25,9 +25,7 @@ def head_vectors(x, b, relation_heads):
 def whole_relation(x, y):
     """[query] -> distribution over all tokens, for one relation head."""
     scale = math.sqrt(len(x[0]))
-    return [
-        softmax([sum(p * q for p, q in zip(a, b, strict=True)) / scale for b in y]) for a in x
-    ]
+    return [softmax([sum(p * q for p, q in zip(a, b, strict=True)) / scale for b in y]) for a in x]
 
 
 def expected_kl(target, student, keep, relation_heads):
