@@ -54,7 +54,8 @@ class AMD(PretrainMethod):
         distill_cls: whether the class token takes part as one more visible token, in the direct
             term and in the generator's input; our choice.
         norm_pix: normalise the target patches, as MAE.
-        generator_depth: blocks of each generator, one per pair; 2 in the video code.
+        generator_depth: blocks of each generator; 2 in the video code. That every pair has its own
+            is our reading.
         generator_heads: heads of its blocks, our choice; by default one per 64 channels as in ViT,
             or the teacher's if its heads are narrower.
         decoder: arguments of ``MaskedDecoder``, our choice; it is dropped at export.
