@@ -26,12 +26,12 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from comad.methods.base import PretrainMethod, full_precision
-from comad.methods.block_pairs import Pairs, build_on_grid, check_pairs, num_blocks
 from comad.methods.decoder import MaskedDecoder
 from comad.methods.generator import FeatureGenerator
 from comad.methods.mae import init_as_mae, pixel_loss
 from comad.methods.masking import check_ratios, draw_masks, visibility, visible_count
 from comad.methods.positions import fix_positions
+from comad.methods.teacher_blocks import Pairs, build_on_grid, check_pairs, num_blocks
 
 
 @MODELS.register_module()

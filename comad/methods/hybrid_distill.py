@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from backbones import MaskedViT
 from comad.methods.attention_statistics import AttentionSummary, attention_statistics
 from comad.methods.base import PretrainMethod, full_precision
-from comad.methods.block_pairs import Pairs, build_on_grid, check_pairs, num_blocks
 from comad.methods.losses import normalize
 from comad.methods.positions import fix_positions
 from comad.methods.redundancy import Drops, draw_survivors, dropped_counts, redundancy
@@ -38,6 +37,7 @@ from comad.methods.relations import (
     relation_kl,
     select_tokens,
 )
+from comad.methods.teacher_blocks import Pairs, build_on_grid, check_pairs, num_blocks
 
 ROLES = ('features', 'relations')
 POSITIONS = ('sincos', 'learned')
