@@ -31,6 +31,7 @@ def draw_attention(
         axis.set_title(title, fontsize=10)
         axis.set_xlabel('block', fontsize=9)
         axis.set_ylim(bottom=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, frameon=False)
     figure.suptitle(f'{caption} ({len(images)} images)', fontsize=10)
