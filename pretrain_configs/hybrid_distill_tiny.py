@@ -31,6 +31,9 @@ model = dict(
     alpha=1.0,
     beta=1.0,
 )
+# Length, rate, positions and crops are CoMAD's; a step counts 0.28 GFLOP per image (CoMAD 0.26).
+# From single runs: 1e-2 and 5e-3 give the same linear probe (43.6 and 44.1 from patches, 36.1 and
+# 35.4 from the class token); nothing else was tried.
 sample = dict(
     model=dict(positions='learned', diagnostics_every=10),
     train_cfg=dict(max_epochs=2),
