@@ -322,10 +322,7 @@ def pretraining(config: Config, processes: int) -> dict[str, Field]:
         for key, value in (defaults | dict(config['model'])).items()
         if key not in ('type', 'backbone', 'data_preprocessor', 'teachers')
     }
-    taught = [
-        f'{t["family"]} (masked {t["mask_ratio"]:g})' if 'mask_ratio' in t else t['family']
-        for t in config['model'].get('teachers') or ()
-    ]
+    taught = [_teacher(t) for t in config['model'].get('teachers') or ()]
     return {
         'network': network(config),
         'method': config['model']['type'],
@@ -337,6 +334,14 @@ def pretraining(config: Config, processes: int) -> dict[str, Field]:
         'views': views['type'],
         **arguments,
     }
+
+
+def _teacher(options: Mapping[str, Any]) -> str:
+    """Family of a pretraining's teacher, with its role and its masks where it has them."""
+    details = [options['role']] if 'role' in options else []
+    if 'mask_ratio' in options:
+        details.append(f'masked {options["mask_ratio"]:g}')
+    return f'{options["family"]} ({", ".join(details)})' if details else options['family']
 
 
 READERS: dict[str, Callable[[Config, int], dict[str, Field]]] = {

@@ -1,4 +1,4 @@
-"""`PretrainFigureHook`: leaves diagnostics.png and consensus.png beside a finished pretraining."""
+"""`PretrainFigureHook`: leaves its curves and a method's own figure beside a pretraining."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +12,22 @@ from mmengine.registry import HOOKS
 
 from comad.datasets.centre import centre_views
 from comad.evaluation.online_probe import HISTORY
+from comad.methods.attention_statistics import AttentionSummary
 from comad.methods.base import seeded
-from comad.visualization.pretraining import (
-    CURVES_FIGURE,
-    EXPLANATION_FIGURE,
-    draw_curves,
-    draw_explanation,
-)
+from comad.methods.diagnostics import Explanation
+from comad.visualization.attention import draw_attention
+from comad.visualization.pretraining import CURVES_FIGURE, draw_curves, draw_explanation
 
 STATE = 'pretrain_curves'
+# What `explain` may give: the figure's file, how it is drawn, and a note on how to read it.
+EXPLANATIONS = {
+    Explanation: (
+        'consensus.png',
+        draw_explanation,
+        'white: nothing there; weights from 0, dark, to 1, yellow',
+    ),
+    AttentionSummary: ('attention.png', draw_attention, 'attention between patches'),
+}
 
 
 @HOOKS.register_module()
@@ -29,12 +36,13 @@ class PretrainFigureHook(Hook):
 
     ``diagnostics.png``: every logged figure over the steps, each point a mean over a few steps.
     The points go into the checkpoints, so a resumed run draws the whole curve.
-    ``consensus.png``: what ``model.explain`` says about a few training images as centre crops;
-    none for a method that explains nothing. Both are drawn by the main process only, and a figure
-    that cannot be drawn costs a warning, never the run.
+    A second figure shows what ``model.explain`` says about a few training images as centre crops:
+    ``consensus.png`` (CoMAD), ``attention.png`` (Hybrid Distill), none for a method that explains
+    nothing. Both are drawn by the main process only, and a figure that cannot be drawn costs a
+    warning, never the run.
 
     Args:
-        images: rows of consensus.png.
+        images: how many the second figure is about; rows of consensus.png.
         points: points per curve, at most.
         size: edge of the images; default the student's own.
         resize: shorter edge before the centre is cut; default ``size`` / 0.875.
@@ -98,27 +106,28 @@ class PretrainFigureHook(Hook):
         if not is_main_process():
             return
         self._attempt(runner, CURVES_FIGURE, self._draw_curves)
-        self._attempt(runner, EXPLANATION_FIGURE, self._draw_explanation)
+        self._attempt(runner, "the method's own figure", self._draw_explanation)
 
-    def _attempt(self, runner: Any, name: str, draw: Callable[[Any, Path], Path | None]) -> None:
+    def _attempt(self, runner: Any, what: str, draw: Callable[[Any, Path], Path | None]) -> None:
         try:
-            path = draw(runner, Path(runner.work_dir) / name)
+            path = draw(runner, Path(runner.work_dir))
         except Exception as error:  # whatever goes wrong in a figure, the run has succeeded
-            runner.logger.warning(f'{name} was not drawn: {type(error).__name__}: {error}')
+            runner.logger.warning(f'{what} was not drawn: {type(error).__name__}: {error}')
             return
         if path is not None:
             runner.logger.info(f'figure written to {path}')
 
-    def _draw_curves(self, runner: Any, path: Path) -> Path:
+    def _draw_curves(self, runner: Any, folder: Path) -> Path:
         curves = dict(self.curves)
         for entry in runner.message_hub.runtime_info.get(HISTORY) or []:
             for name, value in entry.items():
                 if name.startswith('probe_'):
                     curves.setdefault(name, []).append([entry['step'], value])
-        return draw_curves(curves, path, f'{_name(runner)}: figures of the training')
+        caption = f'{_name(runner)}: figures of the training'
+        return draw_curves(curves, folder / CURVES_FIGURE, caption)
 
     @torch.no_grad()
-    def _draw_explanation(self, runner: Any, path: Path) -> Path | None:
+    def _draw_explanation(self, runner: Any, folder: Path) -> Path | None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         dataset = runner.train_dataloader.dataset
         size = self.size or model.backbone.architecture()['img_size']
@@ -135,11 +144,9 @@ class PretrainFigureHook(Hook):
             model.train(was_training)
         if explanation is None:
             return None
-        caption = (
-            f'{_name(runner)}: training images; white: nothing there; weights from 0, dark, to 1, '
-            'yellow'
-        )
-        return draw_explanation(images, explanation, path, caption)
+        file, draw, note = EXPLANATIONS[type(explanation)]
+        caption = f'{_name(runner)}: training images; {note}'
+        return draw(images, explanation, folder / file, caption)
 
 
 def _name(runner: Any) -> str:

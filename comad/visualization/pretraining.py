@@ -13,7 +13,7 @@ from torch import Tensor
 
 from comad.methods.diagnostics import Explanation
 
-CURVES_FIGURE, EXPLANATION_FIGURE = 'diagnostics.png', 'consensus.png'
+CURVES_FIGURE = 'diagnostics.png'
 Curves = Mapping[str, Sequence[Sequence[float]]]
 # Panel -> how the names of its curves start or end; whatever fits nowhere shares the last panel.
 PANELS = (
@@ -22,6 +22,8 @@ PANELS = (
     ('agreement with the other teachers (cosine)', ('agreement_',), ()),
     ('entropy of the gate (nats)', ('gate_entropy',), ()),
     ('effective rank', (), ('_rank',)),
+    ('attention distance of each head (patches)', ('attention_distance_',), ()),
+    ('mutual information of query and key (NMI)', ('attention_nmi_',), ()),
     ('online k-NN on training images, top-1 (%)', ('probe_',), ()),
 )
 UNSEEN = 0.25  # brightness of patches that a network does not see
@@ -54,7 +56,7 @@ def draw_curves(curves: Curves, path: str | Path, caption: str = '') -> Path:
     shown = panels(curves)
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = _figure(rows, columns, 4.2, 2.9)
+    figure, axes = new_figure(rows, columns, 4.2, 2.9)
     for axis, (title, names) in zip(axes.flat, shown, strict=False):
         for name in names:
             points = np.asarray(curves[name], dtype=float)
@@ -94,7 +96,7 @@ def draw_explanation(
         columns.append((f'weight of\n{name}', lambda b, w=weights, s=seen: _heat(w[b], s[b], grid)))
     for name, colors in feature_colors(explanation.features).items():
         columns.append((name, lambda b, c=colors: c[b].reshape(grid, grid, 3)))
-    figure, axes = _figure(len(images), len(columns), 1.35, 1.4)
+    figure, axes = new_figure(len(images), len(columns), 1.35, 1.4)
     for b, row in enumerate(axes):
         for axis, (title, draw) in zip(row, columns, strict=True):
             axis.imshow(draw(b), interpolation='nearest', vmin=0, vmax=1)
@@ -140,7 +142,8 @@ def save_figure(figure: Any, path: str | Path, dpi: int = 110) -> Path:
     return path
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:
+def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:
+    """A figure with (rows, columns) axes, each of ``width`` x ``height`` inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

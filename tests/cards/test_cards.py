@@ -108,6 +108,20 @@ def test_cost_of_a_vit_tiny():
     assert cost.data_hours(300) == pytest.approx(cost.images / (8 * 12 * 300) / 3600)
 
 
+@pytest.mark.parametrize(
+    ('method', 'shown'),
+    [
+        ('hybrid_distill', 'mocov3 (features), mae (relations)'),
+        ('amd', 'mae (masked 0.5)'),
+        ('comad', 'mae (masked 0.6), mocov3 (masked 0.4), ibot (masked 0.2)'),
+    ],
+)
+def test_teachers_are_shown_with_their_roles_and_masks(method, shown):
+    config, kind = resolved(f'pretrain_configs/{method}_tiny.py')
+    rows = {row.field: row.effective for row in recipe_card(config, kind, 8).rows}
+    assert rows['teachers'] == shown
+
+
 # Values by hand: 0.65^13, 0.65^12, 0.65^1; 0.85^13, 0.85^12, 0.85^1.
 @pytest.mark.parametrize(
     ('leaf', 'input_scale', 'first_block', 'last_block'),

@@ -145,7 +145,7 @@ def test_a_figure_that_fails_costs_a_line_only(tmp_path, comad, monkeypatch):
     run(small_config(tmp_path, 'run', comad, hooks=FIGURES))
     assert (tmp_path / 'run/diagnostics.png').is_file()
     assert not (tmp_path / 'run/consensus.png').exists()
-    assert log_of(tmp_path / 'run').count('consensus.png was not drawn: ValueError') == 1
+    assert log_of(tmp_path / 'run').count('own figure was not drawn: ValueError') == 1
 
 
 def test_a_method_without_explanation_draws_curves_only(tmp_path):

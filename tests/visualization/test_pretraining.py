@@ -6,14 +6,17 @@ import pytest
 import torch
 from PIL import Image
 
+from comad.methods.attention_statistics import AttentionSummary, Statistics
 from comad.methods.diagnostics import Explanation
+from comad.visualization.attention import draw_attention
 from comad.visualization.pretrain_hook import STATE, PretrainFigureHook
 from comad.visualization.pretraining import draw_curves, draw_explanation, feature_colors, panels
 
 
 def test_curves_are_grouped_by_their_names():
     names = (
-        'loss loss_map share_a share_b agreement_a gate_entropy target_rank probe_knn_mean other'
+        'loss loss_map share_a share_b agreement_a gate_entropy target_rank probe_knn_mean other '
+        'attention_distance_b4_h1 attention_distance_b4_h2 attention_nmi_b4'
     )
     found = panels(dict.fromkeys([*names.split(), 'key_std'], [[1, 0.5]]))
     assert [group for _, group in found] == [
@@ -22,6 +25,8 @@ def test_curves_are_grouped_by_their_names():
         ['agreement_a'],
         ['gate_entropy'],
         ['target_rank'],
+        ['attention_distance_b4_h1', 'attention_distance_b4_h2'],
+        ['attention_nmi_b4'],
         ['probe_knn_mean'],
         ['other', 'key_std'],
     ]
@@ -72,3 +77,14 @@ def test_sums_stay_exact_through_a_checkpoint():
         hook.after_train_iter(runner, step, outputs=dict(loss=loss, step=step))
     assert all(type(n) is float for held in checkpoint[STATE]['sums'].values() for n in held)
     assert hook.curves == {'loss': [[5, sum(losses.tolist()) / 5]], 'step': [[5, 2.0]]}
+
+
+def test_attention_of_networks_of_different_depths_makes_one_picture(tmp_path):
+    networks = {
+        name: Statistics(4 * torch.rand(depth, heads), torch.rand(depth, heads))
+        for name, depth, heads in (('student', 12, 3), ('mae (relations)', 24, 16))
+    }
+    images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    path = draw_attention(images, AttentionSummary(networks), tmp_path / 'attention.png', 'run')
+    with Image.open(path) as image:
+        assert image.size[0] > image.size[1] > 100

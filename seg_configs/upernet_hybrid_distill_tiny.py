@@ -1,0 +1,13 @@
+"""ADE20K segmentation: UperNet on the ViT-Tiny distilled by Hybrid Distill.
+
+Command: tools/dist_train.sh seg_configs/upernet_hybrid_distill_tiny.py 8
+    (on the embedded sample:
+    python tools/train.py seg_configs/upernet_hybrid_distill_tiny.py --sample)
+Hardware and time: 8 GPUs x 2 images of 512 px, 160,000 iterations; not yet measured.
+Should reach: not yet measured; none known for ViT-Tiny.
+Choices of ours: see base_configs/seg_upernet_vit_tiny.py.
+"""
+
+_base_ = '../base_configs/seg_upernet_vit_tiny.py'
+
+model = dict(backbone=dict(init_cfg=dict(type='StudentWeights', student='hybrid_distill_tiny')))
