@@ -2,8 +2,10 @@
 
 from comad.methods.base import PretrainMethod
 from comad.methods.comad import CoMAD
+from comad.methods.d_mae_lite import DMAELite
+from comad.methods.dmt import DMT
 from comad.methods.ibot import IBOT
 from comad.methods.mae import MAE
 from comad.methods.mocov3 import MoCoV3
 
-__all__ = ['IBOT', 'MAE', 'CoMAD', 'MoCoV3', 'PretrainMethod']
+__all__ = ['DMT', 'IBOT', 'MAE', 'CoMAD', 'DMAELite', 'MoCoV3', 'PretrainMethod']
