@@ -3,11 +3,11 @@
     tools/pretrain.sh d_mae_lite            # 8 GPUs x 512 images
     tools/pretrain.sh d_mae_lite --sample   # embedded sample, minutes on one CPU core
 
-Hardware and time: 8 GPUs; not yet measured. Figure to reach: 78.4 % ImageNet top-1 after fine-tuning
-with 12 heads and 400 epochs (official DISTILL.md). The recipe is the official code's: batch 4096, lr
-1.5e-4 per 256, AdamW (0.9, 0.95), weight decay 0.05, 40 warm-up epochs, crops of 0.08-1, a decoder
-of one 96-wide block. Ours: 300 epochs and 3 heads, as every student here (official: 400 and 12,
-model.backbone.num_heads=12), and bicubic resizing only.
+Hardware and time: 8 GPUs; not yet measured. Figure to reach: 78.4 % ImageNet top-1 after
+fine-tuning with 12 heads and 400 epochs (official DISTILL.md). The recipe is the official code's:
+batch 4096, lr 1.5e-4 per 256, AdamW (0.9, 0.95), weight decay 0.05, 40 warm-up epochs, crops of
+0.08-1, a decoder of one 96-wide block. Ours: 300 epochs and 3 heads, as every student here
+(official: 400 and 12, model.backbone.num_heads=12), and bicubic resizing only.
 """
 
 _base_ = './mae_tiny.py'

@@ -8,13 +8,14 @@ import re
 import shlex
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from .config_keys import REPOSITORY, RUNNER_KEYS, find_unknown_keys
+from .equal_compute import equal_epochs, equal_method, parse_budget, split_equal
 from .schedules import accumulate
 
 FOLDERS = {
@@ -71,6 +72,7 @@ class RunOptions:
     accumulate: int = 1
     launcher: str = 'none'
     tta: bool = False
+    compute_of: str | None = None
     cfg_options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -79,7 +81,8 @@ def command_of(options: dict[str, Any]) -> str:
     words = ['python', 'tools/train.py', str(options.get('config', 'CONFIG'))]
     for name in ('sample', 'amp', 'auto_scale_lr'):
         words += ['--' + name.replace('_', '-')] if options.get(name) else []
-    for name, default in (('seed', 0), ('student', None), ('work_dir', None), ('accumulate', 1)):
+    defaults = dict(seed=0, student=None, work_dir=None, accumulate=1, compute_of=None)
+    for name, default in defaults.items():
         value = options.get(name, default)
         words += ['--' + name.replace('_', '-'), str(value)] if value != default else []
     if changes := options.get('cfg_options'):
@@ -153,6 +156,8 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
         cfg.merge_from_dict(options.cfg_options)
     if leaf is not None:
         leaf, pretrain_seed = _name_student(cfg, leaf, options)
+        if options.compute_of:
+            leaf = _equal_length(cfg, leaf, options)
         if options.sample:
             replace_values(cfg, _sample_value)
         _place_run(cfg, leaf, pretrain_seed, options)
@@ -252,6 +257,19 @@ def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[Lea
     init_cfg.sample = options.sample
     init_cfg.root = pretrain_root(options.sample)
     return leaf, pretrain_seed
+
+
+def _equal_length(cfg: Config, leaf: LeafName, options: RunOptions) -> LeafName:
+    """Train for as much compute as another student, under a name of its own."""
+    if leaf.folder != 'pretrain':
+        raise ConfigError('--compute-of belongs to pretraining')
+    root = Path(pretrain_root(options.sample))
+    try:
+        _, factor = parse_budget(options.compute_of)
+        cfg.train_cfg.max_epochs = equal_epochs(leaf.student, options.compute_of, root)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return replace(leaf, method=equal_method(leaf.method, factor))
 
 
 def pretrain_root(sample: bool) -> str:
@@ -372,10 +390,14 @@ def check_paths(cfg: Config, sample: bool) -> None:
     if run and run.folder != 'pretrain' and run.method != 'scratch':
         student = Path(pretrain_root(sample)) / run.student / f'seed{run.pretrain_seed}'
         if not (student / 'student.safetensors').is_file():
-            command = f'tools/pretrain.sh {run.method if run.arch == "tiny" else run.student}'
+            method, factor = split_equal(run.method)
+            command = (
+                f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}'
+            )
             options = (' --sample' if sample else '') + (
                 f' --seed {run.pretrain_seed}' if run.pretrain_seed else ''
             )
+            options += f' --compute-of STUDENT:{factor}' if factor else ''
             raise ConfigError(
                 f'missing student: {student}/student.safetensors; '
                 f'pretrain it with: {command}{options}'

@@ -24,7 +24,9 @@ def build_dmt(build, whole, images):
     def make(backbone=None, **options):
         model = build('DMT', backbone, **{'teachers': whole, **options})
         if model.alignment is not None:
-            model.fit_alignment(iter([images.repeat(3, 1, 1, 1) + 0.3 * torch.randn(18, 3, 32, 32)]))
+            model.fit_alignment(
+                iter([images.repeat(3, 1, 1, 1) + 0.3 * torch.randn(18, 3, 32, 32)])
+            )
         return model.train()
 
     return make
