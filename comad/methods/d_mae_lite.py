@@ -48,6 +48,8 @@ class DMAELite(MaskedAutoencoder):
             exist.
     """
 
+    method_version = '1'
+
     def __init__(
         self,
         backbone: dict[str, Any],

@@ -61,6 +61,8 @@ class DMT(PretrainMethod):
         ValueError: on an unknown option, a block that does not exist, or teachers of another grid.
     """
 
+    method_version = '1'
+
     def __init__(
         self,
         backbone: dict[str, Any],
