@@ -6,18 +6,22 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from comad.sweep.ablations import ablations
 from comad.sweep.estimate import show_seconds
-from comad.sweep.grids import quickstart, study
+from comad.sweep.grids import STUDY_KINDS, quickstart
 from comad.sweep.runner import Sweep, SweepError
+from comad.sweep.study import study
 
 EPILOG = """examples:
   python tools/sweep.py quickstart                      # everything once, minutes
   python tools/sweep.py study --sample --seeds 3        # results/sample_study.csv and its reading
+  python tools/sweep.py study --sample --methods dmt amd    # these alone; other rows stay
+  python tools/sweep.py study --sample --equal 4        # all get the compute of 4 runs of comad
   python tools/sweep.py ablations --sample --seeds 3    # results/sample_ablations.csv and .png
   python tools/sweep.py quickstart --dry-run            # the steps, which are done, the time left
   python tools/sweep.py quickstart --redo pretrain_comad_tiny_p0    # that step and all behind it
@@ -72,17 +76,57 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         several.add_argument(
             '--seeds', type=int, default=3, metavar='N', help='default: %(default)s'
         )
+        if name == 'study':
+            add_study_arguments(several)
     status = grids.add_parser('status', help='what is done, of all grids')
     status.add_argument('--seeds', type=int, default=3, metavar='N', help='per cell, default 3')
     args = parser.parse_args(argv)
     if getattr(args, 'seeds', 1) < 1 or getattr(args, 'jobs', 1) < 1:
         parser.error('--seeds and --jobs are at least 1')
+    if getattr(args, 'equal', 0) < 0:
+        parser.error('--equal is a whole factor of at least 1')
     return args
 
 
-def make_sweep(grid: str, seeds: int, jobs: int) -> Sweep:
-    steps = SEVERAL[grid](ROOT, seeds) if grid in SEVERAL else quickstart(ROOT)
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which part of the study to run, and at which cost."""
+    parser.add_argument(
+        '--methods',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='only these, e.g. dmt d_mae_lite; other rows of the CSV stay as they are',
+    )
+    parser.add_argument(
+        '--tasks',
+        nargs='+',
+        default=list(STUDY_KINDS),
+        metavar='KIND',
+        help=f'some of {", ".join(STUDY_KINDS)}; all by default',
+    )
+    parser.add_argument(
+        '--equal',
+        type=int,
+        default=0,
+        metavar='FACTOR',
+        help="as many epochs of each method as cost FACTOR times comad's run; rows are then named "
+        '<method>_equal<FACTOR>_tiny',
+    )
+
+
+def make_sweep(grid: str, seeds: int, jobs: int, **part: Any) -> Sweep:
+    steps = SEVERAL[grid](ROOT, seeds, **part) if grid in SEVERAL else quickstart(ROOT)
     return Sweep(grid, steps, ROOT, slots=jobs, keep_going=grid in SEVERAL, report=say)
+
+
+def study_part(args: argparse.Namespace) -> dict[str, Any]:
+    """The study's arguments as :func:`comad.sweep.study.study` takes them."""
+    return dict(methods=args.methods, kinds=args.tasks, equal=args.equal)
+
+
+def changed(part: dict[str, Any]) -> bool:
+    """Whether these arguments leave out something of the whole study."""
+    return bool(part['methods'] or part['equal'] or set(STUDY_KINDS) - set(part['kinds']))
 
 
 def say(line: str) -> None:
@@ -119,10 +163,10 @@ def read_ablations(sweep: Sweep, seeds: int) -> None:
         say(line)
 
 
-def read(sweep: Sweep) -> bool:
+def read(sweep: Sweep, whole: bool) -> bool:
     from comad.sweep.finish import STUDY_CSV, finish_study
 
-    readings = finish_study(ROOT, sweep.steps)
+    readings = finish_study(ROOT, sweep.steps, whole)
     say(f'wrote {STUDY_CSV}')
     marks = {True: 'holds ', False: 'FAILS ', None: '      '}
     for text, passed in readings:
@@ -140,7 +184,8 @@ def main(argv: list[str] | None = None) -> int:
                 say(f'{grid}:')
                 list_steps(make_sweep(grid, args.seeds, jobs=min(os.cpu_count() or 1, 4)))
             return 0
-        sweep = make_sweep(args.grid, getattr(args, 'seeds', 1), args.jobs)
+        part = study_part(args) if args.grid == 'study' else {}
+        sweep = make_sweep(args.grid, getattr(args, 'seeds', 1), args.jobs, **part)
         if args.dry_run:
             list_steps(sweep)
             return 0
@@ -150,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
             read_ablations(sweep, args.seeds)
         if not complete:
             return 1
-        return 0 if args.grid != 'study' or read(sweep) else 1
+        return 0 if args.grid != 'study' or read(sweep, not changed(part)) else 1
     except SweepError as error:
         print(f'sweep: {error}', file=sys.stderr)
         return 2

@@ -51,6 +51,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--amp', action='store_true', help='bfloat16 mixed precision (accelerators)'
     )
     parser.add_argument(
+        '--compute-of',
+        metavar='STUDENT:FACTOR',
+        help="pretraining: as many epochs as cost FACTOR times that student's finished run, e.g. "
+        'comad_tiny:4; the student is then called <method>_equal<FACTOR>_<arch>',
+    )
+    parser.add_argument(
         '--replay',
         metavar='BUNDLE',
         help='instead of training, compute a step again whose loss was not finite, saved as '

@@ -26,6 +26,7 @@ class RunOptions:
     accumulate: int = 1
     launcher: str = 'none'
     tta: bool = False
+    compute_of: str | None = None
     cfg_options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -34,7 +35,8 @@ def command_of(options: dict[str, Any]) -> str:
     words = ['python', 'tools/train.py', str(options.get('config', 'CONFIG'))]
     for name in ('sample', 'amp', 'auto_scale_lr'):
         words += ['--' + name.replace('_', '-')] if options.get(name) else []
-    for name, default in (('seed', 0), ('student', None), ('work_dir', None), ('accumulate', 1)):
+    defaults = dict(seed=0, student=None, work_dir=None, accumulate=1, compute_of=None)
+    for name, default in defaults.items():
         value = options.get(name, default)
         words += ['--' + name.replace('_', '-'), str(value)] if value != default else []
     if changes := options.get('cfg_options'):

@@ -10,11 +10,12 @@ import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config_keys import REPOSITORY, RUNNER_KEYS, find_unknown_keys
+from .equal_compute import equal_epochs, equal_method, parse_budget, split_equal
 from .options import ConfigError, RunOptions
 from .schedules import accumulate
 
@@ -125,6 +126,8 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
         cfg.merge_from_dict(options.cfg_options)
     if leaf is not None:
         leaf, pretrain_seed = _name_student(cfg, leaf, options)
+        if options.compute_of:
+            leaf = _equal_length(cfg, leaf, options)
         if options.sample:
             replace_values(cfg, _sample_value)
         _place_run(cfg, leaf, pretrain_seed, options)
@@ -235,6 +238,19 @@ def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[Lea
     init_cfg.sample = options.sample
     init_cfg.root = pretrain_root(options.sample)
     return leaf, pretrain_seed
+
+
+def _equal_length(cfg: Config, leaf: LeafName, options: RunOptions) -> LeafName:
+    """Train for as much compute as another student, under a name of its own."""
+    if leaf.folder != 'pretrain':
+        raise ConfigError('--compute-of belongs to pretraining')
+    root = Path(pretrain_root(options.sample))
+    try:
+        _, factor = parse_budget(options.compute_of)
+        cfg.train_cfg.max_epochs = equal_epochs(leaf.student, options.compute_of, root)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return replace(leaf, method=equal_method(leaf.method, factor))
 
 
 def pretrain_root(sample: bool) -> str:
@@ -353,10 +369,14 @@ def check_paths(cfg: Config, sample: bool) -> None:
     if run and run.folder != 'pretrain' and run.method != 'scratch':
         student = Path(pretrain_root(sample)) / run.student / f'seed{run.pretrain_seed}'
         if not (student / 'student.safetensors').is_file():
-            command = f'tools/pretrain.sh {run.method if run.arch == "tiny" else run.student}'
+            method, factor = split_equal(run.method)
+            command = (
+                f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}'
+            )
             options = (' --sample' if sample else '') + (
                 f' --seed {run.pretrain_seed}' if run.pretrain_seed else ''
             )
+            options += f' --compute-of STUDENT:{factor}' if factor else ''
             raise ConfigError(
                 f'missing student: {student}/student.safetensors; '
                 f'pretrain it with: {command}{options}'

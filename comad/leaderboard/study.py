@@ -3,8 +3,6 @@
 Every figure and every verdict is computed from run records.
 """
 
-import csv
-import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,27 +11,9 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from comad.leaderboard.records import Record
-from comad.leaderboard.tables import MEASURED, Statistics, statistics
+from comad.leaderboard.tables import Statistics, statistics
 from comad.leaderboard.tasks import TASKS
 
-COLUMNS = (
-    'student',
-    'task',
-    'metric',
-    'pool',
-    'mean',
-    'sd',
-    'n',
-    'seeds',
-    'values',
-    'pretrain_seconds',
-    'kind',
-    'protocol',
-    'protocol_version',
-    'device',
-    'cpu',
-    'torch',
-)
 # What must hold, in percentage points or as a ratio; see the README's section on the study.
 MIN_SEEDS = 3
 MIN_RENDERS = 4000
@@ -44,11 +24,16 @@ BACKGROUND_RATIO = 3.0
 MIN_AP50 = 15.0
 # CoMAD trains patch tokens; its class token gets no target, so the mean of the patches decides.
 DECISIVE_POOL = 'mean'
+JUDGED = ('comad_tiny', 'mae_tiny', 'scratch_tiny')
 
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One student, task, metric and pool over all seeds; values in percent."""
+    """One student, task, metric and pool over all seeds; values in percent.
+
+    ``pretrain_seconds`` and ``pretrain_tflop`` are means over the pretrainings: wall time, and
+    GFLOP per image times images seen, teachers included.
+    """
 
     student: str
     task: str
@@ -57,6 +42,7 @@ class StudyRow:
     values: dict[tuple[int, int], float]
     statistics: Statistics
     pretrain_seconds: float | None
+    pretrain_tflop: float | None
     first: dict[str, Any]
 
 
@@ -81,8 +67,6 @@ def study_rows(records: Iterable[Record]) -> list[StudyRow]:
         members = grouped[group]
         seeds = [(d['seeds']['pretrain'], d['seeds']['transfer']) for d, _ in members]
         values = {seed: value for seed, (_, value) in zip(seeds, members, strict=True)}
-        seconds = [d['student']['pretrain_seconds'] for d, _ in members]
-        known = [value for value in seconds if value is not None]
         task, metric, pool, student = group
         rows.append(
             StudyRow(
@@ -92,41 +76,12 @@ def study_rows(records: Iterable[Record]) -> list[StudyRow]:
                 pool,
                 dict(sorted(values.items())),
                 statistics((*seed, value) for seed, value in values.items()),
-                fmean(known) if known else None,
+                _mean(d['student']['pretrain_seconds'] for d, _ in members),
+                _mean(_tflop(d['student']) for d, _ in members),
                 members[0][0],
             )
         )
     return rows
-
-
-def study_csv(rows: Iterable[StudyRow]) -> str:
-    """Return the study as CSV text; means, sds and values in percent."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator='\n')
-    writer.writeheader()
-    for row in rows:
-        environment, protocol = row.first['environment'], row.first['protocol']
-        sd, seconds = row.statistics.sd, row.pretrain_seconds
-        cells = {
-            'student': row.student,
-            'task': row.task,
-            'metric': row.metric,
-            'pool': row.pool,
-            'mean': f'{row.statistics.mean:.2f}',
-            'sd': '' if sd is None else f'{sd:.2f}',
-            'n': row.statistics.n,
-            'seeds': '; '.join(f'{p}/{s}' for p, s in row.values),
-            'values': '; '.join(f'{value:.2f}' for value in row.values.values()),
-            'pretrain_seconds': '' if seconds is None else f'{seconds:.1f}',
-            'kind': MEASURED,
-            'protocol': protocol['name'],
-            'protocol_version': protocol['version'],
-            'device': environment['device'],
-            'cpu': environment.get('cpu', ''),
-            'torch': environment['versions'].get('torch', ''),
-        }
-        writer.writerow(cells)
-    return stream.getvalue()
 
 
 def read_study(rows: Sequence[StudyRow], background: float, renders: int) -> list[Reading]:
@@ -183,10 +138,14 @@ def read_study(rows: Sequence[StudyRow], background: float, renders: int) -> lis
     readings.append(Reading(f'seeds: {fewest}, at least {MIN_SEEDS}', fewest >= MIN_SEEDS))
     text = f'validation renders: {renders}, at least {MIN_RENDERS}'
     readings.append(Reading(text, renders >= MIN_RENDERS))
-    return readings + [
-        Reading(f'beside: {r.student}, linear ({r.pool}): {_show(r)}', None)
+    return readings + beside(r for r in rows if r.task == 'linear' and r.student not in JUDGED)
+
+
+def beside(rows: Iterable[StudyRow]) -> list[Reading]:
+    """Return one line per row, without a pass mark."""
+    return [
+        Reading(f'beside: {r.student}, {r.task} {r.metric}{_pool(r)}: {_show(r)}', None)
         for r in rows
-        if r.task == 'linear' and r.student not in ('comad_tiny', 'mae_tiny', 'scratch_tiny')
     ]
 
 
@@ -210,3 +169,17 @@ def _pair(first: StudyRow, second: StudyRow) -> str:
 def _show(row: StudyRow) -> str:
     sd = row.statistics.sd
     return f'{row.statistics.mean:.2f}' + ('' if sd is None else f' +- {sd:.2f}')
+
+
+def _pool(row: StudyRow) -> str:
+    return f' ({row.pool})' if row.pool else ''
+
+
+def _tflop(student: dict[str, Any]) -> float | None:
+    cost, images = student['pretrain_gflop_per_image'], student['images_seen']
+    return None if cost is None or images is None else cost * images / 1000
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

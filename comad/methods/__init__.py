@@ -3,9 +3,21 @@
 from comad.methods.amd import AMD
 from comad.methods.base import PretrainMethod
 from comad.methods.comad import CoMAD
+from comad.methods.d_mae_lite import DMAELite
+from comad.methods.dmt import DMT
 from comad.methods.hybrid_distill import HybridDistill
 from comad.methods.ibot import IBOT
 from comad.methods.mae import MAE
 from comad.methods.mocov3 import MoCoV3
 
-__all__ = ['AMD', 'IBOT', 'MAE', 'CoMAD', 'HybridDistill', 'MoCoV3', 'PretrainMethod']
+__all__ = [
+    'AMD',
+    'DMT',
+    'IBOT',
+    'MAE',
+    'CoMAD',
+    'DMAELite',
+    'HybridDistill',
+    'MoCoV3',
+    'PretrainMethod',
+]

@@ -71,9 +71,8 @@ def init_as_mae(backbone: nn.Module) -> None:
     nn.init.normal_(backbone.cls_token, std=0.02)
 
 
-@MODELS.register_module()
-class MAE(PretrainMethod):
-    """Masked autoencoder: the encoder sees a quarter of the patches, a decoder rebuilds the rest.
+class MaskedAutoencoder(PretrainMethod):
+    """An encoder that sees a quarter of the patches, and a decoder that rebuilds the rest.
 
     Args:
         backbone: config of the MaskedViT; its positions become the fixed sin-cos table, w first.
@@ -103,14 +102,30 @@ class MAE(PretrainMethod):
             **(decoder or {}),
         )
 
+    def draw_mask(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Kept patches (B, n) and the mask (B, N), 1 = removed, of (B, 3, H, W) images."""
+        noise = torch.rand(len(images), self.backbone.num_patches, device=images.device)
+        keep, mask, _ = random_masking(noise, self.mask_ratio)
+        return keep, mask
+
+    def rebuild(self, images: Tensor, tokens: Tensor, keep: Tensor, mask: Tensor) -> Tensor:
+        """Pixel loss of (B, 3, H, W) images at removed patches, from (B, 1 + n, D) tokens."""
+        prediction = self.decoder(tokens, keep)
+        return pixel_loss(images, prediction, mask, self.backbone.patch_size, self.norm_pix)
+
     def loss(self, inputs: Tensor) -> dict[str, Tensor]:
         """Pixel loss of (B, 3, H, W) images."""
-        noise = torch.rand(len(inputs), self.backbone.num_patches, device=inputs.device)
-        keep, mask, _ = random_masking(noise, self.mask_ratio)
+        keep, mask = self.draw_mask(inputs)
         tokens = self.backbone.tokens(inputs, keep)
-        prediction = self.decoder(tokens, keep)
-        loss = pixel_loss(inputs, prediction, mask, self.backbone.patch_size, self.norm_pix)
-        return {'loss_pixel': loss}
+        return {'loss_pixel': self.rebuild(inputs, tokens, keep, mask)}
+
+
+@MODELS.register_module()
+class MAE(MaskedAutoencoder):
+    """The masked autoencoder by itself; its file can serve as a teacher.
+
+    Args: see ``MaskedAutoencoder``.
+    """
 
     def official_checkpoint(self) -> tuple[str, dict[str, Any]]:
         """File name and content of MAE's encoder-only release: ``{'model': bare keys}``."""

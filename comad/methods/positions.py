@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+POSITIONS = ('sincos', 'learned')
+
 
 def sincos_positions(embed_dim: int, grid_size: int, first: str) -> Tensor:
     """A fixed position table for one cls token and a square grid of patches.
@@ -49,3 +51,19 @@ def fix_positions(backbone: nn.Module, first: str) -> None:
     table = sincos_positions(backbone.embed_dim, backbone.grid_size[0], first)
     backbone.pos_embed.copy_(table)
     backbone.pos_embed.requires_grad_(False)
+
+
+def choose_positions(backbone: nn.Module, positions: str) -> None:
+    """Fix a student's positions to the sin-cos table, w first, or leave them learned, in place.
+
+    Args:
+        backbone: a MaskedViT.
+        positions: 'sincos' or 'learned'.
+
+    Raises:
+        ValueError: on another name.
+    """
+    if positions not in POSITIONS:
+        raise ValueError(f'positions={positions!r}: expected one of {", ".join(POSITIONS)}')
+    if positions == 'sincos':
+        fix_positions(backbone, first='w')

@@ -7,7 +7,8 @@ from comad.leaderboard.ablation_figure import draw_ablations
 from comad.leaderboard.ablations import ablation_csv, ablation_rows, read_ablations
 from comad.leaderboard.background import constant_miou
 from comad.leaderboard.records import read_records
-from comad.leaderboard.study import Reading, read_study, study_csv, study_rows
+from comad.leaderboard.study import Reading, beside, read_study, study_rows
+from comad.leaderboard.study_table import complete, read_table, study_csv
 from comad.leaderboard.tables import write_text
 from comad.sweep.ablations import CELLS, DEFAULT, KIND
 from comad.sweep.grids import RECORDS
@@ -21,8 +22,16 @@ ANNOTATIONS = 'data/sample/ade/ADEChallengeData2016/annotations/validation'
 RENDERS = 'data/sample/imagenet/val'
 
 
-def finish_study(root: Path, steps: Iterable[Step]) -> list[Reading]:
-    """Write results/sample_study.csv from the grid's records and return the reading.
+def finish_study(root: Path, steps: Iterable[Step], whole: bool = True) -> list[Reading]:
+    """Complete results/sample_study.csv by the grid's records and return the reading.
+
+    Rows of students and tasks that the grid does not hold stay as they are.
+
+    Args:
+        root: The repository.
+        steps: The grid's steps.
+        whole: Whether the grid holds all methods and tasks, so that its conditions can be read;
+            a part of it is only shown.
 
     Raises:
         SweepError: If a record of the grid is missing or refused, or lacks a needed figure; the
@@ -39,10 +48,15 @@ def finish_study(root: Path, steps: Iterable[Step]) -> list[Reading]:
     rows = study_rows(records)
     renders = sum(1 for _ in (root / RENDERS).glob('*/*.JPEG'))
     try:
-        readings = read_study(rows, constant_miou(root / ANNOTATIONS), renders)
+        table, kept = complete(read_table(root / STUDY_CSV), rows)
+        readings = (
+            read_study(rows, constant_miou(root / ANNOTATIONS), renders) if whole else beside(rows)
+        )
     except (ValueError, OSError) as error:
         raise SweepError(str(error)) from None
-    write_text(root / STUDY_CSV, study_csv(rows))
+    write_text(root / STUDY_CSV, study_csv(table))
+    if kept:
+        readings.append(Reading(f'{kept} rows of {STUDY_CSV} are of an earlier run', None))
     return readings
 
 

@@ -1,4 +1,4 @@
-"""The grids on the embedded sample: the quickstart and the several-seed study.
+"""The grids on the embedded sample: the quickstart, and the steps that all grids are made of.
 
 All grids name a step after what it makes (``pretrain_comad_tiny_p0``,
 ``linear_comad_tiny_p0_s0``), so that one finds done what another has made.
@@ -7,6 +7,7 @@ All grids name a step after what it makes (``pretrain_comad_tiny_p0``,
 from collections.abc import Iterable
 from pathlib import Path
 
+from comad.engine.equal_compute import equal_method
 from comad.sweep.step import Step, config_sources
 
 WORK = 'work_dirs/sample'
@@ -19,7 +20,7 @@ TEACHERS = {
     'mocov3_base': 'vit-b-300ep.pth.tar',
     'ibot_base': 'checkpoint_teacher.pth',
 }
-# Teachers that a student's pretraining reads; all others learn without.
+# Teachers that a student's pretraining reads; all others learn without. A test reads the configs.
 TAUGHT_BY = {
     'comad_tiny': tuple(TEACHERS),
     'comad_uniform_tiny': tuple(TEACHERS),
@@ -32,6 +33,11 @@ TAUGHT_BY = {
     'comad_student_subset_tiny': tuple(TEACHERS),
     'comad_no_map_tiny': tuple(TEACHERS),
     'comad_channel_tiny': tuple(TEACHERS),
+    'dmt_tiny': tuple(TEACHERS),
+    'dmt_mean_tiny': tuple(TEACHERS),
+    'd_mae_lite_tiny': ('mae_base',),
+    'hybrid_distill_tiny': ('mae_base', 'mocov3_base'),
+    'amd_tiny': ('mae_base',),
 }
 SCRATCH = 'scratch_tiny'
 
@@ -46,6 +52,10 @@ STUDY_STUDENTS = (
     'comad_only_mocov3_tiny',
     'comad_only_ibot_tiny',
 )
+# Methods of other papers; each is in the study once its config is there.
+RIVALS = ('dmt_tiny', 'dmt_mean_tiny', 'd_mae_lite_tiny', 'hybrid_distill_tiny', 'amd_tiny')
+# Whose compute a study of equal cost hands out.
+REFERENCE = 'comad_tiny'
 
 CLASSIFICATION = ('linear', 'knn', 'finetune')
 DENSE = ('upernet', 'mask_rcnn')
@@ -66,6 +76,7 @@ SECONDS = {
     'mask_rcnn': 115,
 }
 STUDENT_SECONDS = 75
+STUDY_KINDS = ('linear', 'upernet', 'mask_rcnn')
 DATA_PROOFS = ('data/sample/manifest.json', 'data/sample/contact_sheet.png')
 DATA_SOURCES = tuple(f'comad/datasets/{name}.py' for name in ('sample', 'scenes', 'layouts'))
 LEADERBOARDS = tuple(
@@ -84,23 +95,6 @@ def quickstart(root: Path) -> list[Step]:
     needs = tuple(step.name for step in steps if step.name.startswith((*CLASSIFICATION, *DENSE)))
     command = ('python', 'tools/leaderboard.py', '--sample')
     return [*steps, Step('leaderboard', command, LEADERBOARDS, needs, seconds=2)]
-
-
-def study(root: Path, seeds: int) -> list[Step]:
-    """Return the steps of the study over ``seeds`` paired pretraining seeds.
-
-    Pretraining seed P is transferred with seed P. Teachers are trained once, with seed 0. A
-    student from scratch is drawn anew for every seed; a teacher is probed once per seed.
-    """
-    steps = teacher_steps(root)
-    for seed in range(seeds):
-        steps += [pretrain(root, student, seed) for student in STUDY_STUDENTS]
-    for seed in range(seeds):
-        for student in (*STUDY_STUDENTS, SCRATCH, *TEACHERS):
-            steps.append(paired(root, 'linear', student, seed))
-        for kind in DENSE:
-            steps += [paired(root, kind, student, seed) for student in DENSE_STUDENTS]
-    return steps
 
 
 def transfer(root: Path, kind: str, student: str, pretrain_seed: int, seed: int) -> Step:
@@ -148,22 +142,40 @@ def teacher_steps(root: Path) -> list[Step]:
     return [_data(), *(pretrain(root, teacher, 0) for teacher in TEACHERS)]
 
 
-def pretrain(root: Path, student: str, seed: int) -> Step:
-    """Return the step that pretrains one student, or a teacher."""
+def pretrain(root: Path, student: str, seed: int, equal: int = 0) -> Step:
+    """Return the step that pretrains one student, or a teacher.
+
+    Args:
+        root: The repository.
+        student: Name of the student's config.
+        seed: Seed of the run.
+        equal: Train for as much compute as this many runs of ``REFERENCE``; 0 for its own length.
+    """
     leaf = f'pretrain_configs/{student}.py'
+    command = ['python', 'tools/train.py', leaf, '--sample', '--seed', str(seed)]
+    needs = ['data', *(f'pretrain_{teacher}_p0' for teacher in TAUGHT_BY.get(student, ()))]
+    if equal:
+        command += ['--compute-of', f'{REFERENCE}:{equal}']
+        needs += dict.fromkeys(f'pretrain_{name}_p0' for name in (REFERENCE, student))
+        student = equal_student(student, equal)
     run = f'{WORK}/pretrain/{student}/seed{seed}'
     outputs = [f'{run}/student.safetensors', f'{run}/student.json']
     if student in TEACHERS:
         outputs.append(f'{run}/{TEACHERS[student]}')
-    teachers = (f'pretrain_{teacher}_p0' for teacher in TAUGHT_BY.get(student, ()))
     return Step(
         name=f'pretrain_{student}_p{seed}',
-        command=('python', 'tools/train.py', leaf, '--sample', '--seed', str(seed)),
+        command=tuple(command),
         outputs=tuple(outputs),
-        needs=('data', *teachers),
+        needs=tuple(needs),
         sources=_sources(root, leaf, 'pretrain'),
-        seconds=SECONDS.get(student, STUDENT_SECONDS),
+        seconds=SECONDS.get(student, STUDENT_SECONDS * max(equal, 1)),
     )
+
+
+def equal_student(student: str, equal: int) -> str:
+    """Return the name of a student that is trained on ``equal`` budgets of ``REFERENCE``."""
+    method, arch = student.rsplit('_', 1)
+    return f'{equal_method(method, equal)}_{arch}'
 
 
 def _sources(root: Path, leaf: str, overlay: str) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from comad.leaderboard.background import constant_miou
-from comad.leaderboard.study import pooled_sd, read_study, study_csv, study_rows
+from comad.leaderboard.study import beside, pooled_sd, read_study, study_rows
+from comad.leaderboard.study_table import COLUMNS, complete, read_table, study_csv
 from comad.leaderboard.tables import Statistics
 from tests.leaderboard.examples import CONFIGS, LINEAR, make_card, make_record
 
@@ -76,14 +77,54 @@ def test_a_missing_figure_stops_the_reading():
 
 
 def test_table_holds_every_seed():
-    table = list(csv.DictReader(io.StringIO(study_csv(study()))))
+    table = list(csv.DictReader(io.StringIO(study_csv(complete([], study())[0]))))
     (row,) = [r for r in table if (r['student'], r['pool']) == ('comad_tiny', 'mean')]
     assert row['values'] == '50.00; 51.00; 52.00' and row['seeds'] == '0/0; 1/1; 2/2'
     assert (row['mean'], row['sd'], row['n']) == ('51.00', '1.00', '3')
     assert (row['pretrain_seconds'], row['kind']) == ('120.0', 'measured')
     assert (row['device'], row['cpu'], row['torch']) == ('cpu', 'a processor', '2.11.0')
+    # 61.234 GFLOP for each of 64,000 images
+    assert row['pretrain_tflop'] == '3919'
     (box,) = [r for r in table if (r['student'], r['metric']) == ('comad_tiny', 'bbox_mAP')]
     assert box['mean'] == '20.00'
+
+
+def test_a_table_is_completed_and_other_rows_stay_as_they_are(tmp_path):
+    path = tmp_path / 'study.csv'
+    first = [row for row in study() if row.student != 'mae_tiny']
+    table, kept = complete([], first)
+    assert kept == 0
+    # A table of before there was a column: its rows keep a blank there.
+    lines = [
+        ','.join(f'"{c[column]}"' for column in COLUMNS if column != 'pretrain_tflop')
+        for c in table
+    ]
+    header = ','.join(column for column in COLUMNS if column != 'pretrain_tflop')
+    path.write_text('\n'.join([header, *lines]) + '\n')
+    newer = [row for row in study(mae=(60.0, 61.0, 62.0)) if row.student == 'mae_tiny']
+    again, kept = complete(read_table(path), newer)
+    assert kept == len(first) and len(again) == len(first) + len(newer)
+    order = [(r.student, r.task, r.metric, r.pool) for r in study()]
+    assert [(c['student'], c['task'], c['metric'], c['pool']) for c in again] == order
+    for cells in again:
+        fresh = cells['student'] == 'mae_tiny'
+        assert (cells['pretrain_tflop'] != '') == fresh
+        if fresh and cells['pool'] == 'mean':
+            assert cells['mean'] == '61.00'
+    assert complete(again, newer)[0] == again
+
+
+def test_a_table_of_other_columns_is_named(tmp_path):
+    assert read_table(tmp_path / 'absent.csv') == []
+    (tmp_path / 'other.csv').write_text('student,score\na,1\n')
+    with pytest.raises(ValueError, match="other.csv: unknown column 'score'"):
+        read_table(tmp_path / 'other.csv')
+
+
+def test_a_part_of_the_study_is_shown_without_marks():
+    (cls, mean) = beside(row for row in study() if row.student == 'mae_base')
+    assert cls.text == 'beside: mae_base, linear top1 (cls): 60.00 +- 0.00 (n = 3)'
+    assert mean.passed is None and '(mean): 70.00' in mean.text
 
 
 def test_pooled_sd_weights_by_degrees_of_freedom():

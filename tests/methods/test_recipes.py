@@ -31,6 +31,8 @@ def warmup_epochs(cfg):
         ('mocov3_base', 64, 4096, 1.5e-4, 0.1, (0.9, 0.999), 40, 300),
         ('ibot_tiny', 8, 1024, 5e-4, 0.04, (0.9, 0.999), 10, 300),
         ('ibot_base', 64, 1024, 5e-4, 0.04, (0.9, 0.999), 10, 400),
+        ('d_mae_lite_tiny', 8, 4096, 1.5e-4, 0.05, (0.9, 0.95), 40, 300),
+        ('dmt_tiny', 8, 4096, 1.5e-4, 0.05, (0.9, 0.95), 15, 300),
     ],
 )
 def test_optimizer_and_lengths(name, gpus, batch, rate, decay, betas, warmup, epochs):
@@ -59,6 +61,16 @@ def test_masks_heads_and_schedules_of_the_methods():
         base.optim_wrapper.clip_grad.max_norm == 0.3 and ibot.optim_wrapper.clip_grad.max_norm == 3
     )
     assert tuple(base.train_dataloader.dataset.views.local_scale) == (0.05, 0.32)
+
+
+def test_d_mae_lite_follows_its_code():
+    cfg = recipe('d_mae_lite_tiny')
+    assert tuple(cfg.train_dataloader.dataset.views.scale) == (0.08, 1.0)
+    assert cfg.optim_wrapper.paramwise_cfg.cls_token_decay_mult == 1.0
+    assert cfg.model.decoder == dict(arch='tiny', width=96) and cfg.model.norm_pix
+    (teacher,) = cfg.model.teachers
+    assert (teacher.family, teacher.arch) == ('mae', 'base')
+    assert set(cfg.protocol.deviations) == {'network', 'length', 'train_crop'}
 
 
 def small(name):

@@ -2,15 +2,15 @@
 
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from comad.engine.run_config import parse_config
+from comad.engine.run_config import SAMPLE_TEACHERS, parse_config
 from comad.sweep.ablations import CELLS, DEFAULT, ablations
-from comad.sweep.grids import STUDY_STUDENTS, TEACHERS, quickstart, study, transfer
+from comad.sweep.grids import TAUGHT_BY, TEACHERS, quickstart, transfer
 from comad.sweep.step import config_sources
+from comad.sweep.study import study
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,18 +37,11 @@ def test_quickstart_covers_every_task_and_ends_with_the_tables():
     assert list(steps)[-1] == 'leaderboard' and len(steps['leaderboard'].needs) == 15
 
 
-def test_study_pairs_seeds_and_trains_teachers_once():
-    steps = {step.name: step for step in study(ROOT, 3)}
-    counts = Counter(name.split('_p')[0] for name in steps if name.startswith('pretrain_'))
-    assert {counts[f'pretrain_{teacher}'] for teacher in TEACHERS} == {1}
-    assert {counts[f'pretrain_{student}'] for student in STUDY_STUDENTS} == {3}
-    paired = steps['linear_comad_tiny_p2_s2']
-    assert paired.command[-2:] == ('--student', 'comad_tiny:2')
-    assert paired.needs == ('data', 'pretrain_comad_tiny_p2')
-    assert 'linear_scratch_tiny_p0_s2' in steps
-    assert steps['linear_mocov3_base_p0_s1'].command[-2:] == ('--student', 'mocov3_base:0')
-    alone = steps['pretrain_comad_only_ibot_tiny_p1']
-    assert alone.needs == ('data', 'pretrain_ibot_base_p0')
+@pytest.mark.parametrize('path', sorted(ROOT.glob('pretrain_configs/*.py')), ids=lambda p: p.stem)
+def test_teachers_are_those_that_the_config_names(path):
+    teachers = parse_config(path).model.get('teachers') or ()
+    named = {SAMPLE_TEACHERS[teacher.checkpoint] for teacher in teachers}
+    assert set(TAUGHT_BY.get(path.stem, ())) == named
 
 
 def test_study_shares_the_steps_of_a_quickstart():
@@ -120,6 +113,9 @@ def test_dry_run_lists_steps_and_time():
         (('study',), '--sample'),
         (('ablations',), '--sample'),
         (('study', '--sample', '--seeds', '0'), 'at least 1'),
+        (('study', '--sample', '--methods', 'simmim'), '--methods simmim: expected some of comad'),
+        (('study', '--sample', '--tasks', 'knn'), '--tasks knn: expected some of linear'),
+        (('study', '--sample', '--equal', '-1'), 'whole factor'),
         (('quickstart', '--redo', 'nothing'), 'quickstart has no step nothing'),
         (('nightly',), 'invalid choice'),
     ],

@@ -1,0 +1,12 @@
+"""ADE20K segmentation: UperNet on the ViT-Tiny distilled by D-MAE-Lite.
+
+Command: tools/dist_train.sh seg_configs/upernet_d_mae_lite_tiny.py 8   (on the embedded sample:
+    python tools/train.py seg_configs/upernet_d_mae_lite_tiny.py --sample)
+Hardware and time: 8 GPUs x 2 images of 512 px, 160,000 iterations; not yet measured.
+Should reach: not yet measured; none published with UperNet.
+Choices of ours: see base_configs/seg_upernet_vit_tiny.py.
+"""
+
+_base_ = '../base_configs/seg_upernet_vit_tiny.py'
+
+model = dict(backbone=dict(init_cfg=dict(type='StudentWeights', student='d_mae_lite_tiny')))

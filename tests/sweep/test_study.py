@@ -1,0 +1,85 @@
+"""The study's grid: all methods, chosen ones, and methods of equal cost."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from comad.sweep.grids import RIVALS, STUDY_STUDENTS, TEACHERS
+from comad.sweep.runner import Sweep, SweepError
+from comad.sweep.study import study
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = [s for s in RIVALS if (ROOT / f'pretrain_configs/{s}.py').is_file()]
+
+
+def steps_of(seeds, **options):
+    return {step.name: step for step in study(ROOT, seeds, **options)}
+
+
+def test_study_pairs_seeds_and_trains_teachers_once():
+    steps = steps_of(3)
+    counts = Counter(name.split('_p')[0] for name in steps if name.startswith('pretrain_'))
+    assert {counts[f'pretrain_{teacher}'] for teacher in TEACHERS} == {1}
+    assert {counts[f'pretrain_{student}'] for student in (*STUDY_STUDENTS, *HERE)} == {3}
+    paired = steps['linear_comad_tiny_p2_s2']
+    assert paired.command[-2:] == ('--student', 'comad_tiny:2')
+    assert paired.needs == ('data', 'pretrain_comad_tiny_p2')
+    assert 'linear_scratch_tiny_p0_s2' in steps
+    assert steps['linear_mocov3_base_p0_s1'].command[-2:] == ('--student', 'mocov3_base:0')
+    alone = steps['pretrain_comad_only_ibot_tiny_p1']
+    assert alone.needs == ('data', 'pretrain_ibot_base_p0')
+
+
+def test_rivals_are_transferred_to_every_task():
+    assert {'dmt_tiny', 'dmt_mean_tiny', 'd_mae_lite_tiny'} <= set(HERE)
+    steps = steps_of(1)
+    for kind in ('linear', 'upernet', 'mask_rcnn'):
+        for student in HERE:
+            assert f'{kind}_{student}_p0_s0' in steps
+    assert 'upernet_comad_uniform_tiny_p0_s0' not in steps
+
+
+def test_chosen_methods_and_tasks_only():
+    steps = steps_of(2, methods=['dmt', 'scratch'], kinds=['linear'])
+    made = [name for name in steps if not name.startswith(('data', 'pretrain_'))]
+    assert made == [
+        f'linear_{s}_tiny_p{p}_s{k}' for k in (0, 1) for s, p in (('dmt', k), ('scratch', 0))
+    ]
+    pretrained = [n for n in steps if n.startswith('pretrain_') and '_base_' not in n]
+    assert pretrained == ['pretrain_dmt_tiny_p0', 'pretrain_dmt_tiny_p1']
+    assert all(step == steps_of(2)[name] for name, step in steps.items())
+
+
+def test_equal_cost_needs_the_cards_of_both_and_names_students_apart():
+    steps = steps_of(2, methods=['dmt'], equal=4)
+    equal = steps['pretrain_dmt_equal4_tiny_p1']
+    assert equal.command == (
+        *('python', 'tools/train.py', 'pretrain_configs/dmt_tiny.py', '--sample', '--seed', '1'),
+        *('--compute-of', 'comad_tiny:4'),
+    )
+    own = ('pretrain_comad_tiny_p0', 'pretrain_dmt_tiny_p0')
+    assert equal.needs == ('data', *(f'pretrain_{t}_p0' for t in TEACHERS), *own)
+    folder = 'work_dirs/sample/pretrain/dmt_equal4_tiny/seed1'
+    assert equal.outputs[0] == f'{folder}/student.safetensors'
+    assert 'pretrain_dmt_tiny_p1' not in steps
+    probe = steps['linear_dmt_equal4_tiny_p1_s1']
+    assert probe.command[-2:] == ('--student', 'dmt_equal4_tiny:1')
+    assert probe.command[2] == 'cls_configs/linear_comad_tiny.py'
+
+
+def test_all_methods_at_equal_cost_leave_out_what_costs_nothing():
+    steps = steps_of(1, kinds=['linear'], equal=2)
+    made = {name for name in steps if name.startswith('linear_')}
+    students = ('comad_tiny', 'mae_tiny', *HERE)
+    assert made == {f'linear_{s.removesuffix("_tiny")}_equal2_tiny_p0_s0' for s in students}
+    Sweep('study', study(ROOT, 2, equal=2), ROOT)  # every need precedes its step
+
+
+@pytest.mark.parametrize(
+    ('options', 'named'),
+    [(dict(methods=['dmt', 'dino']), '--methods dino'), (dict(kinds=['knn']), '--tasks knn')],
+)
+def test_unknown_names_are_named(options, named):
+    with pytest.raises(SweepError, match=named):
+        study(ROOT, 1, **options)
