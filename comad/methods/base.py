@@ -94,7 +94,7 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
         raise ValueError(f"mode={mode!r}: pretraining knows 'loss' and 'tensor'")
 
     def explain(self, images: Tensor) -> Any:
-        """What a picture of these images needs, see ``diagnostics.Explanation``; None: no picture.
+        """What a picture of these images needs, a type of ``EXPLANATIONS``; None: no picture.
 
         Args:
             images: (B, 3, H, W), normalised.

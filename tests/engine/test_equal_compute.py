@@ -5,7 +5,8 @@ import json
 import pytest
 
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget, split_equal
-from comad.engine.run_config import ConfigError, RunOptions, command_of, load_run_config
+from comad.engine.options import ConfigError, RunOptions, command_of
+from comad.engine.run_config import load_run_config
 
 
 def write_card(root, student, gflop, images, epochs):
