@@ -56,7 +56,7 @@ def test_protocol_fields_come_from_the_config():
     assert fields['length'] == '90 epochs'
     assert fields['resolution'] == 224
     assert fields['precision'] == 'float32'
-    assert fields['train_data'] == 'ImageNetFolder(views=(size=224))'
+    assert fields['train_data'] == 'ImageNetFolder(decode=pillow, views=(size=224))'
 
 
 def test_empty_detection_result_is_recorded_without_an_invented_value():
