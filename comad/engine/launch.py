@@ -95,7 +95,7 @@ def launch_replay(options: RunOptions, bundle: str) -> int:
 
 def _check_there(path: str, what: str) -> None:
     """Refuse a path of the command line before the seconds that importing torch takes."""
-    if '://' not in path and not os.path.exists(path):
+    if '://' not in str(path) and not os.path.exists(path):
         raise ConfigError(f'{path} does not exist; expected {what}')
 
 

@@ -144,7 +144,11 @@ def read_study(rows: Sequence[StudyRow], background: float, renders: int) -> lis
 def beside(rows: Iterable[StudyRow]) -> list[Reading]:
     """Return one line per row, without a pass mark."""
     return [
-        Reading(f'beside: {r.student}, {r.task} {r.metric}{_pool(r)}: {_show(r)}', None)
+        Reading(
+            f'beside: {r.student}, {r.task} {r.metric}{_pool(r)}: {_show(r)} '
+            f'(n = {r.statistics.n})',
+            None,
+        )
         for r in rows
     ]
 
