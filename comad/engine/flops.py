@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from .compiling import eagerly
 from .unwrapping import unwrapped
 
 IMAGES = 2  # batch norms in projection heads need more than one
@@ -30,7 +31,7 @@ def count_training(model: BaseModel, batch: dict[str, Any], images: int) -> floa
     model.train()
     data = model.data_preprocessor(batch, True)
     # The fused CPU attention has no counting rule; the plain one is made of counted products.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with eagerly(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         losses = model(**data, mode='loss')
         total, _ = model.parse_losses(losses)
         total.backward()

@@ -23,6 +23,7 @@ from backbones import CheckpointError, MaskedViT, Teacher, check_strides
 
 from .checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from .checkpointing import PlainCheckpointHook, SafeCheckpointHook
+from .compiling import allow_variants
 from .hooks.bad_images import BadImagesHook
 from .hooks.preemption import PreemptionHook
 from .hooks.run_info import flush_losses
@@ -112,6 +113,7 @@ class BenchmarkRunner(Runner):
         model = unwrapped(self.model)
         if not options or not hasattr(model, 'compile_parts'):
             return super()._maybe_compile(target)
+        allow_variants()
         model.compile_parts(**(options if isinstance(options, dict) else {}))
         self.logger.info('Compiling networks: the first step takes minutes, the others less')
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from comad.datasets.centre import centre_views
+from comad.engine.compiling import eagerly
 from comad.engine.hooks.wall_time import untimed
 from comad.methods.base import seeded
 
@@ -89,7 +90,7 @@ class OnlineProbeHook(Hook):
         if epoch % self.interval and epoch != runner.max_epochs:
             return
         started = time.perf_counter()
-        with untimed(runner), seeded(runner.seed):
+        with untimed(runner), seeded(runner.seed), eagerly():
             accuracy = self.probe(runner)
         figures = {f'probe_knn_{pool}': value for pool, value in accuracy.items()}
         history = [*(runner.message_hub.runtime_info.get(HISTORY) or [])]

@@ -11,6 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from comad.datasets.centre import centre_views
+from comad.engine.compiling import eagerly
 from comad.evaluation.online_probe import HISTORY
 from comad.methods.attention_statistics import AttentionSummary
 from comad.methods.base import seeded
@@ -134,7 +135,7 @@ class PretrainFigureHook(Hook):
         was_training = model.training
         model.eval()
         try:
-            with seeded(runner.seed):
+            with seeded(runner.seed), eagerly():
                 rows = torch.randperm(len(dataset))[: self.images].tolist()
                 view = centre_views(dataset, size, self.resize)
                 images = torch.stack([view[row]['inputs'] for row in rows])

@@ -7,6 +7,7 @@ from mmengine.registry import HOOKS
 
 from backbones.teachers import FrozenTokens
 
+from ..compiling import eagerly
 from ..unwrapping import unwrapped
 
 
@@ -22,7 +23,8 @@ class PrepareMethodHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         if runner.iter == 0:
-            unwrapped(runner.model).prepare(runner)
+            with eagerly():
+                unwrapped(runner.model).prepare(runner)
         self._check_teachers(runner, 'before the first step')
 
     def after_train(self, runner: Any) -> None:
