@@ -3,7 +3,7 @@
 The story of a training step, in the order of :meth:`DMT.loss`:
 
 1. Teachers and student see the same whole image; nothing is masked.
-2. Targets: the teachers' tokens after a LayerNorm without affine part.
+2. Targets: the teachers' tokens after a LayerNorm without affine part, every channel standardised.
 3. Predictions: a projector per target maps the student's tokens to its width.
 4. Loss: smooth-L1 between predictions and targets, for the patches and for the class token.
 
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from comad.methods.adapters import ALIGNMENTS
 from comad.methods.base import PretrainMethod, full_precision, training_batches
 from comad.methods.block_pairs import block_pairs
+from comad.methods.channel_standard import ChannelStandard
 from comad.methods.losses import normalize
 from comad.methods.moments import TokenMoments
 from comad.methods.positions import choose_positions
@@ -53,7 +54,10 @@ class DMT(PretrainMethod):
             student's last block after its final norm. Its last block has to be among them.
         beta: where smooth-L1 turns from a square into a line; our choice is G2SD's.
         cls_weight: weight of the class token's term, our choice; 0 leaves it untrained.
-        align, whiten, n_fit: as in CoMAD, for ``heads='mean'`` only; fitted on whole images.
+        standardize: bring each channel of a teacher's target to mean 0 and deviation 1 over
+            training tokens, our choice, see ``ChannelStandard``; for ``heads='per_teacher'`` only.
+        align, whiten: as in CoMAD, for ``heads='mean'`` only.
+        n_fit: training images on which that or the alignment is fitted, our choice.
         positions: 'sincos' (fixed, w first) or 'learned' positions of the student, our choice.
         data_preprocessor: config of the preprocessor.
 
@@ -73,6 +77,7 @@ class DMT(PretrainMethod):
         layers: str | Sequence[Sequence[int]] = 'last',
         beta: float = 2.0,
         cls_weight: float = 1.0,
+        standardize: bool = True,
         align: str = 'procrustes',
         whiten: bool = True,
         n_fit: int = 2048,
@@ -110,6 +115,14 @@ class DMT(PretrainMethod):
         self.alignment = ALIGNMENTS[align](dims, width, whiten) if mean else None
         # cls tokens have their own statistics, hence their own map; unused at weight 0.
         self.cls_alignment = ALIGNMENTS[align](dims, width, whiten) if mean and cls_weight else None
+        # [teacher][pair][patch, cls]
+        self.standards = nn.ModuleList(
+            nn.ModuleList(
+                nn.ModuleList((ChannelStandard(D), ChannelStandard(D)))
+                for _ in self.pairs or (None,)
+            )
+            for D in (dims if standardize and not mean else ())
+        )
         choose_positions(self.backbone, positions)
 
     def loss(self, inputs: Tensor) -> dict[str, Tensor]:
@@ -151,7 +164,16 @@ class DMT(PretrainMethod):
     def targets(self, tokens: list[list[Tensor]]) -> list[list[Tensor]]:
         """[target][pair] -> (B, 1 + N, D) float32 for [teacher][pair] tokens."""
         if self.alignment is None:
-            return [[normalize(x) for x in of_teacher] for of_teacher in tokens]
+            normed = [[normalize(x) for x in of_teacher] for of_teacher in tokens]
+            if not self.standards:
+                return normed
+            return [
+                [
+                    torch.cat([cls(x[:, :1]), patch(x[:, 1:])], dim=1)
+                    for (patch, cls), x in zip(standards, of_teacher, strict=True)
+                ]
+                for standards, of_teacher in zip(self.standards, normed, strict=True)
+            ]
         tokens = [x for (x,) in tokens]
         patches = normalize(_mean(self.alignment([x[:, 1:] for x in tokens])))
         if self.cls_alignment is None:
@@ -188,18 +210,34 @@ class DMT(PretrainMethod):
 
     @torch.no_grad()
     def prepare(self, runner: Any) -> None:
-        """Fit the alignment on ``n_fit`` training images, on the main process, for all."""
-        if self.alignment is None or not self.alignment.needs_fit:
+        """Fit what targets need on ``n_fit`` training images, on the main process, for all."""
+        fitted = [*filter(None, (self.alignment, self.cls_alignment)), *self.standards]
+        if not self.standards and not any(part.needs_fit for part in fitted):
             return
         if is_main_process():
-            self.fit_alignment(training_batches(runner, self.data_preprocessor, self.n_fit))
-        for alignment in filter(None, (self.alignment, self.cls_alignment)):
-            for buffer in alignment.buffers():
+            self.fit(training_batches(runner, self.data_preprocessor, self.n_fit))
+        for part in fitted:
+            for buffer in part.buffers():
                 broadcast(buffer)
 
     @torch.no_grad()
-    def fit_alignment(self, batches: Iterator[Tensor]) -> None:
-        """Fit the alignment on batches of whole (B, 3, H, W) images."""
+    def fit(self, batches: Iterator[Tensor]) -> None:
+        """Fit alignment or standards on batches of whole (B, 3, H, W) images."""
+        if self.alignment is not None:
+            self._fit_alignment(batches)
+            return
+        for images in batches:
+            of_teachers = zip(self.standards, self.teacher_tokens(images), strict=True)
+            for standards, tokens in of_teachers:
+                for (patch, cls), x in zip(standards, tokens, strict=True):
+                    x = normalize(x)
+                    patch.update(x[:, 1:])
+                    cls.update(x[:, :1])
+        for module in self.standards.modules():
+            if isinstance(module, ChannelStandard):
+                module.finish()
+
+    def _fit_alignment(self, batches: Iterator[Tensor]) -> None:
         K = len(self.teacher_networks)
         moments = TokenMoments(self.teacher_networks.dims)
         cls_moments = TokenMoments(self.teacher_networks.dims)
