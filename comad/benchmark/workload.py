@@ -53,9 +53,9 @@ def build(cfg: Config, device: torch.device, precision: str, batch: int) -> Work
         model = build_model(cfg.model)
     data = make_batch(cfg._cfg_dict.to_dict(), batch, device)
     model = model.to(device).train()
-    if hasattr(model, 'fit_alignment'):
+    if hasattr(model, 'fit'):
         with torch.no_grad():
-            model.fit_alignment(iter([model.data_preprocessor(data, True)['inputs'][:8]]))
+            model.fit(iter([model.data_preprocessor(data, True)['inputs'][:8]]))
     return Workload(model, wrap(cfg, model, precision), data, batch)
 
 

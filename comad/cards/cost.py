@@ -102,9 +102,9 @@ def _workers(config: Mapping[str, Any], processes: int) -> int:
 
 def _step_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
     batch = make_batch(config, STEP_IMAGES)
-    if hasattr(model, 'fit_alignment'):
+    if hasattr(model, 'fit'):
         with torch.no_grad():
-            model.fit_alignment(iter([model.data_preprocessor(batch, True)['inputs']]))
+            model.fit(iter([model.data_preprocessor(batch, True)['inputs']]))
     return count_training(model, batch, STEP_IMAGES)
 
 

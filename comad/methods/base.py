@@ -54,6 +54,9 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
     def prepare(self, runner: Any) -> None:
         """Called once before the first step of a new run, on every rank; not on resume."""
 
+    def fit(self, batches: Iterator[Tensor]) -> None:
+        """Fit on batches of (B, 3, H, W) training images what no gradient trains; often nothing."""
+
     def compile_parts(self, **options: Any) -> None:
         """Compile teachers, student and decoder in place; ``options`` of torch.compile.
 

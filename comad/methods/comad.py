@@ -229,13 +229,13 @@ class CoMAD(PretrainMethod):
         if not self.alignment.needs_fit:
             return
         if is_main_process():
-            self.fit_alignment(training_batches(runner, self.data_preprocessor, self.n_fit))
+            self.fit(training_batches(runner, self.data_preprocessor, self.n_fit))
         for alignment in filter(None, (self.alignment, self.cls_alignment)):
             for buffer in alignment.buffers():
                 broadcast(buffer)
 
     @torch.no_grad()
-    def fit_alignment(self, batches: Iterator[Tensor]) -> None:
+    def fit(self, batches: Iterator[Tensor]) -> None:
         """Fit the alignment on batches of (B, 3, H, W) images, each teacher under its own mask."""
         dims = [network.embed_dim for network in self.teacher_networks]
         patch_moments, cls_moments = TokenMoments(dims), TokenMoments(dims)

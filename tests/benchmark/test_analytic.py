@@ -50,7 +50,7 @@ def test_a_step_is_counted_as_the_formula_says():
         )
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        model.fit_alignment(iter([model.data_preprocessor(dict(inputs=images))['inputs']]))
+        model.fit(iter([model.data_preprocessor(dict(inputs=images))['inputs']]))
     counted = count_training(model, dict(inputs=images), 4)
     formula = comad_gflop(model)
     # What the formula leaves out, alignment, gate and losses, is small but not nothing.

@@ -94,7 +94,7 @@ def build_comad(
     def make(backbone: dict | None = None, **options: Any) -> Any:
         options = {'teachers': teachers, 'decoder': dict(arch='sample_tiny'), **options}
         model = build('CoMAD', backbone, **options)
-        model.fit_alignment([images.repeat(3, 1, 1, 1) + 0.3 * torch.randn(18, 3, 32, 32)])
+        model.fit([images.repeat(3, 1, 1, 1) + 0.3 * torch.randn(18, 3, 32, 32)])
         return model.train()
 
     return make

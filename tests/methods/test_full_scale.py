@@ -36,7 +36,7 @@ def test_one_step_with_three_vit_b_teachers(tmp_path):
     assert [network.embed_dim for network in model.teacher_networks] == [768] * 3
     images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     batch = model.data_preprocessor(dict(inputs=list(images), labels=[0, 1]), training=True)
-    model.fit_alignment(iter([batch['inputs']]))
+    model.fit(iter([batch['inputs']]))
 
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {name: p.detach().clone() for name, p in model.backbone.named_parameters()}
