@@ -59,7 +59,7 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
 
     @abstractmethod
     def fit(self, bank: dict[str, Tensor], labels: Tensor, num_classes: int) -> None:
-        """Take in the bank's features (N, D) per pool and classes (N,)."""
+        """Take in the bank's features (N, D) per pool and classes (N,); both may be overwritten."""
 
     @abstractmethod
     def scores(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -75,8 +75,7 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
         self._call(f'before_{self.phase}')
         self._call(f'before_{self.phase}_epoch')
         self.runner.model.eval()
-        bank, labels = self._bank()
-        self.fit(bank, labels, self._num_classes(labels))
+        self._fit_bank()
         for index, batch in enumerate(self.dataloader):
             self._call(f'before_{self.phase}_iter', batch_idx=index, data_batch=batch)
             features, labels = self._features(batch)
@@ -89,6 +88,11 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
         self._call(f'after_{self.phase}_epoch', metrics=metrics)
         self._call(f'after_{self.phase}')
         return metrics
+
+    def _fit_bank(self) -> None:
+        """Fit to the bank, of which nothing stays behind but what `fit` keeps."""
+        bank, labels = self._bank()
+        self.fit(bank, labels, self._num_classes(labels))
 
     def _call(self, hook: str, **kwargs: Any) -> None:
         self.runner.call_hook(hook, **kwargs)
@@ -116,7 +120,8 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
             for pool in self.pools:
                 features[pool].append(batch_features[pool])
         size = len(self.bank_dataloader.dataset)
-        bank = {pool: gather_in_order(torch.cat(f), size) for pool, f in features.items()}
+        # One pool at a time, so that only one is held twice.
+        bank = {pool: gather_in_order(torch.cat(features.pop(pool)), size) for pool in self.pools}
         MMLogger.get_current_instance().info(f'features of {size} labelled images are ready')
         return bank, gather_in_order(torch.cat(labels), size)
 

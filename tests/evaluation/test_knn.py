@@ -154,3 +154,19 @@ def test_wrong_settings_are_refused_before_anything_runs(tmp_path, options, mess
     loop = {**run._test_loop, **options}
     with pytest.raises(ValueError, match=message):
         run.build_test_loop(loop)
+
+
+def test_a_kept_feature_keeps_nothing_else(tmp_path):
+    """A bank of views would hold all tokens of ImageNet: 194 GB instead of 1."""
+    features = runner(tmp_path).model.features(ColouredNoise(4, 0).images)
+    for pool, x in features.items():
+        assert x.untyped_storage().nbytes() == x.numel() * x.element_size(), pool
+
+
+def test_the_bank_is_normalised_in_place(tmp_path):
+    loop = runner(tmp_path).build_test_loop(runner(tmp_path)._test_loop)
+    bank = 3 * torch.randn(45, 8, generator=torch.Generator().manual_seed(0))
+    expected = bank / bank.norm(dim=1, keepdim=True)
+    loop.fit({'cls': bank}, torch.zeros(45), CLASSES)
+    assert loop.bank['cls'].data_ptr() == bank.data_ptr()
+    torch.testing.assert_close(loop.bank['cls'], expected)
