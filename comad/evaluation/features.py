@@ -38,8 +38,7 @@ def pooled_features(backbone: MaskedViT, images: Tensor, pools: Sequence[str]) -
     layers = list(range(backbone.depth - last, backbone.depth))
     raw = backbone.tokens(images, layers=layers)
     tokens = backbone.norm(raw[-1]).float()
-    # A copy: a view would keep all tokens for as long as the features of a bank are kept.
-    pooled = {'cls': tokens[:, 0].clone(), 'mean': tokens[:, 1:].mean(1)}
+    pooled = {'cls': tokens[:, 0], 'mean': tokens[:, 1:].mean(1)}
     pooled['cls_mean'] = torch.cat([pooled['cls'], pooled['mean']], dim=1)
     if 'cls4' in pools:
         earlier = [backbone.norm(x[:, 0]).float() for x in raw[:-1]]
