@@ -58,5 +58,6 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='CocoMetric', ann_file=val_annotations, metric=['bbox', 'segm'])
+# mmdet's CocoMetric with masks encoded faster.
+val_evaluator = dict(type='ColumnCocoMetric', ann_file=val_annotations, metric=['bbox', 'segm'])
 test_evaluator = val_evaluator

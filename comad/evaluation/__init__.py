@@ -1,8 +1,10 @@
-"""What a student is worth on ImageNet: linear probe, fine-tuning and k-NN."""
+"""What a student is worth: probes, fine-tuning and k-NN on ImageNet, and fast dense metrics."""
 
+from .coco import encode_masks
 from .feature_bank import FeatureBankLoop
 from .features import POOLS, WIDTHS, FrozenFeatures, pooled_features
 from .finetune import ImageClassifier
+from .iou import class_areas
 from .knn import KNNTestLoop, weighted_votes
 from .lars import Lars
 from .linear import LinearProbe
@@ -24,6 +26,8 @@ __all__ = [
     'LinearProbeLoop',
     'LowShotTestLoop',
     'OnlineProbeHook',
+    'class_areas',
+    'encode_masks',
     'gather_in_order',
     'pooled_features',
     'sample_predictions',

@@ -16,6 +16,8 @@ from .features import POOLS, check_pools, pooled_features
 from .metrics import gather_in_order, sample_predictions
 
 PHASES = ('test', 'val')
+# Beside the pools in the bank.
+LABELS = 'labels'
 
 
 class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
@@ -59,7 +61,7 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
 
     @abstractmethod
     def fit(self, bank: dict[str, Tensor], labels: Tensor, num_classes: int) -> None:
-        """Take in the bank's features (N, D) per pool and classes (N,)."""
+        """Take in the bank's features (N, D) per pool and classes (N,); both may be overwritten."""
 
     @abstractmethod
     def scores(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -75,8 +77,7 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
         self._call(f'before_{self.phase}')
         self._call(f'before_{self.phase}_epoch')
         self.runner.model.eval()
-        bank, labels = self._bank()
-        self.fit(bank, labels, self._num_classes(labels))
+        self._fit_bank()
         for index, batch in enumerate(self.dataloader):
             self._call(f'before_{self.phase}_iter', batch_idx=index, data_batch=batch)
             features, labels = self._features(batch)
@@ -89,6 +90,11 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
         self._call(f'after_{self.phase}_epoch', metrics=metrics)
         self._call(f'after_{self.phase}')
         return metrics
+
+    def _fit_bank(self) -> None:
+        """Fit to the bank, of which nothing stays behind but what `fit` keeps."""
+        bank, labels = self._bank()
+        self.fit(bank, labels, self._num_classes(labels))
 
     def _call(self, hook: str, **kwargs: Any) -> None:
         self.runner.call_hook(hook, **kwargs)
@@ -108,17 +114,21 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
 
     def _bank(self) -> tuple[dict[str, Tensor], Tensor]:
         """Features (N, D) per pool and labels (N,) of the bank, gathered from all processes."""
-        features: dict[str, list[Tensor]] = {pool: [] for pool in self.pools}
-        labels = []
+        size, share = len(self.bank_dataloader.dataset), len(self.bank_dataloader.sampler)
+        bank: dict[str, Tensor] = {}
+        seen = 0
         for batch in self.bank_dataloader:
-            batch_features, batch_labels = self._features(batch)
-            labels.append(batch_labels)
-            for pool in self.pools:
-                features[pool].append(batch_features[pool])
-        size = len(self.bank_dataloader.dataset)
-        bank = {pool: gather_in_order(torch.cat(f), size) for pool, f in features.items()}
+            features, labels = self._features(batch)
+            # Copied into one tensor each: a kept class feature, a view, keeps all tokens alive.
+            for name, x in {**features, LABELS: labels}.items():
+                if name not in bank:
+                    bank[name] = x.new_empty(share, *x.shape[1:])
+                bank[name][seen : seen + len(x)] = x
+            seen += len(labels)
+        bank = {name: gather_in_order(x[:seen], size) for name, x in bank.items()}
         MMLogger.get_current_instance().info(f'features of {size} labelled images are ready')
-        return bank, gather_in_order(torch.cat(labels), size)
+        labels = bank.pop(LABELS)
+        return bank, labels
 
     def _num_classes(self, bank_labels: Tensor) -> int:
         """Classes of the dataset, also those that a small bank happens to lack."""

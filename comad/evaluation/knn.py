@@ -103,8 +103,8 @@ class KNNTestLoop(FeatureBankLoop):
         self.block = block
 
     def fit(self, bank: dict[str, Tensor], labels: Tensor, num_classes: int) -> None:
-        """Keep the bank as unit vectors."""
-        self.bank = {pool: F.normalize(f, dim=1) for pool, f in bank.items()}
+        """Keep the bank as unit vectors, made in place: it is gigabytes at full scale."""
+        self.bank = {pool: F.normalize(f, dim=1, out=f) for pool, f in bank.items()}
         self.labels, self.num_classes = labels, num_classes
 
     def scores(self, features: dict[str, Tensor]) -> dict[str, Tensor]:

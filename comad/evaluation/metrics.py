@@ -49,6 +49,8 @@ def gather_in_order(local: Tensor, size: int) -> Tensor:
             f'processes delivered {lengths} results for a dataset of {size}: evaluation loaders '
             "need sampler=dict(type='DefaultSampler', shuffle=False) and drop_last=False"
         )
+    if world == 1:
+        return local[:size]
     return torch.stack(all_gather(local), dim=1).flatten(0, 1)[:size]
 
 

@@ -54,10 +54,13 @@ def predict(model: torch.nn.Module, dataset: Any, rows: Sequence[int]) -> list[A
         samples = []
         for row in rows:
             with torch.no_grad():
-                samples += model.test_step(pseudo_collate([dataset[row]]))
+                for sample in model.test_step(pseudo_collate([dataset[row]])):
+                    # A float per class and pixel: hundreds of megabytes, and not drawn.
+                    sample.pop('seg_logits', None)
+                    samples.append(sample.cpu())
     finally:
         model.train(was_training)
-    return [sample.cpu() for sample in samples]
+    return samples
 
 
 def draw_rows(

@@ -7,7 +7,7 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from PIL import Image
 
 from comad.visualization import PredictionFigureHook, draw_predictions, draw_rows
-from comad.visualization.predictions import FIGURE, class_color
+from comad.visualization.predictions import FIGURE, class_color, predict
 
 NAMES = ('background', *'0123456789')
 
@@ -109,6 +109,17 @@ def test_images_are_spread_over_the_data_set_and_the_mode_is_restored(image, tmp
     assert model.training
     assert pixels_of(path, 2) > 0
     assert list(tmp_path.glob('.*')) == []
+
+
+def test_logits_are_not_kept_for_the_figure(image):
+    class Logits(Segmentor):
+        def test_step(self, batch):
+            for sample in batch['data_samples']:
+                sample.seg_logits = PixelData(data=torch.zeros(len(NAMES), 64, 64))
+            return batch['data_samples']
+
+    samples = predict(Logits(), Scenes(image), [0, 1])
+    assert [sorted(sample.keys()) for sample in samples] == [['gt_sem_seg', 'pred_sem_seg']] * 2
 
 
 def test_no_rows_are_refused():

@@ -154,3 +154,26 @@ def test_wrong_settings_are_refused_before_anything_runs(tmp_path, options, mess
     loop = {**run._test_loop, **options}
     with pytest.raises(ValueError, match=message):
         run.build_test_loop(loop)
+
+
+def test_the_bank_holds_features_alone(tmp_path):
+    """A list of class features, which are views, held all tokens of ImageNet: 194 GB, not 1."""
+    run = runner(tmp_path)
+    loop = run.build_test_loop(run._test_loop)
+    with torch.no_grad():
+        bank, labels = loop._bank()
+    expected = run.model.features(ColouredNoise(45, 1).images)
+    assert labels.tolist() == ColouredNoise(45, 1).labels.tolist()
+    for pool, x in bank.items():
+        torch.testing.assert_close(x, expected[pool])
+        assert x.untyped_storage().nbytes() == x.numel() * x.element_size()
+
+
+def test_the_bank_is_normalised_in_place(tmp_path):
+    run = runner(tmp_path)
+    loop = run.build_test_loop(run._test_loop)
+    bank = 3 * torch.randn(45, 8, generator=torch.Generator().manual_seed(0))
+    expected = bank / bank.norm(dim=1, keepdim=True)
+    loop.fit({'cls': bank}, torch.zeros(45), CLASSES)
+    assert loop.bank['cls'].data_ptr() == bank.data_ptr()
+    torch.testing.assert_close(loop.bank['cls'], expected)

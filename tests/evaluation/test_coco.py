@@ -1,0 +1,110 @@
+"""Masks encoded by their columns against pycocotools, and the metric against mmdet's own."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+
+from comad.evaluation import encode_masks
+
+HEIGHT, WIDTH = 60, 80
+NAMES = ('cat', 'dog')
+
+
+def shapes() -> dict[str, torch.Tensor]:
+    """Masks that touch every border, and none."""
+    empty = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    masks = {name: empty.clone() for name in ('empty', 'left', 'right', 'row', 'corners', 'hole')}
+    masks['left'][:, :3] = True
+    masks['right'][5:, -4:] = True
+    masks['row'][-1] = True
+    masks['corners'][0, 0] = masks['corners'][-1, -1] = True
+    masks['hole'][10:40, 20:50] = True
+    masks['hole'][20:30, 30:40] = False
+    noise = torch.rand(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)) < 0.5
+    return masks | dict(full=~empty, noise=noise)
+
+
+@pytest.mark.parametrize('name', list(shapes()))
+def test_masks_survive_and_equal_pycocotools(name):
+    from pycocotools.mask import decode, encode
+
+    mask = shapes()[name]
+    (rle,) = encode_masks(mask[None])
+    np.testing.assert_array_equal(decode(rle), mask.numpy())
+    assert rle == encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
+
+
+def test_many_masks_and_none():
+    from pycocotools.mask import decode
+
+    masks = torch.stack(list(shapes().values()))
+    np.testing.assert_array_equal(decode(encode_masks(masks)), masks.permute(1, 2, 0).numpy())
+    assert encode_masks(masks[:0]) == []
+
+
+def boxes_and_masks(generator: torch.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    corner = torch.rand(count, 2, generator=generator) * torch.tensor([WIDTH / 2, HEIGHT / 2])
+    side = 6 + torch.rand(count, 2, generator=generator) * 20
+    boxes = torch.cat([corner, corner + side], dim=1)
+    rows, columns = torch.arange(HEIGHT)[:, None], torch.arange(WIDTH)[None]
+    left, top, right, bottom = boxes.T[:, :, None, None]
+    return boxes, (columns >= left) & (columns < right) & (rows >= top) & (rows < bottom)
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Annotation file and predictions of four images, every other one jittered off its truth."""
+    generator = torch.Generator().manual_seed(1)
+    images, annotations, samples = [], [], []
+    for image in range(1, 5):
+        images.append(dict(id=image, width=WIDTH, height=HEIGHT, file_name=f'{image}.jpg'))
+        boxes, masks = boxes_and_masks(generator, 3)
+        for (left, top, right, bottom), rle in zip(
+            boxes.tolist(), encode_masks(masks), strict=True
+        ):
+            number = len(annotations) + 1
+            annotations.append(
+                dict(
+                    id=number,
+                    image_id=image,
+                    category_id=1 + number % 2,
+                    bbox=[left, top, right - left, bottom - top],
+                    area=(right - left) * (bottom - top),
+                    iscrowd=0,
+                    segmentation=dict(rle, counts=rle['counts'].decode()),
+                )
+            )
+        extra, extra_masks = boxes_and_masks(generator, 2)
+        found = dict(
+            bboxes=torch.cat([boxes + 2 * (image % 2), extra]),
+            masks=torch.cat([masks.roll([2 * (image % 2)] * 2, dims=(1, 2)), extra_masks]),
+            labels=torch.tensor([a['category_id'] - 1 for a in annotations[-3:]] + [0, 1]),
+            scores=torch.rand(5, generator=generator),
+        )
+        samples.append(dict(img_id=image, ori_shape=(HEIGHT, WIDTH), pred_instances=found))
+    path = tmp_path / 'instances.json'
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(NAMES)]
+    path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+    return str(path), samples
+
+
+def test_the_metric_is_mmdets(scenes, capsys):
+    from mmdet.evaluation.metrics import CocoMetric
+
+    path, samples = scenes
+    stored, results = [], []
+    for kind in ('ColumnCocoMetric', 'mmdet.CocoMetric'):
+        evaluator = Evaluator(dict(type=kind, ann_file=path, metric=['bbox', 'segm']))
+        assert isinstance(evaluator.metrics[0], CocoMetric)
+        evaluator.dataset_meta = dict(classes=NAMES)
+        evaluator.process(samples)
+        stored.append([prediction['masks'] for _, prediction in evaluator.metrics[0].results])
+        results.append(evaluator.evaluate(len(samples)))
+    assert stored[0] == stored[1]
+    assert results[0] == results[1]
+    assert 0.1 < results[0]['coco/segm_mAP'] < results[0]['coco/segm_mAP_50'] < 1
+    # What hooks and figures see of a prediction is still bitmaps.
+    assert all(isinstance(s['pred_instances']['masks'], torch.Tensor) for s in samples)
