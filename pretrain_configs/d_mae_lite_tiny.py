@@ -30,5 +30,6 @@ model = dict(
     decoder=dict(width=96),
 )
 train_dataloader = dict(dataset=dict(views=dict(scale=(0.08, 1.0))))
-# As mae_tiny's, with its narrow decoder.
+# As mae_tiny's, with its narrow decoder. Single runs, k-NN between two parts of the training split:
+# its rate 2.4e-3 gives 21.2, 5e-3 gives 17.8; the former 46.4 in the linear probe.
 sample = dict(model=dict(decoder=dict(width=64)))

@@ -21,7 +21,10 @@ model = dict(
         dict(family='ibot', checkpoint='teachers/vitb_16/checkpoint_teacher.pth', arch='base'),
     ],
 )
-# As many images as comad_tiny, its crops and its learned positions.
+# As many images as comad_tiny, its crops, its rate and its learned positions. Single runs: 5e-3 was
+# tried before targets were standardised, when neither rate taught anything (k-NN 16 and 13); 1e-2
+# with standardised targets gives 39.9 in the linear probe, dmt_mean_tiny 53.8. No other rate,
+# length or beta has been tried to its end.
 sample = dict(
     model=dict(positions='learned'),
     train_cfg=dict(max_epochs=2),
