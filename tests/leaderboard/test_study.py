@@ -123,7 +123,7 @@ def test_a_table_of_other_columns_is_named(tmp_path):
 
 def test_a_part_of_the_study_is_shown_without_marks():
     (cls, mean) = beside(row for row in study() if row.student == 'mae_base')
-    assert cls.text == 'beside: mae_base, linear top1 (cls): 60.00 +- 0.00'
+    assert cls.text == 'beside: mae_base, linear top1 (cls): 60.00 +- 0.00 (n = 3)'
     assert mean.passed is None and '(mean): 70.00' in mean.text
 
 
