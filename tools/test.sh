@@ -23,6 +23,7 @@ marks=()
 jobs=$((jobs > 4 ? 4 : jobs))
 [[ " $* " != *" --pdb "* ]] || jobs=1
 side_by_side=()
-((jobs == 1)) || side_by_side=(-n "$jobs" --dist loadfile)
+# In the order of the folders: sorted by their number of tests, the longest files would come last.
+((jobs == 1)) || side_by_side=(-n "$jobs" --dist loadfile --no-loadscope-reorder)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 exec "$python" -m pytest "${side_by_side[@]}" "${marks[@]}" "$@"
