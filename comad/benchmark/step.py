@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from comad.engine.options import KeyValues, RunOptions
+
 PRECISIONS = ('auto', 'float32', 'bfloat16')
 # A step should cost at most what its teachers alone cost, divided by this.
 TEACHER_SHARE = 0.85
@@ -39,19 +41,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--steps', type=int, default=1, help='steps per turn (default %(default)s)')
     parser.add_argument('--threads', type=int, help='CPU threads (default: the cores)')
     parser.add_argument('--json', metavar='FILE', help='also write figures and conditions there')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=KeyValues,
+        default={},
+        metavar='KEY=VALUE',
+        help='override config keys, e.g. model.teachers.2.mask_ratio=0.4',
+    )
 
 
 def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = None) -> int:
     """Measure and print; returns the exit code."""
     import torch
+    from mmengine.logging import MMLogger
 
     from comad.datasets.pool import usable_cores
     from comad.engine.autocast import computes_in_bfloat16
-    from comad.engine.run_config import RunOptions, load_run_config
+    from comad.engine.run_config import load_run_config
 
     import comad.register  # noqa: F401  isort:skip
 
+    # Building a model and an optimizer tells what a training would; here figures are the output.
+    MMLogger.get_instance('benchmark', log_level='ERROR')
     options = RunOptions(args.config, sample=args.sample, cfg_options=args.cfg_options)
     cfg = load_run_config(options, check=False)
     if 'optim_wrapper' not in cfg:
@@ -95,6 +107,7 @@ def measure(
     ours = build(cfg, device, precision, batch)
     result: dict[str, Any] = {
         'config': cfg.run.config,
+        'cfg_options': args.cfg_options,
         'sample': cfg.run.sample,
         'precision': precision,
         'batch': batch,
@@ -216,8 +229,10 @@ def text(m: dict[str, Any]) -> str:
     seconds = {name: Spread.of(values) for name, values in m['seconds_per_step'].items()}
     step = seconds['step']
     rate = Spread(*(batch / value for value in (step.median, step.high, step.low)))
+    changes = ''.join(f' {key}={value}' for key, value in m['cfg_options'].items())
+    what = m['config'] + (' --sample' if m['sample'] else '') + changes
     lines = [
-        f'{m["config"]}{" --sample" if m["sample"] else ""}: batch {batch}, {m["precision"]}, '
+        f'{what}: batch {batch}, {m["precision"]}, '
         f'{"compiled" if m["compiled"] else "not compiled"}, random weights and images',
         f'{where["device"]}, {where["threads"]} CPU threads, torch {where["versions"]["torch"]}, '
         f'{m["rounds"]} rounds x {m["steps_per_round"]} steps',
