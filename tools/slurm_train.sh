@@ -65,11 +65,19 @@ step=(srun "${shape[@]}" --kill-on-bad-exit=1 "${srun_args[@]}" "$python" -u "${
 ((in_job && !dry_run)) || run "${step[@]}"
 
 # Inside a batch job, which alone gets its signals: srun hands them on to the training.
+child=
+again=0
+early=
+hand_on() {
+    again=1
+    if [[ -n $child ]]; then kill "-$1" "$child" 2>/dev/null || true; else early=$1; fi
+}
+# Before the step starts: a signal at its very beginning would end this shell and leave it behind.
+trap 'hand_on USR1' USR1
+trap 'hand_on TERM' TERM INT
 "${step[@]}" &
 child=$!
-again=0
-trap 'again=1; kill -USR1 "$child" 2>/dev/null || true' USR1
-trap 'again=1; kill -TERM "$child" 2>/dev/null || true' TERM INT
+[[ -z $early ]] || hand_on "$early"
 status=0
 while :; do # a trapped signal ends the wait, not the training
     again=0

@@ -271,7 +271,7 @@ class TestTests:
         machine.run('test.sh')
         machine.run('test.sh', '--pdb')
         first, second = machine.calls('-m pytest')
-        assert '-m pytest -n 4 --dist loadfile -m not gpu [OMP=1 ' in first
+        assert '-m pytest -n 4 --dist loadfile --no-loadscope-reorder -m not gpu [OMP=1 ' in first
         assert '-m pytest -m not gpu --pdb [OMP=1 ' in second
         machine.variables['TEST_JOBS'] = 'many'
         assert 'TEST_JOBS' in refusal(machine.run('test.sh'))
