@@ -2,9 +2,9 @@
 
 import torch
 
-# Dense 16-bit tensor-core peak with float32 accumulation in TFLOP/s, as NVIDIA's data sheets (where a
-# sheet states the figure with sparsity: half of it) and the Ada white paper are remembered; not
-# checked against them here. The first name contained in the device's counts.
+# Dense 16-bit tensor-core peak with float32 accumulation in TFLOP/s, as NVIDIA's data sheets (half of
+# a figure with sparsity) and the Ada white paper are remembered; not checked against them here. The
+# first name contained in the device's counts.
 PEAKS = {
     'A100': 312.0,
     'H100 PCIe': 756.5,
