@@ -2,7 +2,7 @@
 
 import torch
 
-# Dense 16-bit tensor-core peak with float32 accumulation in TFLOP/s, as NVIDIA's data sheets (half of
+# Dense 16-bit tensor-core peak, float32 accumulation, in TFLOP/s, as NVIDIA's data sheets (half of
 # a figure with sparsity) and the Ada white paper are remembered; not checked against them here. The
 # first name contained in the device's counts.
 PEAKS = {
