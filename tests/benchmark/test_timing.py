@@ -39,10 +39,13 @@ def test_only_the_outermost_call_of_a_part_counts():
     network, clock = Network(), PartClock(CPU)
     for name in ('tokens', 'run'):
         clock.watch(network, name, 'student')
+    start = time.perf_counter()
     assert network.tokens() == 'out'
     network.run()
+    elapsed = time.perf_counter() - start
     found = clock.totals()
-    assert list(found) == ['student'] and 0.05 <= found['student'] < 0.2
+    # Counted twice, the inner call would make more than all the time there was.
+    assert list(found) == ['student'] and 0.05 <= found['student'] <= elapsed
     assert clock.totals() == {}
 
 
