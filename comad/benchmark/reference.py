@@ -16,7 +16,7 @@ from backbones.teachers import FrozenTokens
 
 from .workload import Workload
 
-# Between two float32 computations of one loss; more means another function.
+# Between two float32 computations of the same tokens and losses; more means another function.
 TOLERANCE = 1e-4
 
 
@@ -57,24 +57,41 @@ def all_tokens(network: MaskedViT, images: Tensor, keep: Tensor | None = None) -
 
 @torch.no_grad()
 def largest_difference(ours: Workload, other: Workload) -> float:
-    """Of all losses of one step in float32, relative; the same masks are drawn for both.
+    """Of all tokens and losses of one step in float32, relative to the largest of each.
+
+    The same masks are drawn for both. Tokens are those of the teachers and of the student, the
+    rebuilt map and the consensus, for a method that has them; losses alone could agree by chance.
 
     Raises:
         ValueError: more than `TOLERANCE`: they do not compute the same function.
     """
-    found = []
-    for workload in (ours, other):
-        torch.manual_seed(0)
-        data = workload.model.data_preprocessor(workload.batch, True)
-        losses = workload.model(**data, mode='loss')
-        found.append({name: float(value) for name, value in losses.items() if 'loss' in name})
-    worst = max(
-        abs(value - found[1][name]) / max(abs(found[1][name]), 1e-12)
-        for name, value in found[0].items()
-    )
-    if not worst <= TOLERANCE:
+    wanted, found = _outputs(other), _outputs(ours)
+    errors = {
+        name: float((found[name] - value).abs().max() / value.abs().max().clamp(min=1e-12))
+        for name, value in wanted.items()
+    }
+    # NaN, too, is no agreement.
+    worst = max(errors, key=lambda name: (errors[name] != errors[name], errors[name]))
+    if not errors[worst] <= TOLERANCE:
         raise ValueError(
-            f'the reference computes other losses: {found[1]} instead of {found[0]}; '
-            f'relative difference {worst:.2g}, at most {TOLERANCE:g} is rounding'
+            f'the reference computes another {worst}: relative difference {errors[worst]:.2g}, '
+            f'at most {TOLERANCE:g} is rounding'
         )
-    return worst
+    return errors[worst]
+
+
+def _outputs(workload: Workload) -> dict[str, Tensor]:
+    """Tokens and losses of a step by name, masks drawn from one seed."""
+    model = workload.model
+    torch.manual_seed(0)
+    data = model.data_preprocessor(workload.batch, True)
+    losses = model(**data, mode='loss')
+    outputs = {name: value for name, value in losses.items() if 'loss' in name}
+    if hasattr(model, 'consensus'):
+        torch.manual_seed(0)
+        found = model.consensus(data['inputs'], model.draw_masks(data['inputs']))
+        names = [f'token of teacher {name}' for name in model.teacher_names]
+        outputs |= dict(zip(names, found.teacher_tokens, strict=True))
+        outputs |= {'student token': found.student, 'rebuilt map': found.rebuilt}
+        outputs['consensus'] = found.target
+    return outputs

@@ -155,7 +155,7 @@ def alternatives(cfg: Any, ours: Any, precision: str, result: dict[str, Any]) ->
         'the same function with all tokens, dropped ones masked in attention; the same precision, '
         'nothing compiled'
     )
-    result['largest_loss_difference_float32'] = largest_difference(ours, other)
+    result['largest_difference_float32'] = largest_difference(ours, other)
     found = {'reference': other}
     if precision != 'float32':
         wrapper = wrap(cfg, model, 'float32')
@@ -270,10 +270,10 @@ def _comparisons(m: dict[str, Any]) -> list[str]:
             f'the teachers alone take {share.text()} of a whole step (aim: {TEACHER_SHARE} or more)'
         )
     if 'compared_with' in m:
-        difference = m.get('largest_loss_difference_float32')
+        difference = m.get('largest_difference_float32')
         lines += ['', f'compared with: {m["compared_with"]}']
         if difference is not None:
-            lines.append(f'losses agree in float32 to {difference:.1g}')
+            lines.append(f'tokens and losses agree in float32 to {difference:.1g}')
         if m['conditions']['device'] and m['compiled']:
             lines.append('note: ours is compiled, the other is not')
     for name in ('reference', 'reference float32'):

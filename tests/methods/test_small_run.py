@@ -125,14 +125,15 @@ def test_seconds_of_the_probe_are_no_training_seconds(tmp_path, monkeypatch):
 
     original = OnlineProbeHook.probe
     monkeypatch.setattr(
-        OnlineProbeHook, 'probe', lambda self, runner: time.sleep(2) or original(self, runner)
+        OnlineProbeHook, 'probe', lambda self, runner: time.sleep(1) or original(self, runner)
     )
-    config = small_config(tmp_path, 'run', MAE, hooks=dict(probe={**PROBE, 'interval': 9}))
+    config = small_config(tmp_path, 'run', MAE, hooks=dict(probe={**PROBE, 'interval': 1}))
     runner = BenchmarkRunner.from_cfg(config)
     start = time.perf_counter()
     runner.train()
     elapsed = time.perf_counter() - start
-    assert 0 < runner.message_hub.get_info('train_seconds') <= elapsed - 2
+    # Steps follow on two of the three probes; the clock would count those.
+    assert 0 < runner.message_hub.get_info('train_seconds') <= elapsed - 3
 
 
 def test_a_student_that_tells_colours_apart_is_seen(tmp_path):
