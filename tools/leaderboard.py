@@ -7,9 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from comad.leaderboard.build import build_leaderboards
 from comad.leaderboard.published import PUBLISHED
-from comad.leaderboard.report import format_table
 
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
@@ -28,25 +26,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--sample', action='store_true', help='tables of the embedded sample')
-    parser.add_argument('--records', metavar='DIR', help='default: results/[sample/]records')
+    add_inputs(parser)
     parser.add_argument(
         '--out', metavar='DIR', help='folder of the CSVs, default: results/[sample]'
     )
-    parser.add_argument(
-        '--published', metavar='CSV', default=PUBLISHED, help='default: %(default)s'
-    )
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
+    parser.set_defaults(run=build)
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    try:
-        boards = build_leaderboards(args.sample, args.records, args.out, args.published)
-    except (OSError, ValueError) as error:
-        print(f'leaderboard: {error}', file=sys.stderr)
-        return 2
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Where records and published figures are read."""
+    parser.add_argument('--sample', action='store_true', help='tables of the embedded sample')
+    parser.add_argument('--records', metavar='DIR', help='default: results/[sample/]records')
+    parser.add_argument(
+        '--published', metavar='CSV', default=PUBLISHED, help='default: %(default)s'
+    )
+
+
+def build(args: argparse.Namespace) -> int:
+    """Build and write the tables."""
+    from comad.leaderboard.build import build_leaderboards
+    from comad.leaderboard.text import format_table
+
+    boards = build_leaderboards(args.sample, args.records, args.out, args.published)
     for name, rows in boards.tables.items():
         if not args.quiet:
             print(format_table(name, rows), end='\n\n')
@@ -57,6 +60,15 @@ def main(argv: list[str] | None = None) -> int:
     for line in boards.refused:
         print(f'refused: {line}', file=sys.stderr)
     return 1 if boards.refused else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        return args.run(args)
+    except (OSError, ValueError) as error:
+        print(f'leaderboard: {error}', file=sys.stderr)
+        return 2
 
 
 if __name__ == '__main__':

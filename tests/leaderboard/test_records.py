@@ -184,7 +184,7 @@ def test_a_failing_write_leaves_the_old_record_and_no_rest(tmp_path, monkeypatch
 
 def test_the_package_works_without_torch():
     code = (
-        'import sys, comad.leaderboard.build, comad.leaderboard.study, comad.leaderboard.report\n'
+        'import sys, comad.leaderboard.build, comad.leaderboard.study, comad.leaderboard.text\n'
         'import comad.leaderboard.environment as e; e.collect_environment()\n'
         'assert not {"torch", "mmengine", "timm"} & set(sys.modules)'
     )

@@ -9,7 +9,7 @@ import pytest
 from comad.leaderboard.build import RESULTS, build_leaderboards
 from comad.leaderboard.published import PUBLISHED, read_published
 from comad.leaderboard.records import write_record
-from comad.leaderboard.report import format_table
+from comad.leaderboard.text import format_table
 from comad.leaderboard.tables import (
     COLUMNS,
     Statistics,
