@@ -12,6 +12,7 @@ from comad.leaderboard.published import PUBLISHED
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
   python tools/leaderboard.py --sample    # results/sample/leaderboard_*.csv
+  python tools/leaderboard.py report      # results/report.html: tables, curves, predictions
 
 Every finished evaluation leaves a record below results/[sample/]records; this tool averages them
 over seeds. Rows are ranked only against rows of the same task, data, metric, pool and protocol,
@@ -32,7 +33,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
     parser.set_defaults(run=build)
+    commands = parser.add_subparsers(title='commands', metavar='', required=False)
+    add_report(commands)
     return parser.parse_args(argv)
+
+
+def add_report(commands: argparse._SubParsersAction) -> None:
+    """The command that makes one HTML page of everything."""
+    parser = commands.add_parser('report', help='one HTML page: tables, curves, predictions')
+    add_inputs(parser)
+    parser.add_argument(
+        '--out', metavar='FILE', help='the page, default: results/[sample/]report.html'
+    )
+    parser.add_argument(
+        '--root', metavar='DIR', default='.', help='folder that holds work_dirs, default: here'
+    )
+    parser.set_defaults(run=report)
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +73,20 @@ def build(args: argparse.Namespace) -> int:
         print(f'wrote {path}')
     for note in boards.notes:
         print(f'note: {note}')
+    for line in boards.refused:
+        print(f'refused: {line}', file=sys.stderr)
+    return 1 if boards.refused else 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write the HTML page."""
+    from comad.leaderboard.build import RESULTS, SAMPLE_RESULTS, read_leaderboards
+    from comad.report.page import write_report
+
+    boards = read_leaderboards(args.sample, args.records, args.published)
+    home = SAMPLE_RESULTS if args.sample else RESULTS
+    path = write_report(boards, args.out or home / 'report.html', args.sample, args.root)
+    print(f'wrote {path} ({path.stat().st_size / 1000:.0f} kB)')
     for line in boards.refused:
         print(f'refused: {line}', file=sys.stderr)
     return 1 if boards.refused else 0

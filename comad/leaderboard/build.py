@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from comad.leaderboard.published import PUBLISHED, PublishedRows, read_published
+from comad.leaderboard.published import PUBLISHED, PublishedRow, PublishedRows, read_published
 from comad.leaderboard.records import Record, Records, read_records
 from comad.leaderboard.tables import Row, build_table, to_csv, write_text
 from comad.leaderboard.tasks import TABLES
@@ -18,13 +18,15 @@ class Leaderboards:
     """The tables by name, the files they were written to, and what has to be said about them.
 
     ``refused`` names records and published rows that were left out; ``notes`` names what was used
-    but cannot be ranked.
+    but cannot be ranked. ``records`` and ``published`` are what the rows were built from.
     """
 
     tables: dict[str, list[Row]]
     files: dict[str, Path]
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    published: list[PublishedRow] = field(default_factory=list)
 
 
 def build_leaderboards(
@@ -47,18 +49,29 @@ def build_leaderboards(
         FileNotFoundError: If ``records`` is given and is no folder, or ``published`` is missing.
         ValueError: If ``published`` has other columns.
     """
+    boards = read_leaderboards(sample, records, published)
+    folder = Path(out or (SAMPLE_RESULTS if sample else RESULTS))
+    boards.files = {name: folder / f'leaderboard_{name}.csv' for name in TABLES}
+    for name, path in boards.files.items():
+        write_text(path, to_csv(boards.tables[name]))
+    return boards
+
+
+def read_leaderboards(
+    sample: bool = False,
+    records: str | os.PathLike[str] | None = None,
+    published: str | os.PathLike[str] = PUBLISHED,
+) -> Leaderboards:
+    """Build the leaderboards as `build_leaderboards` does, and write nothing."""
     home = SAMPLE_RESULTS if sample else RESULTS
     if records is not None and not Path(records).is_dir():
         raise FileNotFoundError(f'{records} is no folder of run records')
     found = _of_scale(read_records(records or home / 'records'), sample)
     figures = PublishedRows([], []) if sample else read_published(published)
     tables = {name: build_table(name, found.accepted, figures.accepted) for name in TABLES}
-    folder = Path(out or home)
-    files = {name: folder / f'leaderboard_{name}.csv' for name in TABLES}
-    for name, path in files.items():
-        write_text(path, to_csv(tables[name]))
     refused = [*found.refused, *figures.refused]
-    return Leaderboards(tables, files, refused, [n for r in found.accepted for n in _notes(r)])
+    notes = [note for record in found.accepted for note in _notes(record)]
+    return Leaderboards(tables, {}, refused, notes, found.accepted, figures.accepted)
 
 
 def _of_scale(found: Records, sample: bool) -> Records:
