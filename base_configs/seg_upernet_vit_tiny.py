@@ -69,6 +69,7 @@ default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=16_000),
     logger=dict(interval=50, log_metric_by_epoch=False),
     prediction_figure=dict(type='PredictionFigureHook', images=4),
+    per_class=dict(type='PerClassHook'),
     run_record=dict(type='RunRecordHook'),
 )
 log_processor = dict(by_epoch=False)

@@ -12,6 +12,7 @@ from .linear_loop import LinearProbeLoop
 from .lowshot import LowShotTestLoop
 from .metrics import Accuracy, gather_in_order, sample_predictions
 from .online_probe import OnlineProbeHook
+from .per_class import PerClassHook
 
 __all__ = [
     'POOLS',
@@ -26,6 +27,7 @@ __all__ = [
     'LinearProbeLoop',
     'LowShotTestLoop',
     'OnlineProbeHook',
+    'PerClassHook',
     'class_areas',
     'encode_masks',
     'gather_in_order',

@@ -7,6 +7,10 @@ import numpy as np
 from mmengine.registry import METRICS
 from torch import Tensor
 
+from .per_class import percentages
+
+SUFFIX = '_precision'  # of mmdet's results per class
+
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
     """COCO's compressed run lengths of binary masks (n, H, W).
@@ -43,6 +47,7 @@ def _changes(mask: np.ndarray) -> np.ndarray:
 def column_coco_metric(**options: Any) -> Any:
     """mmdet's `CocoMetric` that encodes with `encode_masks`; all options and results are its own.
 
+    After an evaluation ``per_class`` holds the AP of every class, in percent, by box and by mask.
     A function, because comad is importable without mmdet.
     """
     from mmdet.evaluation.metrics import CocoMetric
@@ -50,6 +55,26 @@ def column_coco_metric(**options: Any) -> Any:
     class ColumnCocoMetric(CocoMetric):
         def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
             super().process(data_batch, [_encoded(sample) for sample in data_samples])
+
+        def compute_metrics(self, results: list) -> dict[str, float]:
+            # mmdet names a class's box and mask AP alike, so the kinds are evaluated one by one.
+            self.per_class, found = {}, {}
+            asked, kinds = self.classwise, self.metrics
+            self.classwise = True
+            try:
+                for kind in kinds:
+                    self.metrics = [kind]
+                    found |= self._split(kind, super().compute_metrics(results), asked)
+            finally:
+                self.classwise, self.metrics = asked, kinds
+            return found
+
+        def _split(self, kind: str, found: dict[str, float], keep: bool) -> dict[str, float]:
+            names = self.dataset_meta['classes']
+            if shares := [found[n + SUFFIX] for n in names if n + SUFFIX in found]:
+                self.per_class[f'{kind}_mAP'] = percentages(names, shares)
+            own = {name + SUFFIX for name in names}
+            return {key: value for key, value in found.items() if keep or key not in own}
 
     return ColumnCocoMetric(**options)
 

@@ -1,10 +1,13 @@
 """mmseg's `IoUMetric` with the pixels of an image counted once instead of three times."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmengine.registry import METRICS
 from torch import Tensor
+
+from .per_class import percentages
 
 
 def class_areas(
@@ -50,11 +53,20 @@ def _range(*maps: Tensor) -> tuple[int, int]:
 def pair_iou_metric(**options: Any) -> Any:
     """mmseg's `IoUMetric` that counts with `class_areas`; all options and results are its own.
 
+    After an evaluation ``per_class`` holds the IoU of every class, in percent.
     A function, because comad is importable without mmseg.
     """
     from mmseg.evaluation.metrics import IoUMetric
 
     class PairIoUMetric(IoUMetric):
         intersect_and_union = staticmethod(class_areas)
+
+        def compute_metrics(self, results: Sequence[Sequence[Tensor]]) -> dict[str, float]:
+            self.per_class = {}
+            if results and not self.format_only:
+                right, union = (sum(image[i] for image in results) for i in (0, 1))
+                shares = (right / union).tolist()  # NaN: neither there nor predicted
+                self.per_class['IoU'] = percentages(self.dataset_meta['classes'], shares)
+            return super().compute_metrics(results)
 
     return PairIoUMetric(**options)

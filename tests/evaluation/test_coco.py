@@ -80,7 +80,7 @@ def scenes(tmp_path):
         extra, extra_masks = boxes_and_masks(generator, 2)
         found = dict(
             bboxes=torch.cat([boxes + 2 * (image % 2), extra]),
-            masks=torch.cat([masks.roll([2 * (image % 2)] * 2, dims=(1, 2)), extra_masks]),
+            masks=torch.cat([masks.roll([3 * (image % 2)] * 2, dims=(1, 2)), extra_masks]),
             labels=torch.tensor([a['category_id'] - 1 for a in annotations[-3:]] + [0, 1]),
             scores=torch.rand(5, generator=generator),
         )
@@ -95,16 +95,23 @@ def test_the_metric_is_mmdets(scenes, capsys):
     from mmdet.evaluation.metrics import CocoMetric
 
     path, samples = scenes
-    stored, results = [], []
+    evaluators, stored, results = [], [], []
     for kind in ('ColumnCocoMetric', 'mmdet.CocoMetric'):
         evaluator = Evaluator(dict(type=kind, ann_file=path, metric=['bbox', 'segm']))
         assert isinstance(evaluator.metrics[0], CocoMetric)
         evaluator.dataset_meta = dict(classes=NAMES)
+        evaluators.append(evaluator)
         evaluator.process(samples)
         stored.append([prediction['masks'] for _, prediction in evaluator.metrics[0].results])
         results.append(evaluator.evaluate(len(samples)))
     assert stored[0] == stored[1]
     assert results[0] == results[1]
+    classes = evaluators[0].metrics[0].per_class
+    for kind in ('bbox', 'segm'):
+        assert list(classes[f'{kind}_mAP']) == list(NAMES)
+        mean = sum(classes[f'{kind}_mAP'].values()) / len(NAMES)
+        assert mean == pytest.approx(100 * results[0][f'coco/{kind}_mAP'], abs=0.11)
+    assert classes['bbox_mAP'] != classes['segm_mAP']
     assert 0.1 < results[0]['coco/segm_mAP'] < results[0]['coco/segm_mAP_50'] < 1
     # What hooks and figures see of a prediction is still bitmaps.
     assert all(isinstance(s['pred_instances']['masks'], torch.Tensor) for s in samples)

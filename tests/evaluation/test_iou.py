@@ -77,3 +77,21 @@ def test_the_metric_is_mmsegs(monkeypatch):
         results.append(evaluator.evaluate(3))
     assert results[0] == results[1]
     assert {'aAcc', 'mIoU', 'mAcc', 'mDice', 'mFscore'} <= results[0].keys()
+
+
+def test_classes_are_kept_in_percent_and_make_the_mean(monkeypatch):
+    monkeypatch.setattr('mmseg.evaluation.metrics.iou_metric.print_log', lambda *a, **k: None)
+    evaluator = Evaluator(dict(type='PairIoUMetric', iou_metrics=['mIoU']))
+    evaluator.dataset_meta = dict(classes=tuple('abcdef'))  # f is nowhere
+    predicted, truth = scene(0)
+    sample = dict(pred_sem_seg=dict(data=predicted[None]), gt_sem_seg=dict(data=truth[None]))
+    evaluator.process([sample])
+    found = evaluator.evaluate(1)
+    ious = evaluator.metrics[0].per_class['IoU']
+    scored = truth != IGNORED
+    right = ((predicted == 0) & (truth == 0)).sum()
+    union = (((predicted == 0) & scored) | (truth == 0)).sum()
+    assert ious['a'] == pytest.approx(100 * float(right / union), abs=0.01)
+    assert ious['d'] == 0 and ious['f'] is None
+    known = [value for value in ious.values() if value is not None]
+    assert sum(known) / len(known) == pytest.approx(float(found['mIoU']), abs=0.01)
