@@ -9,15 +9,37 @@
 # Tests marked `gpu` are left out on a machine without a GPU, unless -m is given. Files run side by
 # side, TEST_JOBS of them (the cores, 4 at most), with one thread each unless OMP_NUM_THREADS is
 # set; TEST_JOBS=1 or --pdb runs them one after the other.
+#
+# Tests marked `browser` open pages in Chromium. Where it is missing it is installed (apt-get, as
+# root); where it cannot be, they are skipped, and with CI=true they fail. COMAD_CHROME and
+# COMAD_CHROMEDRIVER name another Chrome and its driver.
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
 case ${1:-} in
     -h | --help) show_help && exit 0 ;;
 esac
+
+get_browser() {
+    local missing=() found
+    found=${COMAD_CHROME:-}$(type -P chromium chromium-browser google-chrome) || true
+    [[ -n $found ]] || missing+=(chromium)
+    found=${COMAD_CHROMEDRIVER:-}$(type -P chromedriver) || true
+    [[ -n $found ]] || missing+=(chromium-driver)
+    ((${#missing[@]})) || return 0
+    if ((EUID == 0)) && type -P apt-get >/dev/null; then
+        echo "installing ${missing[*]} for the browser tests" >&2
+        apt-get update -qq >&2 &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+                "${missing[@]}" >&2 && return 0
+    fi
+    echo "note: no browser for the tests marked browser: apt install ${missing[*]}" >&2
+}
+
 jobs=${TEST_JOBS:-$(core_count)}
 need_count TEST_JOBS "$jobs"
 bash tools/setup.sh
 need_python
+get_browser
 marks=()
 (($(gpu_count))) || marks=(-m 'not gpu')
 jobs=$((jobs > 4 ? 4 : jobs))

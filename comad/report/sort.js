@@ -63,7 +63,7 @@ const applyFilter = (form) => {
 
 for (const form of document.querySelectorAll('form.filter')) {
   form.hidden = false;
-  form.addEventListener('input', () => applyFilter(form));
+  for (const event of ['input', 'change']) form.addEventListener(event, () => applyFilter(form));
   form.addEventListener('submit', (event) => event.preventDefault());
   form.addEventListener('reset', () => setTimeout(() => applyFilter(form)));
   applyFilter(form);

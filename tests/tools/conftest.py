@@ -95,4 +95,6 @@ def machine(tmp_path: Path) -> Machine:
     packages.mkdir(parents=True)
     (packages / 'version.py').write_text("cuda: str | None = '13.0'\n")
     made.set_gpus(0)
+    for name in ('chromium', 'chromedriver'):  # so that no test installs one
+        made.program(name, 'exit 0')
     return made

@@ -276,6 +276,28 @@ class TestTests:
         machine.variables['TEST_JOBS'] = 'many'
         assert 'TEST_JOBS' in refusal(machine.run('test.sh'))
 
+    @pytest.mark.parametrize('works', [True, False])
+    def test_a_missing_browser_is_installed_or_named(self, machine, works):
+        (machine.repository / 'tests').mkdir()
+        for name in ('chromium', 'chromedriver'):
+            (machine.folder / 'bin' / name).unlink()
+        others = machine.folder / 'others'
+        others.mkdir()
+        for path in {p.name: p for d in ('/usr/bin', '/bin') for p in Path(d).iterdir()}.values():
+            if 'chrom' not in path.name:
+                (others / path.name).symlink_to(path)
+        machine.variables['PATH'] = f'{machine.folder / "bin"}:{others}'
+        log = machine.folder / 'apt'
+        machine.program('apt-get', f'echo "$*" >> {log}; exit {0 if works else 100}')
+        said = machine.run('test.sh').stderr
+        assert len(machine.calls('-m pytest')) == 1
+        named = 'note: no browser for the tests marked browser: apt install chromium' in said
+        installed = log.exists() and 'install -y' in log.read_text()
+        if os.geteuid() == 0:
+            assert named is not works and installed is works
+        else:
+            assert named and not installed
+
     def test_no_tests_after_a_failed_set_up(self, machine):
         (machine.environment / 'pip_fails').touch()
         assert machine.run('test.sh').returncode != 0
