@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from comad.leaderboard.published import PUBLISHED, PublishedRow, PublishedRows, read_published
+from comad.leaderboard.published import PUBLISHED, PublishedRows, read_published
 from comad.leaderboard.records import Record, Records, read_records
 from comad.leaderboard.tables import Row, build_table, to_csv, write_text
 from comad.leaderboard.tasks import TABLES
@@ -18,7 +18,7 @@ class Leaderboards:
     """The tables by name, the files they were written to, and what has to be said about them.
 
     ``refused`` names records and published rows that were left out; ``notes`` names what was used
-    but cannot be ranked. ``records`` and ``published`` are what the rows were built from.
+    but cannot be ranked. ``records`` are those that the tables were made of.
     """
 
     tables: dict[str, list[Row]]
@@ -26,7 +26,6 @@ class Leaderboards:
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
-    published: list[PublishedRow] = field(default_factory=list)
 
 
 def build_leaderboards(
@@ -49,29 +48,29 @@ def build_leaderboards(
         FileNotFoundError: If ``records`` is given and is no folder, or ``published`` is missing.
         ValueError: If ``published`` has other columns.
     """
-    boards = read_leaderboards(sample, records, published)
-    folder = Path(out or (SAMPLE_RESULTS if sample else RESULTS))
-    boards.files = {name: folder / f'leaderboard_{name}.csv' for name in TABLES}
+    boards = make_leaderboards(sample, records, out, published)
     for name, path in boards.files.items():
         write_text(path, to_csv(boards.tables[name]))
     return boards
 
 
-def read_leaderboards(
+def make_leaderboards(
     sample: bool = False,
     records: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] = PUBLISHED,
 ) -> Leaderboards:
-    """Build the leaderboards as `build_leaderboards` does, and write nothing."""
+    """Build the three leaderboards in memory; arguments and errors as `build_leaderboards`."""
     home = SAMPLE_RESULTS if sample else RESULTS
     if records is not None and not Path(records).is_dir():
         raise FileNotFoundError(f'{records} is no folder of run records')
     found = _of_scale(read_records(records or home / 'records'), sample)
     figures = PublishedRows([], []) if sample else read_published(published)
     tables = {name: build_table(name, found.accepted, figures.accepted) for name in TABLES}
+    files = {name: Path(out or home) / f'leaderboard_{name}.csv' for name in TABLES}
     refused = [*found.refused, *figures.refused]
     notes = [note for record in found.accepted for note in _notes(record)]
-    return Leaderboards(tables, {}, refused, notes, found.accepted, figures.accepted)
+    return Leaderboards(tables, files, refused, notes, found.accepted)
 
 
 def _of_scale(found: Records, sample: bool) -> Records:

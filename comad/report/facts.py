@@ -6,6 +6,7 @@ from typing import Any
 
 from comad.leaderboard.records import Record
 from comad.leaderboard.tables import MIN_SEEDS, Row
+from comad.report.sources import lookup
 
 Facts = list[tuple[str, str]]
 
@@ -20,10 +21,12 @@ def student_facts(row: Row, records: Sequence[Record], hours: float | None) -> F
     """
     facts: Facts = []
     if row.cells['rank'] == '':
-        few = row.statistics.n < MIN_SEEDS
-        why = f'fewer than {MIN_SEEDS} seeds' if few else 'a seed or a protocol field is missing'
-        details = getattr(row, 'details', {}) or {}
-        facts.append(('why no rank', str(details.get('not_ranked') or why)))
+        details = getattr(row, 'details', None) or {}
+        reasons = [str(reason) for reason in details.get('not_ranked') or ()]
+        if row.statistics.n < MIN_SEEDS:
+            reasons.insert(0, f'fewer than {MIN_SEEDS} seeds')
+        why = '; '.join(reasons) or 'a seed or a protocol field is missing'
+        facts.append(('why no rank', why))
     if not records:
         return facts
     data = [record.data for record in records]
@@ -52,6 +55,15 @@ def student_facts(row: Row, records: Sequence[Record], hours: float | None) -> F
     facts.append(('commit', '; '.join(commits(records))))
     versions = data[0]['environment']['versions']
     facts.append(('versions', ', '.join(f'{k} {v}' for k, v in sorted(versions.items()))))
+    facts.append(('config', '; '.join(sorted({d['config']['path'] for d in data}))))
+    digests = {
+        'data manifest': {d['environment']['data_manifest'] for d in data},
+        'students sha256': {d['student']['sha256'] for d in data},
+        'checkpoints sha256': {lookup(d, 'checkpoint', 'sha256') for d in data},
+    }
+    for name, found in digests.items():
+        known = sorted(str(digest)[:12] for digest in found if digest)
+        facts.append((name, ', '.join(known) or 'none'))
     facts.append(('records', '; '.join(record.file for record in records)))
     return facts
 

@@ -33,7 +33,13 @@ class Point:
     sd: float | None
 
 
-def draw_bands(name: str, bands: Mapping[str, tuple[int, Band]], x: str, y: str) -> str:
+def draw_bands(
+    name: str,
+    bands: Mapping[str, tuple[int, Band]],
+    x: str,
+    y: str,
+    limits: tuple[float, float] | None = None,
+) -> str:
     """Draw label -> (number of its colour, curve) as one panel; shaded: one sd around the mean.
 
     Args:
@@ -41,8 +47,11 @@ def draw_bands(name: str, bands: Mapping[str, tuple[int, Band]], x: str, y: str)
         bands: The curves.
         x: Label below.
         y: Label at the left.
+        limits: Of the values shown; those of the curves by default.
     """
     with _panel(name, x, y) as (axis, done):
+        if limits:
+            axis.set_ylim(*limits)
         for label, (series, band) in bands.items():
             style = dict(color=SERIES[series % len(SERIES)], lw=1.5)
             dash = _DASHES[series // len(SERIES) % len(_DASHES)]

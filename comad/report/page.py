@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from comad.leaderboard.build import Leaderboards
+from comad.leaderboard.published import PublishedRow
 from comad.leaderboard.tables import MIN_SEEDS, write_text
 from comad.report.facts import commits
 from comad.report.gallery import make_gallery
@@ -42,22 +43,24 @@ def write_report(
     out: str | os.PathLike[str],
     sample: bool = False,
     root: str | os.PathLike[str] = '.',
+    published: Sequence[PublishedRow] = (),
 ) -> Path:
     """Write the report and return its path; equal inputs give equal bytes.
 
     The file stays below 1 MB: pictures are left out first, then figures, each by name.
 
     Args:
-        boards: What ``read_leaderboards`` or ``build_leaderboards`` returned.
+        boards: What ``make_leaderboards`` or ``build_leaderboards`` returned.
         out: The HTML file.
         sample: Whether these are the embedded sample's tables.
         root: Folder that holds the runs' work_dirs; what is not there is said to be missing.
+        published: The published figures behind the rows, for their notes.
 
     Raises:
         ValueError: If the tables alone exceed the limit.
     """
     root = Path(root)
-    material = _collect(boards, root)
+    material = _collect(boards, root, published)
     sources, missing = picture_sources(boards.records, root)
     for share in (1.0, 0.5, 0.0):
         cut((material.cost, material.learning, material.gate), int(FIGURE_BYTES * share))
@@ -77,8 +80,8 @@ def write_report(
     raise ValueError(f'the tables alone make {size:,} bytes, {MAX_BYTES:,} are the limit')
 
 
-def _collect(boards: Leaderboards, root: Path) -> Material:
-    shown = make_boards(boards)
+def _collect(boards: Leaderboards, root: Path, published: Sequence[PublishedRow]) -> Material:
+    shown = make_boards(boards, published)
     runs = Runs(boards.records, root)
     classes, class_notes = class_tables(boards.records, root)
     return Material(

@@ -150,7 +150,8 @@ def gate_section(runs: Runs) -> Section:
                 if name.startswith(starts) or (ends and name.endswith(ends))
             ]
             bands = {_label(name): (i, _band(seeds, name)) for i, name in enumerate(names)}
-            _add(section, f'{student}: {title}', bands, 'iteration', unit)
+            limits = (0, 1) if title == 'teacher shares' else None
+            _add(section, f'{student}: {title}', bands, 'iteration', unit, limits)
     return section
 
 
@@ -190,11 +191,16 @@ def _add_transfer(section: Section, kind: str, runs: Runs) -> None:
 
 
 def _add(
-    section: Section, title: str, bands: Mapping[str, tuple[int, Band | None]], x: str, y: str
+    section: Section,
+    title: str,
+    bands: Mapping[str, tuple[int, Band | None]],
+    x: str,
+    y: str,
+    limits: tuple[float, float] | None = None,
 ) -> None:
     known = {label: (series, band) for label, (series, band) in bands.items() if band is not None}
     if known:
-        section.panels.append(Panel(title, draw_bands(title, known, x, y)))
+        section.panels.append(Panel(title, draw_bands(title, known, x, y, limits)))
 
 
 def _band(seeds: Iterable[Run], name: str) -> Band | None:

@@ -76,11 +76,11 @@ class Board:
         return list(dict.fromkeys(option for option in found if option))
 
 
-def make_boards(boards: Leaderboards) -> list[Board]:
-    """Return every table of ``boards`` for the page."""
+def make_boards(boards: Leaderboards, published: Sequence[PublishedRow] = ()) -> list[Board]:
+    """Return every table of ``boards`` for the page; ``published`` adds the notes of its rows."""
     records = {record.file: record for record in boards.records}
     return [
-        Board(name, [*_measured(rows, records), *_published(rows, boards.published)])
+        Board(name, [*_measured(rows, records), *_published(rows, published)])
         for name, rows in boards.tables.items()
     ]
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from comad.leaderboard.build import Leaderboards, read_leaderboards
+from comad.leaderboard.build import Leaderboards, make_leaderboards
+from comad.leaderboard.published import PublishedRow, read_published
 from comad.leaderboard.records import write_record
+from comad.leaderboard.schema import record_digest
 from tests.leaderboard.examples import make_card, make_config, make_record
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>'
@@ -56,7 +58,12 @@ def make_study(root: Path, method: str | None = None) -> Path:
 
 def boards_of(root: Path) -> Leaderboards:
     """The leaderboards of a study."""
-    return read_leaderboards(False, root / 'records', root / 'published.csv')
+    return make_leaderboards(False, root / 'records', published=root / 'published.csv')
+
+
+def figures_of(root: Path) -> list[PublishedRow]:
+    """The published figures of a study."""
+    return read_published(root / 'published.csv').accepted
 
 
 def log(folder: Path, lines: list[dict[str, Any]], run: str = '20260101_000000') -> None:
@@ -80,12 +87,13 @@ def _write(
     config['work_dir'] = f'work_dirs/{kind}/{student}/pretrain{seed}_seed{seed}'
     if method is not None and student == 'mae_tiny':
         config['run']['method'] = method
-    card = None
-    if gflop is not None:
-        card = make_card(student, seed, pretrain_gflop_per_image=gflop, images_seen=384_000_000)
+    card = make_card(student, seed, pretrain_gflop_per_image=gflop, images_seen=384_000_000)
     record = make_record(metrics, kind, student, seed, seed, config, card).data
-    if card is None:
-        record = _without_card(config, metrics)
+    if gflop is None:  # never pretrained: nothing but the architecture is known
+        known = {k: record['student'][k] for k in ('name', 'method', 'arch', 'architecture')}
+        record['student'] = {**dict.fromkeys(record['student']), **known, 'teachers': []}
+        record['student']['params_m'] = 5.5244
+        record['digest'] = record_digest(record)
     write_record(folder, record)
     run = root / config['work_dir']
     steps = range(50, 1001, 50)
@@ -107,16 +115,6 @@ def _write(
             size = (corner[0] + 60, corner[1] + 60)
             draw.rectangle((*corner, *size), fill=(number * 6, 90, 240 - number * 6))
         picture.save(run / 'predictions.png')
-
-
-def _without_card(config: dict[str, Any], metrics: dict[str, float]) -> dict[str, Any]:
-    from comad.leaderboard.records import build_record
-    from tests.leaderboard.examples import ARCHITECTURE, ENVIRONMENT
-
-    return build_record(
-        config, metrics, None, ENVIRONMENT, wall_seconds=12.5, images_seen=1000,
-        architecture=ARCHITECTURE, params_m=5.5244,
-    )  # fmt: skip
 
 
 def _pretrain(root: Path, student: str, seed: int) -> None:

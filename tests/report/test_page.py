@@ -8,11 +8,11 @@ import shutil
 import pytest
 from PIL import Image
 
-from comad.leaderboard.build import read_leaderboards
+from comad.leaderboard.build import make_leaderboards
 from comad.report import page as report
 from comad.report.page import write_report
 from comad.report.view import make_boards
-from tests.report.study import HOSTILE, boards_of, make_study
+from tests.report.study import HOSTILE, boards_of, figures_of, make_study
 from tools import leaderboard
 
 
@@ -25,7 +25,9 @@ def test_equal_inputs_give_equal_bytes(study, page, tmp_path):
     shutil.copytree(study, copy)
     for place in copy.rglob('*'):
         os.utime(place, (1, 1))
-    again = write_report(boards_of(copy), copy / 'again.html', root=copy)
+    again = write_report(
+        boards_of(copy), copy / 'again.html', root=copy, published=figures_of(copy)
+    )
     assert again.read_bytes() == page.read_bytes()
 
 
@@ -58,7 +60,7 @@ def test_what_others_wrote_is_text(page):
 
 
 def test_groups_ranks_and_the_best(study):
-    board = make_boards(boards_of(study))[0]
+    board = make_boards(boards_of(study), figures_of(study))[0]
     measured = [group for group in board.groups if group.kind == 'measured']
     assert [len(group.lines) for group in board.groups] == [5, 5, 3]
     ranks = {line.cells['method']: line.rank for line in measured[1].lines}
@@ -84,7 +86,7 @@ def test_a_single_ranked_row_is_not_the_best_of_anything(tmp_path):
 
 
 def test_without_a_record_the_published_rows_are_shown(tmp_path):
-    boards = read_leaderboards(False, None)
+    boards = make_leaderboards(False, None)
     text = text_of(write_report(boards, tmp_path / 'report.html', root=tmp_path))
     rows = sum(len(rows) for rows in boards.tables.values())
     assert text.count('<th scope="row"') == rows > 60
@@ -93,7 +95,7 @@ def test_without_a_record_the_published_rows_are_shown(tmp_path):
 
 
 def test_without_anything_there_is_a_page(tmp_path):
-    boards = read_leaderboards(True, tmp_path)
+    boards = make_leaderboards(True, tmp_path)
     text = text_of(write_report(boards, tmp_path / 'report.html', sample=True))
     assert text.count('No rows yet') == 3 and 'embedded sample' in text
 

@@ -105,7 +105,7 @@ def test_labels_are_text_and_equal_figures_have_equal_bytes():
 
 
 def test_pictures_fit_or_are_named_without_a_path(tmp_path):
-    Image.effect_noise((200, 150), 90).resize((1600, 1200)).save(tmp_path / 'good.png')
+    Image.effect_noise((60, 45), 90).resize((1600, 1200)).save(tmp_path / 'good.png')
     (tmp_path / 'bad.png').write_text('no picture')
     chosen = [Source(name, tmp_path / f'{name}.png') for name in ('good', 'bad', 'absent')]
     pictures, left_out = make_gallery(chosen, 180_000)
