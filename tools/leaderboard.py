@@ -9,6 +9,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from comad.leaderboard.published import PUBLISHED
+from comad.report import command as report_command
 
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
@@ -23,16 +24,6 @@ no source states its whole protocol. Equal inputs give equal bytes.
 Exit code 1: a record or a published row was refused; it is named, all other rows are built.
 """
 
-REPORT_EPILOG = """examples:
-  python tools/leaderboard.py report             # results/report.html
-  python tools/leaderboard.py report --sample    # results/sample/report.html
-  python tools/leaderboard.py report --records DIR --root DIR --out FILE    # somebody else's
-
-One file below 1 MB without outside resources; open it in a browser. Curves, results per class and
-pictures come from the runs' folders: what is not on this machine is named in the page.
-Exit code 1: a record or a published row was refused; it is named, the page is made.
-"""
-
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -45,7 +36,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
     parser.set_defaults(run=build)
     commands = parser.add_subparsers(title='commands', metavar='')
-    add_report(commands)
+    page = commands.add_parser('report', help='make one HTML page: tables, curves, predictions')
+    # An option before the command's name is not forgotten behind it.
+    add_inputs(page, default=argparse.SUPPRESS)
+    report_command.add_arguments(page)
+    page.set_defaults(run=report)
     return parser.parse_args(argv)
 
 
@@ -57,29 +52,6 @@ def add_inputs(parser: argparse.ArgumentParser, **options: Any) -> None:
     parser.add_argument('--records', metavar='DIR', help=records, **options)
     options = {'default': PUBLISHED, **options}
     parser.add_argument('--published', metavar='CSV', help=f'default: {PUBLISHED}', **options)
-
-
-def add_report(commands: Any) -> None:
-    """The command that makes one HTML page of everything."""
-    parser = commands.add_parser(
-        'report',
-        help='make one HTML page: tables, curves, predictions',
-        description='Make one self-contained HTML page of the tables and of what the runs left.',
-        epilog=REPORT_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    # An option before the command's name is not forgotten behind it.
-    add_inputs(parser, default=argparse.SUPPRESS)
-    parser.add_argument(
-        '--out',
-        metavar='FILE',
-        default=argparse.SUPPRESS,
-        help='the page, default: results/[sample/]report.html',
-    )
-    parser.add_argument(
-        '--root', metavar='DIR', default='.', help='folder that holds work_dirs, default: here'
-    )
-    parser.set_defaults(run=report)
 
 
 def build(args: argparse.Namespace) -> int:
@@ -102,19 +74,11 @@ def build(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """Write the HTML page."""
-    from comad.leaderboard.build import RESULTS, SAMPLE_RESULTS, make_leaderboards
-    from comad.leaderboard.published import read_published
-    from comad.report.page import write_report
-
-    boards = make_leaderboards(args.sample, args.records, published=args.published)
-    figures = [] if args.sample else read_published(args.published).accepted
-    home = SAMPLE_RESULTS if args.sample else RESULTS
-    out = args.out or home / 'report.html'
-    path = write_report(boards, out, args.sample, args.root, figures)
-    print(f'wrote {path} ({path.stat().st_size / 1000:.0f} kB)')
-    for line in boards.refused:
+    text, refused = report_command.run(args)
+    print(text)
+    for line in refused:
         print(f'refused: {line}', file=sys.stderr)
-    return 1 if boards.refused else 0
+    return 1 if refused else 0
 
 
 def main(argv: list[str] | None = None) -> int:
