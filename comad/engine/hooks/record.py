@@ -16,7 +16,7 @@ from comad.leaderboard.environment import collect_environment
 from comad.leaderboard.records import build_record, write_record
 from comad.leaderboard.tasks import get_task
 
-from ..run_config import pretrain_root
+from ..paths import pretrain_root
 from ..unwrapping import unwrapped
 
 FIELDS = 'protocol_fields'
