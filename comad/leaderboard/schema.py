@@ -14,6 +14,7 @@ MAX_BYTES = 8192
 TEACHER_FACTS = ('family', 'file', 'digest')
 DEVICE_KINDS = ('cpu', 'gpu')
 NAME = re.compile(r'[a-z0-9][a-z0-9_]*')
+PATH = re.compile(r'[\w./-]{1,100}')
 
 # Sections and the type of each of their entries; None in a tuple allows null.
 SECTIONS: dict[str, dict[str, tuple[type | None, ...]]] = {
@@ -118,7 +119,7 @@ def check_record(record: Any) -> None:
     if not isinstance(record, dict):
         raise RecordError(f'a record is a JSON object, this is {type(record).__name__}')
     if record.get('schema') != SCHEMA:
-        raise RecordError(_other_schema(record.get('schema')))
+        raise RecordError(_other_schema(record))
     _check_entries(record, TOP_LEVEL, '')
     for section, entries in SECTIONS.items():
         _check_entries(record[section], entries, f'{section}.')
@@ -168,12 +169,15 @@ def task_of(kind: str) -> Task:
         raise RecordError(error.args[0]) from None
 
 
-def _other_schema(schema: Any) -> str:
+def _other_schema(record: Mapping[str, Any]) -> str:
+    schema, config = record.get('schema'), record.get('config')
     text = f'schema {schema!r:.40} is not {SCHEMA}'
-    if isinstance(schema, int) and schema < SCHEMA:
-        # What an earlier version did not write down cannot be added afterwards.
-        return f'{text}: made by an earlier version; run the evaluation again'
-    return text
+    if not isinstance(schema, int) or schema >= SCHEMA:
+        return text
+    # What an earlier version did not write down cannot be added afterwards.
+    path = config.get('path') if isinstance(config, dict) else None
+    path = path if isinstance(path, str) and PATH.fullmatch(path) else 'CONFIG'
+    return f'{text}: made by an earlier version; run it again with tools/train.py {path}'
 
 
 def _check_cost(record: Mapping[str, Any]) -> None:
