@@ -185,15 +185,23 @@ def test_repeats_of_a_test_without_training_are_no_seeds():
     assert [(r.cells['n'], r.cells['rank']) for r in rows] == [('1', ''), ('1', '')]
 
 
-def test_different_settings_of_one_protocol_are_named():
+def test_different_settings_of_one_protocol_are_named(tmp_path):
     records = three()
     for field, value in (('length', '100 epochs'), ('batch_size', 64)):
         records[0] = changed(records[0], **{f'protocol__fields__{field}': value})
-    from comad.leaderboard.build import _notes
-
-    (note,) = _notes(records)
+    for record in records:
+        write_record(tmp_path, record.data)
+    (note,) = make_leaderboards(records=tmp_path).notes
     assert 'protocol mae_linear version 1 of linear' in note
     assert 'different batch_size, length;' in note
+
+
+def test_rows_on_different_data_are_pointed_out(tmp_path):
+    other = make_record({'top1_mean': 9.0}, student='mae_tiny')
+    for record in (*three(), changed(other, environment__data_manifest='f' * 64)):
+        write_record(tmp_path, record.data)
+    (note,) = make_leaderboards(records=tmp_path).notes
+    assert 'linear: records cite 2 data manifests, dddddddddddd, ffffffffffff' in note
 
 
 def test_details_are_plain_and_follow_from_the_records_in_any_order():

@@ -94,6 +94,7 @@ def test_resolved_configs_are_read_and_never_run(tmp_path):
         f"a = open({str(marker)!r}, 'w')",
         'import os',
         'a = dict(**b)',
+        'a = exit(code=1)',
         'a = b',
         'a = {**{}}',
         'dict(a=1)',
