@@ -20,6 +20,7 @@ SCRATCH = 'scratch'
 PRETRAINED = ('method_version', 'data', 'epochs', 'git_commit')
 VERSIONS = ('torch', 'timm', 'mmengine')
 QUICK = 'names and sizes only'
+NAMED = 3
 
 
 class Record(NamedTuple):
@@ -92,12 +93,12 @@ def duplicates(records: Iterable[Record]) -> dict[str, str]:
 
 
 def group_by_reason(reasons: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return file -> reasons as one line per reason that names its files."""
+    """Return file -> reasons as one line per reason that names its files, three of many."""
     files: dict[str, list[str]] = defaultdict(list)
     for file, lines in reasons.items():
         for line in lines:
             files[line].append(file)
-    return [f'{", ".join(names)}: {line}; not ranked' for line, names in files.items()]
+    return [f'{_listed(names)}: {line}; not ranked' for line, names in files.items()]
 
 
 def _of_student(student: Mapping[str, Any]) -> list[str]:
@@ -135,6 +136,12 @@ def _of_data(manifest: str | None) -> list[str]:
 
 def _no_digest(name: str, value: str | None) -> list[str]:
     return [] if SHA256.fullmatch(value or '') else [f'{name} is {_show(value)}, no sha256']
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) <= NAMED + 1:
+        return ', '.join(names)
+    return f'{", ".join(names[:NAMED])} and {len(names) - NAMED} more'
 
 
 def _show(value: Any) -> str:

@@ -61,7 +61,10 @@ def check_files(records: Iterable[Record], root: Path = Path()) -> FileChecks:
                     f'{file}: {name} is {expected[:12]}, {path} has {found[:12]}: changed or made '
                     'again since; run the evaluation again'
                 )
-        _check_data(file, data, root, checks)
+        path = root / (data['config']['work_dir'] or '') / resolved_name(data)
+        # A config that is not the run's says nothing about the run's data.
+        its_own = digests.get(path) == data['config']['resolved_sha256']
+        _check_data(file, data, root, path if its_own else None, checks)
     return checks
 
 
@@ -79,15 +82,18 @@ def _cited(data: dict[str, Any], root: Path) -> Iterable[tuple[str, str, Path, s
         yield CONFIGS, 'config.resolved_sha256', work_dir / resolved_name(data), digest
 
 
-def _check_data(file: str, data: dict[str, Any], root: Path, checks: FileChecks) -> None:
-    """Compare with the manifests at the data roots that the resolved config names."""
+def _check_data(
+    file: str, data: dict[str, Any], root: Path, path: Path | None, checks: FileChecks
+) -> None:
+    """Compare with the manifests at the data roots that the resolved config at ``path`` names."""
     if (cited := data['environment']['data_manifest']) is None:
         return
-    path = root / (data['config']['work_dir'] or '') / resolved_name(data)
+    found = None
     try:
-        config = _below(read_literal_config(path.read_text(encoding='utf-8')), root)
-        found = data_manifest(config)
-    except (OSError, ValueError):
+        if path is not None:
+            config = _below(read_literal_config(path.read_text(encoding='utf-8')), root)
+            found = data_manifest(config)
+    except (OSError, ValueError, AttributeError):  # no config of ours
         found = None
     if found is None:
         checks.absent[DATA] += 1

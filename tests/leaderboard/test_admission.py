@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from comad.leaderboard.admission import duplicates, open_questions
+from comad.leaderboard.admission import duplicates, group_by_reason, open_questions
 from comad.leaderboard.build import make_leaderboards
 from comad.leaderboard.records import build_record, read_records, write_record
 from comad.leaderboard.schema import record_digest
@@ -221,3 +221,13 @@ def test_details_are_plain_and_follow_from_the_records_in_any_order():
     assert details['protocol']['length'] == '90 epochs' and details['task'] == 'linear'
     assert details['teachers'][0]['digest'] == 'd1' and details['devices'] == ['cpu']
     assert details['versions']['torch'] == ['2.11.0'] and details['commits'] == ['c' * 40]
+
+
+def test_a_reason_of_many_records_stays_one_short_line():
+    few = {f'{name}.json': ['why'] for name in 'abcd'}
+    assert group_by_reason(few) == ['a.json, b.json, c.json, d.json: why; not ranked']
+    many = {**few, 'e.json': ['why', 'also']}
+    assert group_by_reason(many) == [
+        'a.json, b.json, c.json and 2 more: why; not ranked',
+        'e.json: also; not ranked',
+    ]

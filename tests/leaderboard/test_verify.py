@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -251,6 +252,13 @@ def folder(world):
     return path.name, 'not a plain file'
 
 
+def odd_name(world):
+    path = os.fsencode(world.records[0].with_name('odd'))
+    with open(path + b'\n\xff.json', 'w') as stream:
+        stream.write('{}')
+    return 'odd \\udcff.json', 'schema None is not 3'
+
+
 def no_source(world):
     path = world.root / 'results/published.csv'
     text = path.read_text()
@@ -266,7 +274,8 @@ def no_source(world):
 BAD = (
     by_hand, copied, unknown_metric, nan_metric, infinite_metric, infinite_elsewhere,
     repeated_key, earlier_schema, without_cost, negative_cost, escape_codes, huge_number,
-    half_a_pair, odd_teacher, nested, huge, link, folder, no_source,
+    half_a_pair, odd_teacher, nested, huge, link, folder, odd_name,
+    no_source,
 )  # fmt: skip
 
 

@@ -41,8 +41,8 @@ class RunRecordHook(Hook):
 
     Args:
         of_test: Also write one after the test of a trained checkpoint. What the training was
-            (protocol fields, images, seconds) is then read from the checkpoint: a test may run
-            with other options and fewer processes.
+            (protocol fields, images, seconds, processes) is then read from the checkpoint: a test
+            may run with other options and fewer processes.
     """
 
     priority = 'LOWEST'
