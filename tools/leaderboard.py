@@ -4,6 +4,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -12,6 +13,7 @@ from comad.leaderboard.published import PUBLISHED
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
   python tools/leaderboard.py --sample    # results/sample/leaderboard_*.csv
+  python tools/leaderboard.py verify      # are the tables what records and files give?
 
 Every finished evaluation leaves a record below results/[sample/]records; this tool averages them
 over seeds. Rows are ranked only against rows of the same task, data, metric, pool and protocol,
@@ -19,6 +21,19 @@ with at least 3 seeds; a difference below 2 sqrt(s1^2/n1 + s2^2/n2) is a tie (sa
 Published figures (results/published.csv) are listed with source and evidence and never ranked, as
 no source states its whole protocol. Equal inputs give equal bytes.
 Exit code 1: a record or a published row was refused; it is named, all other rows are built.
+"""
+
+VERIFY_EPILOG = """examples:
+  python tools/leaderboard.py verify             # the tables in results/
+  python tools/leaderboard.py verify --sample    # those of your quickstart
+  python tools/leaderboard.py verify --records DIR --out DIR    # somebody else's
+
+Builds every table in memory and compares it with the file; hashes the students, checkpoints and
+resolved configs that records cite, where they are on this machine; recomputes mean, sd and n of
+the sample's study and ablations. Nothing is written. What the lines mean and how a row is
+admitted: docs/records.md.
+Exit code 0: all is as it should be; 1: something was refused or is stale, each with a line;
+2: a folder or file is missing.
 """
 
 
@@ -32,16 +47,59 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
     parser.set_defaults(run=build)
+    commands = parser.add_subparsers(title='commands', metavar='')
+    add_verify(commands)
     return parser.parse_args(argv)
 
 
-def add_inputs(parser: argparse.ArgumentParser) -> None:
+def add_inputs(parser: argparse.ArgumentParser, **options: Any) -> None:
     """Where records and published figures are read."""
-    parser.add_argument('--sample', action='store_true', help='tables of the embedded sample')
-    parser.add_argument('--records', metavar='DIR', help='default: results/[sample/]records')
-    parser.add_argument(
-        '--published', metavar='CSV', default=PUBLISHED, help='default: %(default)s'
+    sample = 'tables of the embedded sample'
+    parser.add_argument('--sample', action='store_true', help=sample, **options)
+    records = 'default: results/[sample/]records'
+    parser.add_argument('--records', metavar='DIR', help=records, **options)
+    options = {'default': PUBLISHED, **options}
+    parser.add_argument('--published', metavar='CSV', help=f'default: {PUBLISHED}', **options)
+
+
+def add_verify(commands: Any) -> None:
+    """The command that compares the tables with their sources."""
+    parser = commands.add_parser(
+        'verify',
+        help='compare the tables with records, files and published figures',
+        description='Verify that the tables are what records, files and published figures give.',
+        epilog=VERIFY_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    # An option before the command's name is not forgotten behind it.
+    add_inputs(parser, default=argparse.SUPPRESS)
+    parser.add_argument(
+        '--out',
+        metavar='DIR',
+        default=argparse.SUPPRESS,
+        help='folder of the tables, default: results/[sample]',
+    )
+    parser.set_defaults(run=verify)
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Compare the tables with their sources."""
+    from comad.leaderboard.verify import verify
+
+    found = verify(args.sample, args.records, args.out, args.published)
+    for line in found.looked:
+        print(line)
+    for line in found.notes:
+        print(f'note: {line}')
+    for line in found.refused:
+        print(f'refused: {line}', file=sys.stderr)
+    for line in found.stale:
+        print(f'stale: {line}', file=sys.stderr)
+    if found.sound:
+        print('verified: nothing is refused and every table is up to date')
+        return 0
+    print(f'not verified: {len(found.refused)} refused, {len(found.stale)} stale', file=sys.stderr)
+    return 1
 
 
 def build(args: argparse.Namespace) -> int:

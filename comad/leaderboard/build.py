@@ -1,13 +1,15 @@
 """From folders to leaderboard files: read, refuse by name, build, write."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from comad.leaderboard.admission import Record, group_by_reason, open_questions
 from comad.leaderboard.published import PUBLISHED, PublishedRows, read_published
-from comad.leaderboard.records import Record, Records, read_records
+from comad.leaderboard.records import Records, read_records
 from comad.leaderboard.tables import Row, build_table, to_csv, write_text
-from comad.leaderboard.tasks import TABLES
+from comad.leaderboard.tasks import TABLES, TASKS
 
 RESULTS = Path('results')
 SAMPLE_RESULTS = RESULTS / 'sample'
@@ -15,16 +17,17 @@ SAMPLE_RESULTS = RESULTS / 'sample'
 
 @dataclass
 class Leaderboards:
-    """The tables by name, the files they were written to, and what has to be said about them.
+    """The tables by name, the files they belong in, and what has to be said about them.
 
     ``refused`` names records and published rows that were left out; ``notes`` names what was used
-    but cannot be ranked.
+    but cannot be ranked. ``records`` are those that the tables were made of.
     """
 
     tables: dict[str, list[Row]]
     files: dict[str, Path]
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
 
 
 def build_leaderboards(
@@ -33,14 +36,27 @@ def build_leaderboards(
     out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] = PUBLISHED,
 ) -> Leaderboards:
-    """Build and write the three leaderboards.
+    """Build and write the three leaderboards; arguments and errors as `make_leaderboards`."""
+    boards = make_leaderboards(sample, records, out, published)
+    for name, path in boards.files.items():
+        write_text(path, to_csv(boards.tables[name]))
+    return boards
+
+
+def make_leaderboards(
+    sample: bool = False,
+    records: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    published: str | os.PathLike[str] = PUBLISHED,
+) -> Leaderboards:
+    """Build the three leaderboards in memory.
 
     Published figures are full-scale figures: the sample's tables hold measured rows alone.
 
     Args:
         sample: Whether to build those of the embedded sample.
         records: Folder of run records; results/[sample/]records by default.
-        out: Folder the CSVs are written to; results/[sample/] by default.
+        out: Folder the CSVs belong in; results/[sample/] by default.
         published: File of published figures.
 
     Raises:
@@ -53,12 +69,9 @@ def build_leaderboards(
     found = _of_scale(read_records(records or home / 'records'), sample)
     figures = PublishedRows([], []) if sample else read_published(published)
     tables = {name: build_table(name, found.accepted, figures.accepted) for name in TABLES}
-    folder = Path(out or home)
-    files = {name: folder / f'leaderboard_{name}.csv' for name in TABLES}
-    for name, path in files.items():
-        write_text(path, to_csv(tables[name]))
+    files = {name: Path(out or home) / f'leaderboard_{name}.csv' for name in TABLES}
     refused = [*found.refused, *figures.refused]
-    return Leaderboards(tables, files, refused, [n for r in found.accepted for n in _notes(r)])
+    return Leaderboards(tables, files, refused, _notes(found.accepted), found.accepted)
 
 
 def _of_scale(found: Records, sample: bool) -> Records:
@@ -72,12 +85,43 @@ def _of_scale(found: Records, sample: bool) -> Records:
     return Records(accepted, [*found.refused, *refused])
 
 
-def _notes(record: Record) -> list[str]:
-    missing = record.data['missing'].items()
-    notes = [
-        f'{record.file}: no {key} ({reason}); its row is not ranked' for key, reason in missing
-    ]
-    fields = record.data['protocol']['fields'].items()
-    if unknown := sorted(name for name, value in fields if value is None):
-        notes.append(f'{record.file}: protocol field {unknown[0]} is unknown; it is not ranked')
+def _notes(records: Iterable[Record]) -> list[str]:
+    reasons = {
+        record.file: [
+            *(f'no {key} ({reason})' for key, reason in record.data['missing'].items()),
+            *open_questions(record.data),
+        ]
+        for record in records
+    }
+    return [*group_by_reason(reasons), *_mixed_protocols(records), *_mixed_data(records)]
+
+
+def _mixed_protocols(records: Iterable[Record]) -> list[str]:
+    """One protocol under several settings: a line that names the fields that differ."""
+    settings: dict[tuple[str, str, str], list[dict]] = {}
+    for _, data in records:
+        protocol = data['protocol']
+        key = (data['task'], protocol['name'], str(protocol['version']))
+        settings.setdefault(key, []).append(protocol['fields'])
+    notes = []
+    for (task, name, version), found in sorted(settings.items()):
+        differing = [key for key in sorted(found[0]) if len({str(f.get(key)) for f in found}) > 1]
+        if differing:
+            notes.append(
+                f'{TASKS[task].table}: protocol {name} version {version} of {task} was run with '
+                f'different {", ".join(differing)}; such rows are ranked apart'
+            )
     return notes
+
+
+def _mixed_data(records: Iterable[Record]) -> list[str]:
+    manifests: dict[str, set[str]] = {}
+    for _, data in records:
+        if digest := data['environment']['data_manifest']:
+            manifests.setdefault(data['task'], set()).add(digest)
+    return [
+        f'{task}: records cite {len(found)} data manifests, '
+        f'{", ".join(digest[:12] for digest in sorted(found))}: not all rows saw the same files'
+        for task, found in sorted(manifests.items())
+        if len(found) > 1
+    ]
