@@ -2,8 +2,10 @@
 """Build the leaderboard tables from run records and published figures."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -12,6 +14,7 @@ from comad.leaderboard.published import PUBLISHED
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
   python tools/leaderboard.py --sample    # results/sample/leaderboard_*.csv
+  python tools/leaderboard.py diff A B    # what differs between two runs or two commits
 
 Every finished evaluation leaves a record below results/[sample/]records; this tool averages them
 over seeds. Rows are ranked only against rows of the same task, data, metric, pool and protocol,
@@ -19,6 +22,22 @@ with at least 3 seeds; a difference below 2 sqrt(s1^2/n1 + s2^2/n2) is a tie (sa
 Published figures (results/published.csv) are listed with source and evidence and never ranked, as
 no source states its whole protocol. Equal inputs give equal bytes.
 Exit code 1: a record or a published row was refused; it is named, all other rows are built.
+"""
+
+DIFF_EPILOG = """examples:
+  python tools/leaderboard.py diff linear_comad_tiny_p0_s0 linear_comad_tiny_p1_s1
+  python tools/leaderboard.py diff linear_comad_tiny linear_mae_tiny    # all seeds of two rows
+  python tools/leaderboard.py diff work_dirs/sample/linear/comad_tiny/seed0 \\
+      work_dirs/sample/linear/mae_tiny/seed0 --figure curves.svg
+  python tools/leaderboard.py diff HEAD~1 HEAD                          # two commits' tables
+
+A run is a record's file or bare name, a run's folder (work_dir), or TASK_STUDENT: all seeds of a
+row, whose configs and curves are those of the first seeds both rows have. A commit is whatever git
+rev-parse reads; a name that is both is the run, unless --commits is given. A difference is noise
+below 2 sqrt(s1^2/n1 + s2^2/n2); a single run borrows the sd of its row's other seeds, which is
+said. Entries of lists are named by their type: pipeline.Resize.scale.
+Exit code 0: config, student, figures and curves (commits: configs and rows) are equal; 1: they
+differ; 2: they cannot be compared.
 """
 
 
@@ -32,6 +51,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
     parser.set_defaults(run=build)
+    commands = parser.add_subparsers(title='commands', metavar='')
+    add_diff(commands)
     return parser.parse_args(argv)
 
 
@@ -42,6 +63,48 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--published', metavar='CSV', default=PUBLISHED, help='default: %(default)s'
     )
+
+
+def add_diff(commands: Any) -> None:
+    """The command that compares two runs or two commits."""
+    text = 'compare two runs or two commits'
+    parser = commands.add_parser(
+        'diff',
+        help=text,
+        description=f'{text.capitalize()}: config, student, environment, figures, curves.',
+        epilog=DIFF_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('a', metavar='A', help='record, run folder, TASK_STUDENT or commit')
+    parser.add_argument('b', metavar='B', help='the same')
+    parser.add_argument('--commits', action='store_true', help='A and B are commits')
+    parser.add_argument(
+        '--records', metavar='DIR', help='default: results/records, results/sample/records'
+    )
+    parser.add_argument('--figure', metavar='FILE', help='draw the curves: .svg, .png or .pdf')
+    parser.add_argument('--json', action='store_true', help='print JSON instead of text')
+    parser.set_defaults(run=diff)
+
+
+def diff(args: argparse.Namespace) -> int:
+    """Compare two runs or two commits."""
+    from comad.leaderboard.curves import draw_curves
+    from comad.leaderboard.diff import RunsDifference, compare
+    from comad.leaderboard.diff_text import format_commits, format_runs
+
+    folders = {'folders': (Path(args.records),)} if args.records else {}
+    found = compare(args.a, args.b, args.commits, **folders)
+    of_runs = isinstance(found, RunsDifference)
+    if args.figure and not of_runs:
+        raise ValueError('--figure draws the curves of runs; commits have none')
+    if args.json:
+        print(json.dumps(found.as_dict(), indent=1, sort_keys=True, allow_nan=False))
+    else:
+        print(format_runs(found) if of_runs else format_commits(found))
+    if args.figure:
+        path = draw_curves(*found.drawn, found.names, args.figure)
+        print(f'wrote {path}', file=sys.stderr)
+    return 0 if found.equal else 1
 
 
 def build(args: argparse.Namespace) -> int:
