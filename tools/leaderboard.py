@@ -4,6 +4,7 @@
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from comad.leaderboard.published import PUBLISHED
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
   python tools/leaderboard.py --sample    # results/sample/leaderboard_*.csv
+  python tools/leaderboard.py --format csv markdown latex json
   python tools/leaderboard.py diff A B    # what differs between two runs or two commits
 
 Every finished evaluation leaves a record below results/[sample/]records; this tool averages them
@@ -21,9 +23,17 @@ over seeds. Rows are ranked only against rows of the same task, data, metric, po
 with at least 3 seeds; a difference below 2 sqrt(s1^2/n1 + s2^2/n2) is a tie (same rank, marked =).
 Published figures (results/published.csv) are listed with source and evidence and never ranked, as
 no source states its whole protocol. Equal inputs give equal bytes.
+The full-scale tables and the sample's study (results/sample_study.csv) are also put between their
+markers in README.md, unless --out, --sample or --no-readme is given.
 Exit code 1: a record or a published row was refused; it is named, all other rows are built.
 """
 
+# Format -> file name and the module with its function, imported when it is asked for.
+FORMATS = {
+    'markdown': ('leaderboard.md', 'markdown', 'to_markdown'),
+    'latex': ('leaderboard.tex', 'latex', 'to_latex'),
+    'json': ('leaderboard.json', 'json_table', 'to_json'),
+}
 DIFF_EPILOG = """examples:
   python tools/leaderboard.py diff linear_comad_tiny_p0_s0 linear_comad_tiny_p1_s1
   python tools/leaderboard.py diff linear_comad_tiny linear_mae_tiny    # all seeds of two rows
@@ -49,6 +59,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--out', metavar='DIR', help='folder of the CSVs, default: results/[sample]'
     )
+    parser.add_argument(
+        '--format',
+        nargs='+',
+        choices=('csv', *FORMATS),
+        default=['csv'],
+        help='write leaderboard.{md,tex,json} beside the CSVs, which are always written',
+    )
+    parser.add_argument('--no-readme', action='store_true', help='leave the tables in README.md')
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
     parser.set_defaults(run=build)
     commands = parser.add_subparsers(title='commands', metavar='')
@@ -116,13 +134,44 @@ def build(args: argparse.Namespace) -> int:
     for name, rows in boards.tables.items():
         if not args.quiet:
             print(format_table(name, rows), end='\n\n')
-    for path in boards.files.values():
+    for path in [*boards.files.values(), *write_formats(args.format, boards)]:
         print(f'wrote {path}')
+    if not args.sample and args.out is None and not args.no_readme:
+        update_readme(boards)
     for note in boards.notes:
         print(f'note: {note}')
     for line in boards.refused:
         print(f'refused: {line}', file=sys.stderr)
     return 1 if boards.refused else 0
+
+
+def write_formats(names: list[str], boards: Any) -> list[Path]:
+    """Write the tables in further formats beside the CSVs."""
+    from comad.leaderboard.tables import write_text
+
+    folder = next(iter(boards.files.values())).parent
+    paths = []
+    for name in dict.fromkeys(names):
+        if name in FORMATS:
+            file, module, function = FORMATS[name]
+            render = getattr(import_module(f'comad.leaderboard.{module}'), function)
+            paths.append(folder / file)
+            write_text(paths[-1], render(boards.tables))
+    return paths
+
+
+def update_readme(boards: Any) -> None:
+    """Put the tables and the study between their markers in README.md, where there is one."""
+    from comad.leaderboard import readme
+    from comad.leaderboard.study_table import read_table
+
+    if readme.README.is_file():
+        blocks = {
+            'leaderboard': readme.leaderboard_block(boards.tables),
+            'study': readme.study_block(read_table(readme.STUDY)),
+        }
+        if readme.rewrite(readme.README, blocks):
+            print(f'wrote {readme.README}')
 
 
 def main(argv: list[str] | None = None) -> int:
