@@ -91,10 +91,9 @@ class CommitsDifference:
 
 def find_commit(name: str, root: Path = Path()) -> str | None:
     """Return the hash of the commit that git reads the name as, None if it reads none."""
-    if not name or name.startswith('-'):
-        return None
+    options = ('--verify', '--quiet', '--end-of-options')
     try:
-        found = _git(root, 'rev-parse', '--verify', '--quiet', f'{name}^{{commit}}')
+        found = _git(root, 'rev-parse', *options, f'{name}^{{commit}}')
     except (OSError, ValueError):
         return None
     return found.strip() or None

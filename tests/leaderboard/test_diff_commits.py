@@ -107,10 +107,10 @@ def test_a_record_measured_again():
 def test_rows_of_one_name_stay_apart():
     write(BOARD, COLUMNS, [board('a', '1'), board('a', '2')])
     commit('twice')
-    write(BOARD, COLUMNS, [board('a', '1'), board('a', '3')])
+    write(BOARD, COLUMNS, [board('a', '3'), board('a', '2')])
     commit('one of them')
     (table,) = compare('HEAD~1', 'HEAD').tables
-    assert [change.cells for change in table.changed] == [{'value': ('2', '3')}]
+    assert [change.cells for change in table.changed] == [{'value': ('1', '3')}]
     assert table.changed[0].noise is None and table.changed[0].beyond_noise is None
 
 

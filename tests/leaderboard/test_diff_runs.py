@@ -1,6 +1,7 @@
 """Two runs side by side: what differs is said, what is equal is not, noise by the seeds."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,17 @@ def test_equal_figures_with_other_losses_are_not_equal():
     loss, top1 = found.curves
     assert (loss.equal_until, loss.first_difference, top1.first_difference) == (10, 20, None)
     assert other.data['metrics'] == {'top1_mean': 50.0}
+
+
+def test_two_checkouts_and_nothing_but_a_loss_differs(checkout):
+    run(50.0)
+    shutil.copytree(checkout, checkout / 'other', ignore=shutil.ignore_patterns('other'))
+    name = 'results/records/linear_comad_tiny_p0_s0.json'
+    assert compare(name, f'other/{name}').equal
+    (scalars,) = Path('other').rglob('scalars.json')
+    scalars.write_text(scalars.read_text().replace('"loss": 2.0', '"loss": 2.5'))
+    found = compare(name, f'other/{name}')
+    assert not found.equal and found.config == found.student == found.protocol == []
 
 
 def test_without_folders_the_records_are_compared_and_it_says_so():

@@ -130,6 +130,7 @@ def test_json_is_typed_and_complete(tables):
     tables['classification'][0].details = {'b': 1, 'a': {'c': (1, 2)}}
     found = json.loads(to_json(tables))
     assert list(found) == list(TABLES)
+    assert list(found['classification'][0]['details']) == ['a', 'b']
     first = found['classification'][1]
     assert (first['value'], first['sd'], first['n'], first['rank']) == (61.0, 1.0, 3, 1)
     assert (first['heads'], first['protocol_version'], first['teachers']) == (3, 1, ['mae'])
