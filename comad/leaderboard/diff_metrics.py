@@ -60,7 +60,7 @@ def judge(
 
 def _compare(first: Run, second: Run, section: str, key: str) -> MetricDifference:
     own = [_statistics(run.records.values(), section, key) for run in (first, second)]
-    used, basis = list(own), []
+    used, borrowed = list(own), {}
     for side, run in enumerate((first, second)):
         figure = own[side]
         if figure is None or figure.n > 1:
@@ -68,7 +68,7 @@ def _compare(first: Run, second: Run, section: str, key: str) -> MetricDifferenc
         row = _statistics([*run.records.values(), *run.siblings.values()], section, key)
         if row is not None and row.sd is not None:
             used[side] = Statistics(figure.mean, row.sd, 1)
-            basis.append(f'sd of {run.name} from the {row.n} seeds of its row')
+            borrowed[side] = row.n
     difference, noise, beyond = judge(*used)
     if None in own:
         absent = [run.name for run, figure in zip((first, second), own, strict=True) if not figure]
@@ -81,7 +81,13 @@ def _compare(first: Run, second: Run, section: str, key: str) -> MetricDifferenc
         ]
         text = UNKNOWN if len(single) == 2 else f'noise unknown: one run of {single[0]}'
         return MetricDifference(key, *own, difference, None, beyond, text)
-    text = '; '.join(dict.fromkeys(basis)) or f'{own[0].n} and {own[1].n} seeds'
+    if len(borrowed) == 2:
+        text = f'one run each, sd of the {borrowed[0]} and {borrowed[1]} seeds of their rows'
+    elif borrowed:
+        ((side, n),) = borrowed.items()
+        text = f'one run of {(first, second)[side].name}, sd of the {n} seeds of its row'
+    else:
+        text = f'{own[0].n} and {own[1].n} seeds'
     return MetricDifference(key, *own, difference, noise, beyond, text)
 
 

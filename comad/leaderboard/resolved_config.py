@@ -23,13 +23,14 @@ def read_resolved(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         module = ast.parse(Path(path).read_text(encoding='utf-8'))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path} is no resolved config: {error}') from None
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        reason = str(error) or 'nested too deep'
+        raise ValueError(f'{path} is no resolved config: {reason}') from None
     config = {}
     for statement in module.body:
         try:
             config.update(_assignment(statement))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(
                 f'{path}, line {statement.lineno}: {error}; a resolved config holds only values'
             ) from None

@@ -13,7 +13,7 @@ from comad.leaderboard.schema import RecordError, check_record
 
 RECORDS = (RESULTS / 'records', SAMPLE_RESULTS / 'records')
 SEEDS = re.compile(r'_p(\d+)_s(\d+)$')
-NEEDED = ('task', 'student', 'protocol', 'metrics', 'missing', 'seeds', 'config', 'environment')
+SECTIONS = ('student', 'protocol', 'metrics', 'seeds', 'config', 'environment')
 NEAR = 5
 
 
@@ -174,10 +174,33 @@ def _read(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} is no valid JSON: {error}') from None
-    absent = [key for key in NEEDED if not isinstance(record, dict) or key not in record]
-    if absent:
-        raise ValueError(f'{path} is no run record: {absent[0]!r} is absent')
+    if reason := _unusable(record):
+        raise ValueError(f'{path} is no run record: {reason}')
     return record
+
+
+def _unusable(record: Any) -> str:
+    """Why a record cannot even be shown; '' if it can, whatever the tables think of it."""
+    if not isinstance(record, dict):
+        return f'it holds a {type(record).__name__}'
+    for key in ('task', *SECTIONS):
+        if key not in record:
+            return f'{key!r} is absent'
+        if not isinstance(record[key], str if key == 'task' else dict):
+            return f'{key!r} is {record[key]!r}'
+    for key in ('pretrain', 'transfer'):
+        if not isinstance(record['seeds'].get(key), int):
+            return f'seeds.{key} is {record["seeds"].get(key)!r}, no integer'
+    if not isinstance(record['config'].get('path'), str):
+        return 'config.path is no text'
+    teachers = record['student'].get('teachers') or []
+    if not isinstance(teachers, list) or not all(isinstance(t, dict) for t in teachers):
+        return 'student.teachers is no list of objects'
+    for section in ('metrics', 'other_metrics'):
+        for key, value in (record.get(section) or {}).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                return f'{section}.{key} is {value!r}, no number'
+    return ''
 
 
 def _work_dir(path: Path, record: Mapping[str, Any]) -> Path | None:

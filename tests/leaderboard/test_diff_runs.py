@@ -133,7 +133,11 @@ def test_single_runs_have_no_noise_of_their_own():
     second = compare('linear_comad_tiny_p0_s0', 'linear_mae_tiny_p0_s0').metrics[0]
     # sd 1 and 2, n = 1 each: 2 sqrt(1 + 4) = 4.472
     assert second.noise == pytest.approx(4.472, abs=1e-3) and second.beyond_noise
-    assert 'from the 3 seeds of its row' in second.basis
+    assert second.basis == 'one run each, sd of the 3 and 3 seeds of their rows'
+    third = compare('linear_comad_tiny', 'linear_mae_tiny_p0_s0').metrics[0]
+    # Means 51 of three seeds and 60 of one: 2 sqrt(1 / 3 + 4) = 4.163
+    assert third.noise == pytest.approx(4.163, abs=1e-3) and third.difference == 9
+    assert third.basis == 'one run of linear_mae_tiny_p0_s0, sd of the 3 seeds of its row'
 
 
 def test_seeds_of_another_pretraining_lend_no_spread():
@@ -224,6 +228,23 @@ def test_unknown_names_get_near_ones():
     Path('broken.json').write_text('{}')
     with pytest.raises(ValueError, match="broken.json is no run record: 'task' is absent"):
         compare('broken.json', 'linear_comad_tiny')
+
+
+@pytest.mark.parametrize(
+    ('section', 'value', 'reason'),
+    [
+        ('student', 5, "'student' is 5"),
+        ('metrics', {'top1_mean': 'much'}, "metrics.top1_mean is 'much', no number"),
+        ('seeds', {'pretrain': 0}, 'seeds.transfer is None, no integer'),
+        ('config', {}, 'config.path is no text'),
+        ('task', None, "'task' is None"),
+    ],
+)
+def test_a_record_that_cannot_be_shown_is_one_line(section, value, reason):
+    data = {**run(50.0).data, section: value}
+    Path('broken.json').write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=f'broken.json is no run record: {reason}'):
+        compare('broken.json', 'linear_comad_tiny_p0_s0')
 
 
 def test_the_command_tells_by_its_exit_code():

@@ -42,8 +42,9 @@ def test_nothing_is_executed(tmp_path, monkeypatch, text, line):
     assert not (tmp_path / 'left').exists()
 
 
-def test_a_file_that_is_no_python_is_named(tmp_path):
-    (tmp_path / 'c.py').write_text('a = (\n')
+@pytest.mark.parametrize('text', ['a = (\n', 'a = ' + '[' * 9000 + ']' * 9000, 'a = "\0"'])
+def test_a_file_that_is_no_python_is_named(tmp_path, text):
+    (tmp_path / 'c.py').write_text(text)
     with pytest.raises(ValueError, match='c.py is no resolved config'):
         read_resolved(tmp_path / 'c.py')
 
