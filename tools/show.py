@@ -56,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     warnings.filterwarnings('ignore')  # of packages that the mm* frameworks still use
     from comad.engine.options import ConfigError
-    from comad.engine.run_config import check_paths, load_run_config
+    from comad.engine.paths import check_paths
+    from comad.engine.run_config import load_run_config
 
     try:
         cfg = load_run_config(run_options(args), check=False)

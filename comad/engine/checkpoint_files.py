@@ -151,6 +151,12 @@ def point_to(work_dir: str | Path, names: Sequence[str]) -> None:
     write_atomically(Path(work_dir) / POINTER, lambda temporary: temporary.write_text(text))
 
 
+def checkpoint_digest(path: Path) -> str:
+    """sha256 of a complete checkpoint: the one beside it, or computed where there is none."""
+    recorded = _recorded(path)
+    return recorded[0] if len(recorded) == 1 else sha256_of(path)
+
+
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint and then its digest."""
     path.unlink(missing_ok=True)

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModel
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +24,26 @@ def training_gflop_per_image(runner: Any) -> float:
     dataset = runner.train_dataloader.dataset
     batch = pseudo_collate([dataset[i] for i in range(IMAGES)])
     return round(count_training(unwrapped(runner.model), batch, IMAGES), 4)
+
+
+@torch.no_grad()
+def backbone_gflop(backbone: nn.Module, height: int, width: int) -> float:
+    """GFLOP (2 per multiply-add) of a backbone's forward pass on one image of so many pixels.
+
+    Edges that are no multiple of the patch size are rounded up, as padding does.
+    """
+    side = backbone.patch_size
+    size = [-(-edge // side) * side for edge in (height, width)]
+    training = backbone.training
+    backbone.eval()
+    images = torch.zeros(1, 3, *size, device=next(backbone.parameters()).device)
+    try:
+        # The fused CPU attention has no counting rule; the plain one is made of counted products.
+        with eagerly(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            backbone(images)
+    finally:
+        backbone.train(training)
+    return counter.get_total_flops() / 1e9
 
 
 def count_training(model: BaseModel, batch: dict[str, Any], images: int) -> float:

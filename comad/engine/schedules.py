@@ -1,4 +1,4 @@
-"""Counts of iterations in a config, and gradient accumulation that keeps the recipe.
+"""Counts of iterations in a config, what they must satisfy, and gradient accumulation.
 
 Nothing here imports torch.
 """
@@ -46,3 +46,28 @@ def accumulate(cfg: Any, steps: int) -> None:
     if not checkpoint.get('by_epoch', True):
         checkpoint.interval *= steps
     cfg.param_scheduler = [scale_schedule(entry, steps) for entry in cfg.param_scheduler]
+
+
+def check_schedule(cfg: Any) -> None:
+    """Every part of the learning rate's schedule has to begin before it ends.
+
+    A part without an end lasts as long as the training, so a shortened training may leave none of
+    it, which MMEngine meets with an assertion.
+
+    Raises:
+        ValueError: names the part, when it would begin and the length of the training.
+    """
+    length = cfg.get('train_cfg') or {}
+    parts = cfg.get('param_scheduler') or []
+    for part in parts if isinstance(parts, (list, tuple)) else [parts]:
+        by_epoch = part.get('by_epoch', True)
+        key, unit = ('max_epochs', 'epoch') if by_epoch else ('max_iters', 'iteration')
+        begin, end = part.get('begin', 0), part.get('end')
+        if end is None:
+            end = length.get(key)
+        if end is None or begin < end:
+            continue
+        raise ValueError(
+            f'train_cfg.{key}={length.get(key)} leaves no {unit} for {part.get("type")}, which '
+            f'param_scheduler begins at {begin}; expected more than {begin}, or a shorter warm-up'
+        )

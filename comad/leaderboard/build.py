@@ -1,13 +1,15 @@
 """From folders to leaderboard files: read, refuse by name, build, write."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from comad.leaderboard.admission import Record, group_by_reason, open_questions
 from comad.leaderboard.published import PUBLISHED, PublishedRows, read_published
-from comad.leaderboard.records import Record, Records, read_records
+from comad.leaderboard.records import Records, read_records
 from comad.leaderboard.tables import Row, build_table, to_csv, write_text
-from comad.leaderboard.tasks import TABLES
+from comad.leaderboard.tasks import TABLES, TASKS
 
 RESULTS = Path('results')
 SAMPLE_RESULTS = RESULTS / 'sample'
@@ -15,7 +17,7 @@ SAMPLE_RESULTS = RESULTS / 'sample'
 
 @dataclass
 class Leaderboards:
-    """The tables by name, the files they were written to, and what has to be said about them.
+    """The tables by name, the files they belong in, and what has to be said about them.
 
     ``refused`` names records and published rows that were left out; ``notes`` names what was used
     but cannot be ranked. ``records`` are those that the tables were made of.
@@ -34,20 +36,7 @@ def build_leaderboards(
     out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] = PUBLISHED,
 ) -> Leaderboards:
-    """Build and write the three leaderboards.
-
-    Published figures are full-scale figures: the sample's tables hold measured rows alone.
-
-    Args:
-        sample: Whether to build those of the embedded sample.
-        records: Folder of run records; results/[sample/]records by default.
-        out: Folder the CSVs are written to; results/[sample/] by default.
-        published: File of published figures.
-
-    Raises:
-        FileNotFoundError: If ``records`` is given and is no folder, or ``published`` is missing.
-        ValueError: If ``published`` has other columns.
-    """
+    """Build and write the three leaderboards; arguments and errors as `make_leaderboards`."""
     boards = make_leaderboards(sample, records, out, published)
     for name, path in boards.files.items():
         write_text(path, to_csv(boards.tables[name]))
@@ -60,7 +49,20 @@ def make_leaderboards(
     out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] = PUBLISHED,
 ) -> Leaderboards:
-    """Build the three leaderboards in memory; arguments and errors as `build_leaderboards`."""
+    """Build the three leaderboards in memory.
+
+    Published figures are full-scale figures: the sample's tables hold measured rows alone.
+
+    Args:
+        sample: Whether to build those of the embedded sample.
+        records: Folder of run records; results/[sample/]records by default.
+        out: Folder the CSVs belong in; results/[sample/] by default.
+        published: File of published figures.
+
+    Raises:
+        FileNotFoundError: If ``records`` is given and is no folder, or ``published`` is missing.
+        ValueError: If ``published`` has other columns.
+    """
     home = SAMPLE_RESULTS if sample else RESULTS
     if records is not None and not Path(records).is_dir():
         raise FileNotFoundError(f'{records} is no folder of run records')
@@ -69,8 +71,7 @@ def make_leaderboards(
     tables = {name: build_table(name, found.accepted, figures.accepted) for name in TABLES}
     files = {name: Path(out or home) / f'leaderboard_{name}.csv' for name in TABLES}
     refused = [*found.refused, *figures.refused]
-    notes = [note for record in found.accepted for note in _notes(record)]
-    return Leaderboards(tables, files, refused, notes, found.accepted)
+    return Leaderboards(tables, files, refused, _notes(found.accepted), found.accepted)
 
 
 def _of_scale(found: Records, sample: bool) -> Records:
@@ -84,12 +85,43 @@ def _of_scale(found: Records, sample: bool) -> Records:
     return Records(accepted, [*found.refused, *refused])
 
 
-def _notes(record: Record) -> list[str]:
-    missing = record.data['missing'].items()
-    notes = [
-        f'{record.file}: no {key} ({reason}); its row is not ranked' for key, reason in missing
-    ]
-    fields = record.data['protocol']['fields'].items()
-    if unknown := sorted(name for name, value in fields if value is None):
-        notes.append(f'{record.file}: protocol field {unknown[0]} is unknown; it is not ranked')
+def _notes(records: Iterable[Record]) -> list[str]:
+    reasons = {
+        record.file: [
+            *(f'no {key} ({reason})' for key, reason in record.data['missing'].items()),
+            *open_questions(record.data),
+        ]
+        for record in records
+    }
+    return [*group_by_reason(reasons), *_mixed_protocols(records), *_mixed_data(records)]
+
+
+def _mixed_protocols(records: Iterable[Record]) -> list[str]:
+    """One protocol under several settings: a line that names the fields that differ."""
+    settings: dict[tuple[str, str, str], list[dict]] = {}
+    for _, data in records:
+        protocol = data['protocol']
+        key = (data['task'], protocol['name'], str(protocol['version']))
+        settings.setdefault(key, []).append(protocol['fields'])
+    notes = []
+    for (task, name, version), found in sorted(settings.items()):
+        differing = [key for key in sorted(found[0]) if len({str(f.get(key)) for f in found}) > 1]
+        if differing:
+            notes.append(
+                f'{TASKS[task].table}: protocol {name} version {version} of {task} was run with '
+                f'different {", ".join(differing)}; such rows are ranked apart'
+            )
     return notes
+
+
+def _mixed_data(records: Iterable[Record]) -> list[str]:
+    manifests: dict[str, set[str]] = {}
+    for _, data in records:
+        if digest := data['environment']['data_manifest']:
+            manifests.setdefault(data['task'], set()).add(digest)
+    return [
+        f'{task}: records cite {len(found)} data manifests, '
+        f'{", ".join(digest[:12] for digest in sorted(found))}: not all rows saw the same files'
+        for task, found in sorted(manifests.items())
+        if len(found) > 1
+    ]

@@ -10,30 +10,22 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from comad.datasets.files import atomic_file
+from comad.leaderboard.admission import Record, duplicates
+from comad.leaderboard.record_parts import cost_section, split_metrics, student_section
 from comad.leaderboard.schema import (
     MAX_BYTES,
     SCHEMA,
-    SECTIONS,
     RecordError,
     check_record,
-    no_figure,
     record_digest,
     record_name,
     task_of,
 )
-from comad.leaderboard.tasks import Task
 
 MAX_SOURCE_CHARS = 1500
-
-
-class Record(NamedTuple):
-    """A record and the name of the file it was read from."""
-
-    file: str
-    data: dict[str, Any]
 
 
 class Records(NamedTuple):
@@ -54,6 +46,10 @@ def build_record(
     architecture: Mapping[str, Any] | None = None,
     params_m: float | None = None,
     trained_fields: Mapping[str, Any] | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
+    resolved_sha256: str | None = None,
+    processes: int | None = None,
+    gflops: float | None = None,
 ) -> dict[str, Any]:
     """Make the record of one finished evaluation.
 
@@ -72,6 +68,11 @@ def build_record(
         architecture: The backbone's architecture; needed where there is no card.
         params_m: Millions of backbone parameters; needed where there is no card.
         trained_fields: Protocol fields that an earlier run, the training, has settled.
+        checkpoint: ``file``, relative to the work dir, and ``sha256`` of what was evaluated; None
+            where nothing was trained.
+        resolved_sha256: Digest of the resolved config that lies in the work dir.
+        processes: Processes of the transfer; those of ``environment`` by default.
+        gflops: GFLOP (2 per multiply-add) of one forward pass of the backbone on one image.
 
     Raises:
         RecordError: If ``run`` or ``protocol`` is incomplete, the card belongs to another student,
@@ -83,7 +84,7 @@ def build_record(
         raise RecordError("the resolved config needs 'run' and 'protocol' to be recorded")
     task = task_of(str(run.get('kind')))
     sample = bool(run.get('sample'))
-    values, missing, others = _split_metrics(task, metrics)
+    values, missing, others = split_metrics(task, metrics)
     source = str(run.get('source', ''))
     if len(source) > MAX_SOURCE_CHARS:
         source = source[:MAX_SOURCE_CHARS] + ' [...]'
@@ -102,15 +103,20 @@ def build_record(
         'metrics': values,
         'missing': missing,
         'other_metrics': others,
-        'student': _student(run, student_card, architecture, params_m),
+        'student': student_section(run, student_card, architecture, params_m),
         'seeds': {'pretrain': run.get('pretrain_seed'), 'transfer': run.get('seed')},
         'config': {
             'path': str(run.get('config')),
             'digest': str(run.get('digest')),
             'source': source,
             'work_dir': config.get('work_dir'),
+            'resolved_sha256': resolved_sha256,
         },
         'environment': dict(environment),
+        'checkpoint': {'file': None, 'sha256': None, **(checkpoint or {})},
+        'cost': cost_section(
+            environment, processes or world_size, wall_seconds, images_seen, gflops
+        ),
         'wall_seconds': round(float(wall_seconds), 2),
         'images_seen': int(images_seen),
     }
@@ -145,20 +151,18 @@ def read_records(directory: str | os.PathLike[str]) -> Records:
 
     Refused, each with one line that names file and reason: anything that is no plain file, is
     too large, is no valid JSON, breaks the schema, was edited, or lies under another run's name;
-    and records of different methods that share one student file.
+    and every record of a run that is there twice, see `comad.leaderboard.admission.duplicates`.
     """
     accepted: list[Record] = []
     refused: list[str] = []
     for path in sorted(Path(directory).glob('*.json')):
         try:
             accepted.append(Record(path.name, _read(path)))
-        except (RecordError, OSError) as error:
-            refused.append(f'{path}: {_one_line(error)}')
-    shared = _shared_students(accepted)
-    for record in accepted:
-        if record.file in shared:
-            refused.append(f'{Path(directory) / record.file}: {shared[record.file]}')
-    return Records([r for r in accepted if r.file not in shared], refused)
+        except (ValueError, OSError, RecursionError) as error:
+            refused.append(_line(path, error))
+    twice = duplicates(accepted)
+    refused += [_line(Path(directory) / file, reason) for file, reason in twice.items()]
+    return Records([record for record in accepted if record.file not in twice], refused)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -167,74 +171,21 @@ def _read(path: Path) -> dict[str, Any]:
     if (size := path.stat().st_size) >= MAX_BYTES:
         raise RecordError(f'{size} bytes, {MAX_BYTES} are the limit')
     try:
-        record = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        record = json.loads(
+            path.read_bytes(),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_without_repeats,
+        )
+    except RecordError:
+        raise
     except (ValueError, RecursionError) as error:
         raise RecordError(f'not valid JSON ({_one_line(error)})') from None
     check_record(record)
+    _encode(record)  # half a surrogate pair, which no table could be written with, raises here
     if path.name != record_name(record):
         raise RecordError(f'holds the record {record_name(record)}; was the file copied?')
     return record
-
-
-def _shared_students(records: list[Record]) -> dict[str, str]:
-    owners: dict[str, dict[str, str]] = {}
-    for file, record in records:
-        if digest := record['student']['sha256']:
-            owners.setdefault(digest, {})[file] = record['student']['name']
-    reasons = {}
-    for files in owners.values():
-        if len(names := sorted(set(files.values()))) > 1:
-            for file in files:
-                reasons[file] = f'{" and ".join(names)} share one student file (same sha256)'
-    return reasons
-
-
-def _split_metrics(
-    task: Task, metrics: Mapping[str, Any]
-) -> tuple[dict[str, float], dict[str, str], dict[str, float]]:
-    reported = {str(key).rsplit('/', 1)[-1]: value for key, value in metrics.items()}
-    values: dict[str, float] = {}
-    missing: dict[str, str] = {}
-    for key, metric in task.metrics.items():
-        if key not in reported:
-            missing[key] = 'not reported by the evaluation'
-        elif reason := no_figure(reported[key], metric.upper):
-            missing[key] = reason
-        else:
-            values[key] = round(float(reported[key]), 6)
-    if task.pools and values:
-        # One pool is enough for a head that reads one; the other is then no gap.
-        missing = {key: why for key, why in missing.items() if key in reported}
-    others = {
-        key: round(float(value), 6)
-        for key, value in reported.items()
-        if key not in task.metrics and not no_figure(value, math.inf)
-    }
-    return values, missing, others
-
-
-def _student(
-    run: Mapping[str, Any],
-    card: Mapping[str, Any] | None,
-    architecture: Mapping[str, Any] | None,
-    params_m: float | None,
-) -> dict[str, Any]:
-    student: dict[str, Any] = dict.fromkeys(SECTIONS['student'])
-    student['teachers'] = []
-    student.update(name=run.get('student'), method=run.get('method'), arch=run.get('arch'))
-    if architecture is not None:
-        student['architecture'] = dict(architecture)
-    student['params_m'] = params_m
-    if card is None:
-        return student
-    if card.get('name') != student['name']:
-        raise RecordError(
-            f'the run names student {student["name"]!r}, the card says {card.get("name")!r}'
-        )
-    student.update({key: card[key] for key in SECTIONS['student'] if card.get(key) is not None})
-    # The run's own names decide the row: a card's method may be a class with several presets.
-    student.update(name=run['student'], method=run['method'])
-    return student
 
 
 def _encode(record: Mapping[str, Any]) -> bytes:
@@ -242,9 +193,29 @@ def _encode(record: Mapping[str, Any]) -> bytes:
     return (text + '\n').encode()
 
 
-def _refuse_constant(name: str) -> None:
-    raise RecordError(f'holds {name}, which is no JSON number')
+def _refuse_constant(name: str) -> NoReturn:
+    raise RecordError(f'holds {name}, which is no finite number')
 
 
-def _one_line(error: BaseException) -> str:
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_constant(text[:20])
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Python keeps the last of two equal keys, a reader of the file sees the first.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise RecordError(f'holds the key {repeated!r} twice')
+    return found
+
+
+def _line(path: Path, reason: Any) -> str:
+    # A file's name may hold bytes that no terminal can show.
+    return _one_line(f'{path}: {reason}').encode(errors='backslashreplace').decode()
+
+
+def _one_line(error: Any) -> str:
     return ' '.join(str(error).split())

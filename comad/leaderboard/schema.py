@@ -9,9 +9,12 @@ from typing import Any
 
 from comad.leaderboard.tasks import Task, get_task
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_BYTES = 8192
+TEACHER_FACTS = ('family', 'file', 'digest')
+DEVICE_KINDS = ('cpu', 'gpu')
 NAME = re.compile(r'[a-z0-9][a-z0-9_]*')
+PATH = re.compile(r'[\w./-]{1,100}')
 
 # Sections and the type of each of their entries; None in a tuple allows null.
 SECTIONS: dict[str, dict[str, tuple[type | None, ...]]] = {
@@ -36,7 +39,21 @@ SECTIONS: dict[str, dict[str, tuple[type | None, ...]]] = {
         'sha256': (str, None),
     },
     'seeds': {'pretrain': (int,), 'transfer': (int,)},
-    'config': {'path': (str,), 'digest': (str,), 'source': (str,), 'work_dir': (str, None)},
+    'config': {
+        'path': (str,),
+        'digest': (str,),
+        'source': (str,),
+        'work_dir': (str, None),
+        'resolved_sha256': (str, None),
+    },
+    'checkpoint': {'file': (str, None), 'sha256': (str, None)},
+    'cost': {
+        'device_kind': (str,),
+        'processes': (int,),
+        'device_hours': (float, int),
+        'images_per_second': (float, int, None),
+        'gflops': (float, int, None),
+    },
     'environment': {
         'versions': (dict,),
         'device': (str,),
@@ -59,6 +76,8 @@ TOP_LEVEL: dict[str, tuple[type, ...]] = {
     'seeds': (dict,),
     'config': (dict,),
     'environment': (dict,),
+    'checkpoint': (dict,),
+    'cost': (dict,),
     'wall_seconds': (float, int),
     'images_seen': (int,),
     'digest': (str,),
@@ -83,6 +102,11 @@ def record_name(record: Mapping[str, Any]) -> str:
     return f'{task}_{student}_p{int(seeds["pretrain"])}_s{int(seeds["transfer"])}.json'
 
 
+def resolved_name(record: Mapping[str, Any]) -> str:
+    """Return the name of the resolved config that a run leaves in its work dir."""
+    return f'resolved_{record["task"]}.py'
+
+
 def record_digest(record: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a record's contents without its ``digest`` entry."""
     contents = {key: value for key, value in record.items() if key != 'digest'}
@@ -95,7 +119,7 @@ def check_record(record: Any) -> None:
     if not isinstance(record, dict):
         raise RecordError(f'a record is a JSON object, this is {type(record).__name__}')
     if record.get('schema') != SCHEMA:
-        raise RecordError(f'schema {record.get("schema")!r} is not {SCHEMA}')
+        raise RecordError(_other_schema(record))
     _check_entries(record, TOP_LEVEL, '')
     for section, entries in SECTIONS.items():
         _check_entries(record[section], entries, f'{section}.')
@@ -116,6 +140,8 @@ def check_record(record: Any) -> None:
         if seed < 0:
             raise RecordError(f'seed {seed} is negative')
     record_name(record)
+    _check_student(record['student'])
+    _check_cost(record)
     if record['digest'] != record_digest(record):
         raise RecordError('the digest does not match the contents; was the file edited?')
 
@@ -143,6 +169,44 @@ def task_of(kind: str) -> Task:
         raise RecordError(error.args[0]) from None
 
 
+def _other_schema(record: Mapping[str, Any]) -> str:
+    schema, config = record.get('schema'), record.get('config')
+    text = f'schema {schema!r:.40} is not {SCHEMA}'
+    if not isinstance(schema, int) or schema >= SCHEMA:
+        return text
+    # What an earlier version did not write down cannot be added afterwards.
+    path = config.get('path') if isinstance(config, dict) else None
+    path = path if isinstance(path, str) and PATH.fullmatch(path) else 'CONFIG'
+    return f'{text}: made by an earlier version; run it again with tools/train.py {path}'
+
+
+def _check_cost(record: Mapping[str, Any]) -> None:
+    cost = record['cost']
+    if cost['device_kind'] not in DEVICE_KINDS:
+        kinds = ' or '.join(DEVICE_KINDS)
+        raise RecordError(f'cost.device_kind is {cost["device_kind"]!r}, not {kinds}')
+    figures = {f'cost.{key}': value for key, value in cost.items() if key != 'device_kind'}
+    figures['wall_seconds'] = record['wall_seconds']
+    for key, value in figures.items():
+        if value is not None and (reason := no_figure(value, math.inf)):
+            raise RecordError(f'{key} {reason}')
+
+
+def _check_student(student: Mapping[str, Any]) -> None:
+    for key in ('method', 'arch'):
+        if not NAME.fullmatch(student[key]):
+            raise RecordError(f'student.{key} is {student[key]!r:.40}; use a-z, 0-9 and _')
+    for key in ('params_m', 'epochs', 'pretrain_seconds', 'pretrain_gflop_per_image'):
+        if student[key] is not None and (reason := no_figure(student[key], math.inf)):
+            raise RecordError(f'student.{key} {reason}')
+    for number, teacher in enumerate(student['teachers']):
+        if not isinstance(teacher, dict):
+            raise RecordError(f'student.teachers.{number} is {teacher!r:.40}, not dict')
+        for key in TEACHER_FACTS:
+            if not isinstance(teacher.get(key), (str, type(None))):
+                raise RecordError(f'student.teachers.{number}.{key} is {teacher[key]!r:.40}')
+
+
 def _check_entries(
     section: Mapping[str, Any], entries: Mapping[str, tuple[type | None, ...]], prefix: str
 ) -> None:
@@ -155,4 +219,4 @@ def _check_entries(
         accepted = tuple(kind for kind in types if kind is not None)
         if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
             names = ' or '.join(kind.__name__ for kind in accepted)
-            raise RecordError(f'{prefix}{key} is {value!r}, not {names}')
+            raise RecordError(f'{prefix}{key} is {value!r:.80}, not {names}')

@@ -1,8 +1,9 @@
 """Leaderboard tables: records averaged over seeds, ranked inside their group, published beside.
 
 A group is task, dataset, split, metric, pool and all protocol fields. Ranks exist only inside a
-group, for rows with at least three seeds and no unknown protocol field; published figures, whose
-protocols are never known in full, are listed but not ranked.
+group, for rows with at least three seeds whose records leave no question open (see
+`comad.leaderboard.admission`); published figures, whose protocols are never known in full, are
+listed but not ranked.
 """
 
 import csv
@@ -13,13 +14,14 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from comad.leaderboard.admission import Record, open_questions
+from comad.leaderboard.details import row_details
 from comad.leaderboard.published import PublishedRow
-from comad.leaderboard.records import Record
 from comad.leaderboard.tasks import TASKS, Metric, Task
 
 COLUMNS = (
@@ -63,13 +65,17 @@ class Statistics:
 
 @dataclass
 class Row:
-    """One row of a table, its group and what decides its rank and place."""
+    """One row of a table, its group and what decides its rank and place.
+
+    ``details`` of a measured row: see `comad.leaderboard.details.row_details`.
+    """
 
     group: tuple[str, ...]
     cells: dict[str, str]
     statistics: Statistics
     comparable: bool
     higher_is_better: bool = True
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 def statistics(values: Iterable[tuple[int, int, float]]) -> Statistics:
@@ -189,13 +195,17 @@ def _measured_row(
     task, fields = TASKS[first['task']], first['protocol']['fields']
     metric = next(m for m in task.metrics.values() if (m.name, m.pool) == (group[4], group[5]))
     seeds = [(d['seeds']['pretrain'], d['seeds']['transfer']) for d in data]
-    stats = statistics((p, s, value) for (p, s), (_, value) in zip(seeds, members, strict=True))
+    values = [(p, s, value) for (p, s), (_, value) in zip(seeds, members, strict=True)]
+    if student['sha256'] and 'optimizer' not in task.protocol_fields:
+        # Without a training nothing depends on the transfer's seed: a repeat is no second figure.
+        values = list({p: (p, s, value) for p, s, value in reversed(values)}.values())
+    stats = statistics(values)
     protocol = first['protocol']['name']
     if len(variants[protocol, first['protocol']['version']]) > 1:
         # One name, several settings: told apart by a digest of all fields.
         protocol += '@' + hashlib.sha256(_text(fields).encode()).hexdigest()[:6]
     hours = _mean(d['student']['pretrain_seconds'] for d in data)
-    families = (teacher.get('family', '?') for teacher in student['teachers'])
+    families = (teacher.get('family') or '?' for teacher in student['teachers'])
     cells = {
         'method': student['method'],
         'method_version': student['method_version'],
@@ -218,8 +228,12 @@ def _measured_row(
         'pretrain_hours': _short(None if hours is None else hours / 3600),
         'records': '; '.join(record.file for record, _ in members),
     }
-    comparable = None not in fields.values()
-    return Row(group, _cells(cells), stats, comparable, metric.higher_is_better)
+    questions = list(dict.fromkeys(q for d in data for q in open_questions(d)))
+    details = row_details([record for record, _ in members], questions)
+    if len(details['data_manifests']) > 1:
+        questions.append('the seeds were evaluated on data of different manifests')
+        details['not_ranked'] = questions
+    return Row(group, _cells(cells), stats, not questions, metric.higher_is_better, details)
 
 
 def _published(name: str, published: Iterable[PublishedRow]) -> list[Row]:

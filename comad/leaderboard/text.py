@@ -15,7 +15,7 @@ def format_table(title: str, rows: Sequence[Row]) -> str:
     """
     if not rows:
         return f'{title}: no rows yet'
-    shared = _shared_ranks(rows)
+    shared = shared_ranks(rows)
     lines: list[tuple[str, ...]] = []
     breaks: set[int] = set()
     previous: object = None
@@ -46,7 +46,8 @@ def _line(row: Row, shared: set[tuple[tuple[str, ...], str]]) -> tuple[str, ...]
     return tuple(_clip(entries[heading]) for heading in HEADINGS)
 
 
-def _shared_ranks(rows: Iterable[Row]) -> set[tuple[tuple[str, ...], str]]:
+def shared_ranks(rows: Iterable[Row]) -> set[tuple[tuple[str, ...], str]]:
+    """Return (group, rank) of every rank that several rows share."""
     seen: set[tuple[tuple[str, ...], str]] = set()
     shared = set()
     for row in rows:

@@ -26,12 +26,13 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from comad.methods.base import PretrainMethod, full_precision
+from comad.methods.block_pairs import Pairs, check_pairs
 from comad.methods.decoder import MaskedDecoder
 from comad.methods.generator import FeatureGenerator
 from comad.methods.mae import init_as_mae, pixel_loss
 from comad.methods.masking import check_ratios, draw_masks, visibility, visible_count
 from comad.methods.positions import fix_positions
-from comad.methods.teacher_blocks import Pairs, build_on_grid, check_pairs, num_blocks
+from comad.methods.teacher_set import TeacherSet
 
 
 @MODELS.register_module()
@@ -86,15 +87,15 @@ class AMD(PretrainMethod):
         super().__init__(backbone, data_preprocessor)
         if len(teachers) != 1 or 'mask_ratio' not in teachers[0]:
             raise ValueError(f'teachers={list(teachers)}: AMD has one, with family and mask_ratio')
-        student, options = self.backbone, dict(teachers[0])
-        self.mask_ratio, self.teacher_ratio = mask_ratio, float(options.pop('mask_ratio'))
+        student = self.backbone
+        self.mask_ratio, self.teacher_ratio = mask_ratio, float(teachers[0]['mask_ratio'])
         self.direct_weight, self.generation_weight = direct_weight, generation_weight
         self.distill_cls, self.norm_pix = distill_cls, norm_pix
         self._check_masks()
 
-        self.teacher = build_on_grid(student, options)
-        self.teacher_cards = [self.teacher.card]
-        depths = student.depth, num_blocks(self.teacher)
+        self.teacher_networks = TeacherSet(teachers, student.grid_size, reads=['mask_ratio'])
+        self.teacher_cards = self.teacher_networks.cards
+        depths = student.depth, *self.teacher_networks.depths
         pairs = block_pairs if block_pairs is not None else halves(*depths)
         self.block_pairs = check_pairs('block_pairs', pairs, depths)
 
@@ -117,6 +118,11 @@ class AMD(PretrainMethod):
         self.decoder = MaskedDecoder(student.embed_dim, pixels, grid, **(decoder or {}))
         for linear in self.maps:
             nn.init.xavier_uniform_(linear.weight)
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The one teacher; a property, since an attribute would register it a second time."""
+        return self.teacher_networks[0]
 
     def loss(self, inputs: Tensor) -> dict[str, Tensor]:
         """One step on (B, 3, H, W) images, see the module's docstring."""

@@ -1,40 +1,40 @@
-"""Which blocks of student and teacher are compared."""
+"""Which blocks of student and teacher are compared; all methods count them from 1, as papers do."""
 
 from collections.abc import Sequence
 
-Pairs = list[tuple[int, int]]
+from torch import nn
+
+Pairs = Sequence[Sequence[int]]
 
 
-def block_pairs(
-    layers: str | Sequence[Sequence[int]], student_depth: int, teacher_depths: Sequence[int]
-) -> Pairs:
-    """(student block, teacher block) pairs, 0-based and in the order of the student's blocks.
+def num_blocks(network: nn.Module) -> int:
+    """Depth of a student or of a teacher, timm's too."""
+    return len(getattr(network, 'network', network).blocks)
+
+
+def check_pairs(
+    name: str, pairs: Pairs, depths: tuple[int, int], first: tuple[int, int] = (1, 1)
+) -> list[tuple[int, int]]:
+    """Pairs of blocks (student, teacher), counted from 1, as sorted tuples.
 
     Args:
-        layers: 'last', the last block of each, or a list of pairs, equal for all teachers.
-        student_depth: blocks of the student.
-        teacher_depths: blocks of each teacher; 'last' needs equal ones.
+        name: of the option, for the message.
+        pairs: as given.
+        depths: blocks of student and teacher.
+        first: the lowest block allowed of each.
 
     Raises:
-        ValueError: on anything else, a block that does not exist, or a student block twice.
+        ValueError: no pairs, one that occurs twice, or a block that does not exist.
     """
-    if layers == 'last':
-        if len(set(teacher_depths)) != 1:
-            raise ValueError(
-                f"layers='last' with teachers of {list(teacher_depths)} blocks: expected equal ones"
-            )
-        return [(student_depth - 1, teacher_depths[0] - 1)]
-    if isinstance(layers, str) or not layers or any(len(pair) != 2 for pair in layers):
+    given = [] if isinstance(pairs, str) else [tuple(map(int, pair)) for pair in pairs]
+    found = sorted(set(given))
+    valid = all(
+        len(pair) == 2 and all(low <= b <= d for low, b, d in zip(first, pair, depths, strict=True))
+        for pair in found
+    )
+    if not found or len(found) != len(given) or not valid:
         raise ValueError(
-            f"layers={layers!r}: expected 'last' or pairs of a student block and a teacher block"
+            f'{name}={pairs!r}: expected different pairs of blocks (student, teacher) from '
+            f'{first} to {depths}'
         )
-    pairs = sorted((int(student), int(teacher)) for student, teacher in layers)
-    for number, (student, teacher) in enumerate(pairs):
-        if not (0 <= student < student_depth and 0 <= teacher < min(teacher_depths)):
-            raise ValueError(
-                f'layers names the blocks {(student, teacher)}: expected student blocks below '
-                f'{student_depth} and teacher blocks below {min(teacher_depths)}'
-            )
-        if number and pairs[number - 1][0] == student:
-            raise ValueError(f'layers names the student block {student} twice; expected once')
-    return pairs
+    return found

@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast, is_main_process
 from mmengine.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
-from backbones import build_teacher
 from comad.methods.adapters import ALIGNMENTS
 from comad.methods.base import PretrainMethod, full_precision, training_batches
 from comad.methods.decoder import MaskedDecoder
@@ -34,9 +33,8 @@ from comad.methods.fusion import Consensus, ConsensusGate, fuse
 from comad.methods.losses import MAP_AXES, map_kl, normalize, token_kl
 from comad.methods.masking import RELATIONS, Masks, check_ratios, draw_masks, to_grid, visibility
 from comad.methods.moments import TokenMoments
-from comad.methods.positions import fix_positions
-
-POSITIONS = ('sincos', 'learned')
+from comad.methods.positions import choose_positions
+from comad.methods.teacher_set import TeacherSet
 
 
 @MODELS.register_module()
@@ -107,37 +105,27 @@ class CoMAD(PretrainMethod):
             ('masks', masks, RELATIONS),
             ('align', align, ALIGNMENTS),
             ('map_axis', map_axis, MAP_AXES),
-            ('positions', positions, POSITIONS),
         ):
             if value not in known:
                 raise ValueError(f'{name}={value!r}: expected one of {", ".join(known)}')
-        if not teachers:
-            raise ValueError('teachers is empty: CoMAD needs at least one')
         self.mask_ratio, self.masks = mask_ratio, masks
         self.temperature, self.n_fit = temperature, n_fit
         self.map_axis, self.map_weight, self.cls_weight = map_axis, map_weight, cls_weight
 
         self.teacher_ratios = [float(teacher['mask_ratio']) for teacher in teachers]
-        self.teacher_networks = nn.ModuleList(
-            build_teacher(
-                **{'grid': self.backbone.grid_size[0]}
-                | {key: value for key, value in teacher.items() if key != 'mask_ratio'}
-            )
-            for teacher in teachers
-        )
-        self.teacher_cards = [network.card for network in self.teacher_networks]
-        self.teacher_names = _unique([teacher['family'] for teacher in teachers])
-        self._check_grids()
+        check_ratios(self.backbone.num_patches, self.mask_ratio, self.teacher_ratios)
+        grid = self.backbone.grid_size
+        self.teacher_networks = TeacherSet(teachers, grid, reads=['mask_ratio'])
+        self.teacher_cards = self.teacher_networks.cards
+        self.teacher_names = self.teacher_networks.names
 
-        width = self.backbone.embed_dim
-        dims = [network.embed_dim for network in self.teacher_networks]
+        width, dims = self.backbone.embed_dim, self.teacher_networks.dims
         self.alignment = ALIGNMENTS[align](dims, width, whiten)
         # cls tokens have their own statistics, hence their own map; unused at weight 0.
         self.cls_alignment = ALIGNMENTS[align](dims, width, whiten) if cls_weight else None
         self.gate = ConsensusGate(gate, balance, tau)
-        self.decoder = MaskedDecoder(width, width, self.backbone.grid_size[0], **(decoder or {}))
-        if positions == 'sincos':
-            fix_positions(self.backbone, first='w')
+        self.decoder = MaskedDecoder(width, width, grid[0], **(decoder or {}))
+        choose_positions(self.backbone, positions)
         self.diagnostics = ConsensusDiagnostics(
             self.teacher_names, width, tau, diagnostics_every, alarm_steps, collapse_rank
         )
@@ -237,7 +225,7 @@ class CoMAD(PretrainMethod):
     @torch.no_grad()
     def fit(self, batches: Iterator[Tensor]) -> None:
         """Fit the alignment on batches of (B, 3, H, W) images, each teacher under its own mask."""
-        dims = [network.embed_dim for network in self.teacher_networks]
+        dims = self.teacher_networks.dims
         patch_moments, cls_moments = TokenMoments(dims), TokenMoments(dims)
         N = self.backbone.num_patches
         for images in batches:
@@ -260,18 +248,3 @@ class CoMAD(PretrainMethod):
     def _visibility(self, masks: Masks) -> Tensor:
         N = self.backbone.num_patches
         return torch.stack([visibility(keep, N) for keep in masks.teachers], dim=1)
-
-    def _check_grids(self) -> None:
-        check_ratios(self.backbone.num_patches, self.mask_ratio, self.teacher_ratios)
-        for name, network in zip(self.teacher_names, self.teacher_networks, strict=True):
-            if network.token_grid != self.backbone.grid_size:
-                raise ValueError(
-                    f'teacher {name} has a grid of {network.token_grid} patches, the student '
-                    f'{self.backbone.grid_size}; expected equal grids, see grid= of build_teacher'
-                )
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Names with a running number where one occurs twice."""
-    numbered = [f'{name}{names[:i].count(name) + 1}' for i, name in enumerate(names)]
-    return [n if names.count(n) == 1 else m for n, m in zip(names, numbered, strict=True)]

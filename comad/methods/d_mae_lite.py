@@ -23,8 +23,9 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from comad.methods.base import full_precision
-from comad.methods.block_pairs import block_pairs
+from comad.methods.block_pairs import Pairs, check_pairs
 from comad.methods.mae import MaskedAutoencoder
+from comad.methods.relations import relation_logits
 from comad.methods.teacher_set import TeacherSet
 
 
@@ -39,7 +40,7 @@ class DMAELite(MaskedAutoencoder):
         backbone: config of the student, a MaskedViT.
         teachers: one dict, arguments of ``build_teacher``; the official teacher is MAE's ViT-Base.
         layers: 'last' (official: block 12 of both), or pairs of a student and a teacher block,
-            0-based, our choice; the teacher's from 1 on.
+            counted from 1, our choice; the teacher's from 2 on.
         attention_weight: weight of the sum over pairs (official 1).
         mask_ratio, norm_pix, decoder, data_preprocessor: see ``MaskedAutoencoder``.
 
@@ -54,7 +55,7 @@ class DMAELite(MaskedAutoencoder):
         self,
         backbone: dict[str, Any],
         teachers: Sequence[Mapping[str, Any]],
-        layers: str | Sequence[Sequence[int]] = 'last',
+        layers: str | Pairs = 'last',
         attention_weight: float = 1.0,
         mask_ratio: float = 0.75,
         norm_pix: bool = True,
@@ -72,9 +73,9 @@ class DMAELite(MaskedAutoencoder):
                 f'teacher {self.teacher_networks.names[0]}: its attention is not read; expected a '
                 "family of backbones/families.py instead of 'timm'"
             )
-        self.pairs = block_pairs(layers, self.backbone.depth, self.teacher_networks.depths)
-        if any(block < 1 for _, block in self.pairs):
-            raise ValueError(f'layers={layers!r}: expected teacher blocks from 1 on')
+        depths = self.backbone.depth, *self.teacher_networks.depths
+        # What enters a teacher's block is read where it leaves the one before: hence from 2.
+        self.pairs = check_pairs('layers', [depths] if layers == 'last' else layers, depths, (1, 2))
         heads = self.backbone.num_heads, teacher.num_heads
         self.head_maps = nn.ModuleList(nn.Conv2d(*heads, 1, bias=False) for _ in self.pairs)
         self.attention_weight = attention_weight
@@ -97,9 +98,9 @@ class DMAELite(MaskedAutoencoder):
         """Normed student tokens (B, T, d), and per pair its attention logits (B, h, T, T)."""
         x, position, logits = self.backbone.embed(images, keep), 0, []
         for block, _ in self.pairs:
-            x = self.backbone.run(x, position, block)
+            x = self.backbone.run(x, position, block - 1)
             logits.append(attention_logits(self.backbone, x, block))
-            position = block
+            position = block - 1
         return self.backbone.norm(self.backbone.run(x, position)), logits
 
     @torch.no_grad()
@@ -107,12 +108,12 @@ class DMAELite(MaskedAutoencoder):
         """Per pair the teacher's attention logits (B, h_t, T, T)."""
         (teacher,) = self.teacher_networks
         blocks = [block for _, block in self.pairs]
-        before = teacher.tokens(images, keep, layers=[block - 1 for block in blocks])
+        before = teacher.tokens(images, keep, layers=[block - 2 for block in blocks])
         pairs = zip(before, blocks, strict=True)
         return [attention_logits(teacher, x, block) for x, block in pairs]
 
 
 def attention_logits(network: nn.Module, x: Tensor, block: int) -> Tensor:
-    """Scaled query-key products (B, h, T, T) of a block for its raw input (B, T, D)."""
-    query, key, _ = network.qkv(x, block)
-    return query @ key.transpose(-2, -1) * network.blocks[block].attn.scale
+    """Scaled query-key products (B, h, T, T) of a block, from 1, for its raw input (B, T, D)."""
+    query, key, _ = network.qkv(x, block - 1)
+    return relation_logits(query, key)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from comad.methods.adapters import ALIGNMENTS
 from comad.methods.base import PretrainMethod, full_precision, training_batches
-from comad.methods.block_pairs import block_pairs
+from comad.methods.block_pairs import Pairs, check_pairs
 from comad.methods.channel_standard import ChannelStandard
 from comad.methods.losses import normalize
 from comad.methods.moments import TokenMoments
@@ -50,8 +50,9 @@ class DMT(PretrainMethod):
         projector: 'linear' (our choice) or 'mlp', two layers with GELU between; dropped at export.
         hidden_dim: hidden width of 'mlp'; the target's when None, our choice.
         layers: 'last' (our choice), the tokens after the final norms; or pairs of a student and a
-            teacher block, 0-based: raw block outputs after a LayerNorm without affine part, the
-            student's last block after its final norm. Its last block has to be among them.
+            teacher block, counted from 1 and equal for all teachers: raw block outputs after a
+            LayerNorm without affine part, the student's last block after its final norm. Its last
+            block has to be among them, each of its blocks at most once.
         beta: where smooth-L1 turns from a square into a line; our choice is G2SD's.
         cls_weight: weight of the class token's term, our choice; 0 leaves it untrained.
         standardize: bring each channel of a teacher's target to mean 0 and deviation 1 over
@@ -74,7 +75,7 @@ class DMT(PretrainMethod):
         heads: str = 'per_teacher',
         projector: str = 'linear',
         hidden_dim: int | None = None,
-        layers: str | Sequence[Sequence[int]] = 'last',
+        layers: str | Pairs = 'last',
         beta: float = 2.0,
         cls_weight: float = 1.0,
         standardize: bool = True,
@@ -151,14 +152,15 @@ class DMT(PretrainMethod):
         """[teacher][pair] -> (B, 1 + N, D_k), cls first; after the final norm for 'last'."""
         if self.pairs is None:
             return [[network.tokens(images)] for network in self.teacher_networks]
-        blocks = [teacher for _, teacher in self.pairs]
+        blocks = [teacher - 1 for _, teacher in self.pairs]
         return [network.tokens(images, layers=blocks) for network in self.teacher_networks]
 
     def student_tokens(self, images: Tensor) -> list[Tensor]:
         """[pair] -> (B, 1 + N, d), cls first; the last block's after the final norm."""
         if self.pairs is None:
             return [self.backbone.tokens(images)]
-        *raw, last = self.backbone.tokens(images, layers=[student for student, _ in self.pairs])
+        blocks = [student - 1 for student, _ in self.pairs]
+        *raw, last = self.backbone.tokens(images, layers=blocks)
         return [*map(normalize, raw), self.backbone.norm(last)]
 
     def targets(self, tokens: list[list[Tensor]]) -> list[list[Tensor]]:
@@ -251,12 +253,14 @@ class DMT(PretrainMethod):
         if self.cls_alignment is not None:
             self.cls_alignment.fit(cls_moments)
 
-    def _check_pairs(self, layers: str | Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-        pairs = block_pairs(layers, self.backbone.depth, self.teacher_networks.depths)
-        if pairs[-1][0] != self.backbone.depth - 1:
+    def _check_pairs(self, layers: Pairs) -> list[tuple[int, int]]:
+        depth = self.backbone.depth
+        pairs = check_pairs('layers', layers, (depth, min(self.teacher_networks.depths)))
+        blocks = [student for student, _ in pairs]
+        if blocks[-1] != depth or len(set(blocks)) < len(blocks):
             raise ValueError(
-                f'layers={layers!r} leaves the student blocks above {pairs[-1][0]} untrained; '
-                f'expected a pair with its last block, {self.backbone.depth - 1}'
+                f'layers={layers!r}: expected each student block once and its last, {depth}, among '
+                'them; blocks above the last pair would stay untrained'
             )
         return pairs
 

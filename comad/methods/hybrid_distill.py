@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from backbones import MaskedViT
 from comad.methods.attention_statistics import AttentionSummary, attention_statistics
 from comad.methods.base import PretrainMethod, full_precision
+from comad.methods.block_pairs import Pairs, check_pairs
 from comad.methods.losses import normalize
-from comad.methods.positions import fix_positions
+from comad.methods.positions import choose_positions
 from comad.methods.redundancy import Drops, draw_survivors, dropped_counts, redundancy
 from comad.methods.relations import (
     QKV,
@@ -37,10 +38,9 @@ from comad.methods.relations import (
     relation_kl,
     select_tokens,
 )
-from comad.methods.teacher_blocks import Pairs, build_on_grid, check_pairs, num_blocks
+from comad.methods.teacher_set import TeacherSet
 
 ROLES = ('features', 'relations')
-POSITIONS = ('sincos', 'learned')
 
 
 class StudentPass(NamedTuple):
@@ -112,9 +112,7 @@ class HybridDistill(PretrainMethod):
     ) -> None:
         super().__init__(backbone, data_preprocessor)
         _check_numbers(smooth_l1_beta, pool_ratio, diagnostics_every, diagnostics_images)
-        if positions not in POSITIONS:
-            raise ValueError(f'positions={positions!r}: expected one of {", ".join(POSITIONS)}')
-        by_role = _by_role(teachers)
+        teachers = _in_order(teachers)
         self.alpha, self.beta, self.smooth_l1_beta = alpha, beta, smooth_l1_beta
         self.first_feature = 0 if feature_cls else 1
         self.pool_ratio = pool_ratio
@@ -122,18 +120,17 @@ class HybridDistill(PretrainMethod):
         self.steps = 0
 
         student = self.backbone
-        self.feature_teacher = build_on_grid(student, by_role['features'])
-        self.relation_teacher = build_on_grid(student, by_role['relations'])
-        self.teacher_names = [by_role[role]['family'] for role in ROLES]
-        self.teacher_cards = [self.feature_teacher.card, self.relation_teacher.card]
+        self.teacher_networks = TeacherSet(teachers, student.grid_size, reads=['role'])
+        self.teacher_names = self.teacher_networks.names
+        self.teacher_cards = self.teacher_networks.cards
         if not isinstance(self.relation_teacher, MaskedViT):
             raise ValueError(
                 f'teacher {self.teacher_names[1]} cannot have role=relations: expected a plain '
                 'ViT, family mae, mocov3, ibot, dino or dinov2'
             )
-        depths = student.depth, num_blocks(self.relation_teacher)
+        depths = student.depth, self.teacher_networks.depths[1]
         pairs = relation_blocks if relation_blocks is not None else middle_pairs(*depths)
-        self.relation_blocks = check_pairs('relation_blocks', pairs, depths, first=2)
+        self.relation_blocks = check_pairs('relation_blocks', pairs, depths, first=(2, 2))
         self.relation_heads = relation_heads or self.relation_teacher.num_heads
         for network in (student, self.relation_teacher):
             check_relation_heads(self.relation_heads, network.embed_dim)
@@ -141,8 +138,18 @@ class HybridDistill(PretrainMethod):
         self.drops = dropped_counts(student.num_patches, student.depth, drops)
 
         self.projection = nn.Linear(student.embed_dim, self.feature_teacher.embed_dim)
-        if positions == 'sincos':
-            fix_positions(student, first='w')
+        choose_positions(student, positions)
+
+    # Properties, since attributes would register the teachers a second time.
+    @property
+    def feature_teacher(self) -> nn.Module:
+        """The discriminative teacher."""
+        return self.teacher_networks[0]
+
+    @property
+    def relation_teacher(self) -> nn.Module:
+        """The teacher whose relations are learned, MAE's."""
+        return self.teacher_networks[1]
 
     def loss(self, inputs: Tensor) -> dict[str, Tensor]:
         """One step on (B, 3, H, W) images, see the module's docstring."""
@@ -243,15 +250,15 @@ def default_drops(depth: int) -> Drops:
     return [(block, 0.25) for block in blocks if block < depth]
 
 
-def _by_role(teachers: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Role -> arguments of ``build_teacher``."""
+def _in_order(teachers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The teachers in the order of ROLES."""
     roles = [teacher.get('role') for teacher in teachers]
     if sorted(map(str, roles)) != sorted(ROLES):
         raise ValueError(
             f'roles of the teachers are {roles}: expected one teacher each with role='
             f'{" and role=".join(ROLES)}'
         )
-    return {t['role']: {key: t[key] for key in t if key != 'role'} for t in teachers}
+    return sorted(teachers, key=lambda teacher: ROLES.index(teacher['role']))
 
 
 def _check_numbers(smooth_l1_beta: float, pool_ratio: float, every: int, images: int) -> None:

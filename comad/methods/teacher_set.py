@@ -1,4 +1,4 @@
-"""Several frozen teachers whose patches are the student's."""
+"""Frozen teachers whose patches are the student's: how every method builds its own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,10 @@ from typing import Any
 from torch import nn
 
 from backbones import build_teacher
+from comad.methods.block_pairs import num_blocks
+
+# What a method reads from a teacher's entry; everything else goes to ``build_teacher``.
+OF_METHODS = ('mask_ratio', 'role')
 
 
 class TeacherSet(nn.ModuleList):
@@ -17,8 +21,8 @@ class TeacherSet(nn.ModuleList):
     Args:
         teachers: per teacher the arguments of ``build_teacher``: family, checkpoint, arch, ...
         grid: the student's patches per column and row.
-        masked: whether the method masks its teachers: then a teacher's ``mask_ratio`` is left for
-            the method to read, else it is refused.
+        reads: keys of a teacher's entry that the method itself reads, of 'mask_ratio' and 'role';
+            the others of these are refused.
 
     Attributes:
         names: families, with a running number where one occurs twice.
@@ -27,23 +31,28 @@ class TeacherSet(nn.ModuleList):
         depths: blocks of each.
 
     Raises:
-        ValueError: without a teacher, with one of another grid or with a mask ratio not expected.
+        ValueError: without a teacher, with one of another grid or with a key that the method does
+            not read.
     """
 
     def __init__(
-        self, teachers: Sequence[Mapping[str, Any]], grid: tuple[int, int], masked: bool = False
+        self,
+        teachers: Sequence[Mapping[str, Any]],
+        grid: tuple[int, int],
+        reads: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if not teachers:
             raise ValueError('teachers is empty: expected at least one')
         self.names = unique([teacher['family'] for teacher in teachers])
         for name, teacher in zip(self.names, teachers, strict=True):
-            if 'mask_ratio' in teacher and not masked:
-                raise ValueError(
-                    f'teacher {name} has mask_ratio={teacher["mask_ratio"]}: this method masks no '
-                    'teacher by itself; expected none'
-                )
-            options = {key: value for key, value in teacher.items() if key != 'mask_ratio'}
+            for key in OF_METHODS:
+                if key in teacher and key not in reads:
+                    raise ValueError(
+                        f'teacher {name} has {key}={teacher[key]!r}, which this method does not '
+                        'read; expected none'
+                    )
+            options = {key: value for key, value in teacher.items() if key not in OF_METHODS}
             network = build_teacher(**{'grid': grid[0]} | options)
             if network.token_grid != grid:
                 raise ValueError(
@@ -53,7 +62,7 @@ class TeacherSet(nn.ModuleList):
             self.append(network)
         self.cards: list[dict[str, Any]] = [network.card for network in self]
         self.dims: list[int] = [network.embed_dim for network in self]
-        self.depths: list[int] = [len(network.network.blocks) for network in self]
+        self.depths: list[int] = [num_blocks(network) for network in self]
 
 
 def unique(names: Sequence[str]) -> list[str]:

@@ -52,7 +52,7 @@ STUDY_STUDENTS = (
     'comad_only_mocov3_tiny',
     'comad_only_ibot_tiny',
 )
-# Methods of other papers; each is in the study once its config is there.
+# Methods of other papers.
 RIVALS = ('dmt_tiny', 'dmt_mean_tiny', 'd_mae_lite_tiny', 'hybrid_distill_tiny', 'amd_tiny')
 # Whose compute a study of equal cost hands out.
 REFERENCE = 'comad_tiny'

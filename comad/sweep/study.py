@@ -47,7 +47,7 @@ def study(
     """
     if unknown := [kind for kind in kinds if kind not in STUDY_KINDS]:
         raise SweepError(f'--tasks {unknown[0]}: expected some of {", ".join(STUDY_KINDS)}')
-    students = _students(root, methods, equal)
+    students = _students(methods, equal)
     pretrained = [s for s in students if s != SCRATCH and s not in TEACHERS]
     steps = teacher_steps(root)
     if equal:
@@ -66,12 +66,11 @@ def study(
     return steps
 
 
-def _students(root: Path, methods: Sequence[str], equal: int) -> list[str]:
-    rivals = [s for s in RIVALS if (root / f'pretrain_configs/{s}.py').is_file()]
-    known = [*STUDY_STUDENTS, *rivals, SCRATCH, *TEACHERS]
+def _students(methods: Sequence[str], equal: int) -> list[str]:
+    known = [*STUDY_STUDENTS, *RIVALS, SCRATCH, *TEACHERS]
     if not methods:
         # What costs no pretraining of its own is the same on any budget.
-        return [s for s in known if not equal or s in (*DENSE_STUDENTS, *rivals) and s != SCRATCH]
+        return [s for s in known if not equal or s in (*DENSE_STUDENTS, *RIVALS) and s != SCRATCH]
     chosen = [next((s for s in known if s in (m, f'{m}_tiny')), m) for m in methods]
     if unknown := [name for name in chosen if name not in known]:
         names = ', '.join(name.removesuffix('_tiny') for name in known)

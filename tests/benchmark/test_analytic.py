@@ -6,7 +6,7 @@ from mmengine.registry import MODELS
 
 from backbones import MaskedViT, untrained_teachers
 from comad.benchmark.analytic import comad_gflop, network_gflop, vit_gflop
-from comad.engine.flops import count_training
+from comad.engine.flops import backbone_gflop, count_training
 
 import comad.register  # noqa: F401  isort:skip
 
@@ -55,3 +55,13 @@ def test_a_step_is_counted_as_the_formula_says():
     formula = comad_gflop(model)
     # What the formula leaves out, alignment, gate and losses, is small but not nothing.
     assert formula < counted < 1.1 * formula
+
+
+@pytest.mark.parametrize(('height', 'width'), [(32, 48), (30, 41)])
+def test_a_counted_backbone_agrees_and_is_left_as_it_was(height, width):
+    backbone = MaskedViT(img_size=32, patch_size=8, embed_dim=64, depth=2, num_heads=2)
+    backbone.train()
+    # An image of 30 x 41 px is padded to 32 x 48 px: 24 patches.
+    found = backbone_gflop(backbone, height, width)
+    assert found == pytest.approx(vit_gflop(25, 24, 64, 2, patch_size=8), rel=1e-6)
+    assert backbone.training

@@ -4,18 +4,22 @@ import copy
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel
 from torch import nn
 
+from backbones.checkpoints import sha256_of
+from comad.benchmark.analytic import vit_gflop
 from comad.engine.config_keys import REPOSITORY
 from comad.engine.hooks import MultiScaleTestHook, RunRecordHook
 from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import load_run_config
 from comad.engine.unwrapping import unwrapped
+from comad.leaderboard.schema import resolved_name
 from comad.leaderboard.tasks import TASKS
 
 
@@ -193,3 +197,15 @@ def test_a_trained_checkpoint_leaves_both_records(tmp_path):
     assert fields == single['protocol']['fields']  # the test was not told the length
     assert fields['length'] == '42 iterations'
     assert (tmp_path / 'run/multi_scale/predictions.png').is_file()
+    for record in (single, several):
+        checkpoint, config = record['checkpoint'], record['config']
+        work_dir = Path(config['work_dir'])
+        assert sha256_of(work_dir / checkpoint['file']) == checkpoint['sha256']
+        assert sha256_of(work_dir / resolved_name(record)) == config['resolved_sha256']
+        cost = record['cost']
+        assert cost['device_hours'] == pytest.approx(record['wall_seconds'] / 3600, abs=1e-5)
+        assert cost['images_per_second'] == pytest.approx(672 / record['wall_seconds'], rel=0.01)
+        # 8 x 8 patches of 8 px and a class token, 64 wide, 4 blocks.
+        assert cost['gflops'] == pytest.approx(vit_gflop(65, 64, 64, 4, patch_size=8), rel=0.01)
+    assert single['checkpoint']['file'] == 'iter_42.pth'
+    assert several['checkpoint'] == {**single['checkpoint'], 'file': '../iter_42.pth'}

@@ -6,6 +6,7 @@ import pytest
 
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget, split_equal
 from comad.engine.options import ConfigError, RunOptions, command_of
+from comad.engine.paths import check_paths
 from comad.engine.run_config import load_run_config
 
 
@@ -78,8 +79,6 @@ def test_a_missing_student_of_equal_cost_names_the_command():
     options = RunOptions('cls_configs/linear_mae_tiny.py', student='mae_equal2_tiny:1')
     options = RunOptions(**{**vars(options), 'cfg_options': {'train_dataloader.dataset.root': '.'}})
     with pytest.raises(ConfigError) as caught:
-        from comad.engine.run_config import check_paths
-
         cfg = load_run_config(options, check=False)
         for loader in ('train', 'val', 'test'):
             if f'{loader}_dataloader' in cfg:

@@ -205,3 +205,20 @@ def test_the_sample_replaces_teachers_and_forgets_their_pins():
     folder = 'work_dirs/sample/pretrain/mae_base/seed0'
     assert teacher['checkpoint'] == f'{folder}/mae_pretrain_vit_base.pth'
     assert teacher['arch'] == 'sample_base' and teacher['md5'] is None
+
+
+@pytest.mark.parametrize(
+    ('path', 'length', 'named'),
+    [
+        ('pretrain_configs/comad_tiny.py', dict(max_epochs=1), 'max_epochs=1 leaves no epoch for'),
+        ('seg_configs/upernet_comad_tiny.py', dict(max_iters=20), 'max_iters=20 leaves no iter'),
+    ],
+)
+def test_a_training_that_ends_with_its_warm_up_is_one_line(path, length, named):
+    changes = {f'train_cfg.{key}': value for key, value in length.items()}
+    options = RunOptions(path, sample=True, cfg_options=changes)
+    with pytest.raises(ConfigError, match=named) as caught:
+        load_run_config(options, check=False)
+    assert str(caught.value).startswith(path) and '\n' not in str(caught.value)
+    longer = {key: value + 100 for key, value in changes.items()}
+    load_run_config(RunOptions(path, sample=True, cfg_options=longer), check=False)

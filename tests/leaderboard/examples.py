@@ -1,6 +1,7 @@
 """Small configs, cards and records for the tests of this folder."""
 
 import copy
+import hashlib
 from typing import Any
 
 from comad.leaderboard.records import Record, build_record, record_name
@@ -36,13 +37,18 @@ DETECTION: dict[str, Any] = {
 CONFIGS = {'linear': LINEAR, 'finetune': LINEAR, 'mask_rcnn': DETECTION}
 ARCHITECTURE = {'img_size': 224, 'patch_size': 16, 'embed_dim': 192, 'depth': 12, 'num_heads': 3}
 ENVIRONMENT = {
-    'versions': {'torch': '2.11.0'},
+    'versions': {'torch': '2.11.0', 'timm': '1.0.31', 'mmengine': '0.10.7'},
     'device': 'cpu',
     'cpu': 'a processor',
     'git_commit': 'c' * 40,
     'git_dirty': False,
     'data_manifest': 'd' * 64,
 }
+
+
+def digest(*parts: Any) -> str:
+    """A sha256 that differs as the parts do."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def make_card(student: str, pretrain_seed: int = 0, **changes: Any) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def make_card(student: str, pretrain_seed: int = 0, **changes: Any) -> dict[str,
         'arch': student.rsplit('_', 1)[1],
         'architecture': ARCHITECTURE,
         'params_m': 5.5244,
-        'config_digest': f'digest of {student}',
+        'config_digest': digest('pretraining', student),
         'epochs': 300,
         'iterations': 1000,
         'images_seen': 64000,
@@ -67,7 +73,7 @@ def make_card(student: str, pretrain_seed: int = 0, **changes: Any) -> dict[str,
         'pretrain_gflop_per_image': 61.234,
         'git_commit': 'c' * 40,
         'versions': {},
-        'sha256': f'{student}-{pretrain_seed}',
+        'sha256': digest('student', student, pretrain_seed),
     }
     return {**card, **changes}
 
@@ -86,7 +92,7 @@ def make_config(
         'seed': seed,
         'pretrain_seed': pretrain_seed,
         'sample': False,
-        'digest': 'e' * 64,
+        'digest': digest(kind, student, pretrain_seed),
     }
     return {**copy.deepcopy(CONFIGS[kind]), 'run': run}
 
@@ -108,5 +114,11 @@ def make_record(
         ENVIRONMENT,
         wall_seconds=12.5,
         images_seen=1000,
+        checkpoint={
+            'file': 'epoch_90.pth',
+            'sha256': digest('checkpoint', kind, student, pretrain_seed, seed),
+        },
+        resolved_sha256=digest('resolved', kind, student, pretrain_seed, seed),
+        gflops=2.5,
     )
     return Record(record_name(record), record)

@@ -165,7 +165,9 @@ def test_two_methods_cannot_share_a_student_file(tmp_path):
         write_record(tmp_path, make_record({'top1_mean': 1.0}, student=student, card=card).data)
     accepted, refused = read_records(tmp_path)
     assert accepted == []
-    assert len(refused) == 2 and all('comad_tiny and mae_tiny share' in line for line in refused)
+    assert len(refused) == 2 and all(
+        'comad_tiny of pretraining seed 0 and mae_tiny' in line for line in refused
+    )
 
 
 def test_a_failing_write_leaves_the_old_record_and_no_rest(tmp_path, monkeypatch):

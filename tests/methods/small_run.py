@@ -1,6 +1,6 @@
 """A pretraining of seconds through the suite's Runner, on a folder of coloured images.
 
-torchrun -m tests.methods.small_run FOLDER runs CoMAD with the teachers of FOLDER/teachers.pt.
+torchrun -m tests.methods.small_run FOLDER runs the methods of FOLDER/models.pt, by name.
 """
 
 import sys
@@ -86,8 +86,11 @@ def run(config: Any) -> Any:
 
 if __name__ == '__main__':
     place = Path(sys.argv[1])
-    method = torch.load(place / 'model.pt')
-    finished = run(small_config(place, 'two', method, hooks=dict(probe=PROBE), launcher='pytorch'))
-    digest = sum(float(p.double().sum()) for p in finished.model.parameters())
-    history = finished.message_hub.get_info('online_probe')
-    print(f'rank {finished.rank}: {digest:.10f} {history[-1]}')
+    for name, method in torch.load(place / 'models.pt').items():
+        hooks = dict(probe=PROBE)
+        finished = run(small_config(place, name, method, hooks=hooks, launcher='pytorch'))
+        model = finished.model.module
+        tensors = (*model.parameters(), *model.buffers())
+        digest = sum(float(tensor.double().sum()) for tensor in tensors)
+        history = finished.message_hub.get_info('online_probe')
+        print(f'{name}: rank {finished.rank}: {digest:.10f} {history[-1]}', flush=True)

@@ -101,7 +101,7 @@ def test_student_and_teacher_see_the_same_patches(build_lite, images, monkeypatc
     assert torch.equal(kept, keep) and kept.shape == (6, 4) and layers == [0]
 
 
-@pytest.mark.parametrize('options', [dict(), dict(layers=[(0, 1), (1, 1)])], ids=str)
+@pytest.mark.parametrize('options', [dict(), dict(layers=[(1, 2), (2, 2)])], ids=str)
 def test_a_step_trains_student_decoder_and_head_maps_only(build_lite, images, options):
     model = build_lite(**options)
     before = model.teacher_networks[0].digest()
@@ -168,9 +168,9 @@ def test_bfloat16_agrees_with_float32(build_lite, images, monkeypatch):
     ('options', 'named'),
     [
         (dict(teachers=[]), '0 teachers: expected one'),
-        (dict(layers=[(1, 0)]), 'expected teacher blocks from 1 on'),
-        (dict(layers=[(1, 2)]), 'teacher blocks below 2'),
-        (dict(layers='first'), "layers='first': expected 'last' or pairs"),
+        (dict(layers=[(2, 1)]), r'from \(1, 2\) to \(2, 2\)'),
+        (dict(layers=[(2, 3)]), r'from \(1, 2\) to \(2, 2\)'),
+        (dict(layers='first'), "layers='first': expected different pairs"),
     ],
     ids=str,
 )

@@ -120,7 +120,7 @@ def test_losses_of_the_mean_equal_a_float64_loop(build_dmt, images):
 
 @torch.no_grad()
 def test_pairs_of_blocks_equal_a_float64_loop(build_dmt, images):
-    model = build_dmt(layers=[(1, 1), (0, 1)], standardize=False)
+    model = build_dmt(layers=[(2, 2), (1, 2)], standardize=False)
     raw = model.backbone.tokens(images, layers=[0, 1])
     student = [
         torch.tensor([[layer_norm(t) for t in image] for image in raw[0].double().tolist()]),
@@ -143,7 +143,7 @@ def test_pairs_of_blocks_equal_a_float64_loop(build_dmt, images):
     [
         dict(),
         dict(projector='mlp', hidden_dim=16, positions='learned'),
-        dict(layers=[(0, 0), (1, 1)]),
+        dict(layers=[(1, 1), (2, 2)]),
         dict(heads='mean'),
         dict(heads='mean', cls_weight=0.0),
         dict(heads='mean', align='reconstruct'),
@@ -231,7 +231,7 @@ def test_the_alignment_is_saved_and_needed(build_dmt, build, whole, images):
 
 
 def test_standardised_targets_have_mean_0_and_deviation_1(build_dmt, images):
-    model = build_dmt(layers=[(0, 0), (1, 1)])
+    model = build_dmt(layers=[(1, 1), (2, 2)])
     model.fit(iter([images[:4], images[4:]]))
     for of_teacher in model.targets(model.teacher_tokens(images)):
         for target in of_teacher:
@@ -291,9 +291,13 @@ def test_bfloat16_agrees_with_float32(build_dmt, images, options):
         (dict(beta=0.0), r'beta=0\.0'),
         (dict(cls_weight=-1.0), r'cls_weight=-1\.0'),
         (dict(teachers=[]), 'teachers is empty'),
-        (dict(layers=[(0, 0)]), 'leaves the student blocks above 0 untrained'),
-        (dict(layers=[(1, 5)]), 'teacher blocks below 2'),
-        (dict(heads='mean', layers=[(1, 1)]), "heads='mean' with layers="),
+        (
+            dict(layers=[(1, 1)]),
+            r'layers=\[\(1, 1\)\]: expected each student block once and its last, 2',
+        ),
+        (dict(layers=[(2, 1), (2, 2)]), 'expected each student block once'),
+        (dict(layers=[(2, 5)]), r'from \(1, 1\) to \(2, 2\)'),
+        (dict(heads='mean', layers=[(2, 2)]), "heads='mean' with layers="),
     ],
     ids=str,
 )

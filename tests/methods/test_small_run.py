@@ -161,17 +161,36 @@ def test_a_method_without_explanation_draws_curves_only(tmp_path):
     assert not (tmp_path / 'run/consensus.png').exists()
 
 
+@pytest.fixture
+def every_method(comad, teachers):
+    whole = [{k: v for k, v in teacher.items() if k != 'mask_ratio'} for teacher in teachers]
+    mae, mocov3 = whole[0], whole[1]
+    decoder = dict(arch='sample_tiny')
+    pair = [{**mocov3, 'role': 'features'}, {**mae, 'role': 'relations'}]
+    return {
+        'comad': comad,
+        'dmt': dict(type='DMT', teachers=whole, n_fit=16),
+        'dmt_mean': dict(type='DMT', teachers=whole, heads='mean', n_fit=16),
+        'hybrid_distill': dict(type='HybridDistill', teachers=pair, diagnostics_every=2),
+        'amd': dict(type='AMD', teachers=[{**mae, 'mask_ratio': 0.5}], decoder=decoder),
+        'd_mae_lite': dict(type='DMAELite', teachers=[mae], decoder=decoder),
+    }
+
+
 @pytest.mark.slow
-def test_two_processes_share_the_probe(tmp_path, comad):
+def test_two_processes_train_one_student_and_share_the_probe(tmp_path, every_method):
+    """Parameters and what is fitted before the training are equal on both, for all methods."""
     write_images(tmp_path / 'images')
-    torch.save(comad, tmp_path / 'model.pt')
+    torch.save(every_method, tmp_path / 'models.pt')
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
     command += ['--master_port=29743', '-m', 'tests.methods.small_run', str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    lines = sorted(line for line in done.stdout.splitlines() if line.startswith('rank'))
-    assert len(lines) == 2 and lines[0].split(': ', 1)[1] == lines[1].split(': ', 1)[1]
-    assert len(list(Path(tmp_path / 'two').glob('tensorboard/events*'))) == 1
+    for name in every_method:
+        lines = [line for line in done.stdout.splitlines() if line.startswith(f'{name}: rank')]
+        first, second = (line.split(': ', 2)[2] for line in sorted(lines))
+        assert first == second, name
+        assert len(list(Path(tmp_path / name).glob('tensorboard/events*'))) == 1
 
 
 @pytest.mark.parametrize(

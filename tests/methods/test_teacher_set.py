@@ -1,15 +1,14 @@
-"""Teachers of several families in one set, and which of their blocks are compared."""
+"""Teachers of several families in one set, and the positions of a student."""
 
 import pytest
 import torch
 
-from comad.methods.block_pairs import block_pairs
 from comad.methods.positions import choose_positions, sincos_positions
 from comad.methods.teacher_set import TeacherSet, unique
 
 
 def test_a_set_holds_frozen_teachers_and_what_cards_need(teachers):
-    built = TeacherSet([*teachers, teachers[0]], (4, 4), masked=True)
+    built = TeacherSet([*teachers, teachers[0]], (4, 4), reads=['mask_ratio'])
     assert built.names == ['mae1', 'mocov3', 'ibot', 'mae2']
     assert built.dims == [32] * 4 and built.depths == [2] * 4
     assert [card['family'] for card in built.cards] == ['mae', 'mocov3', 'ibot', 'mae']
@@ -24,40 +23,22 @@ def test_numbers_only_where_a_name_occurs_twice():
 
 
 @pytest.mark.parametrize(
-    ('change', 'masked', 'named'),
+    ('change', 'reads', 'named'),
     [
-        (None, False, 'teachers is empty'),
-        (dict(), False, 'teacher mae has mask_ratio=0.6'),
-        (dict(grid=2), True, r'teacher mae has a grid of \(2, 2\) patches, the student \(4, 4\)'),
+        (None, [], 'teachers is empty'),
+        (dict(), [], 'teacher mae has mask_ratio=0.6, which this method does not read'),
+        (dict(role='features'), ['mask_ratio'], "teacher mae has role='features'"),
+        (
+            dict(grid=2),
+            ['mask_ratio'],
+            r'teacher mae has a grid of \(2, 2\) patches, the student \(4, 4\)',
+        ),
     ],
 )
-def test_what_does_not_fit_is_named(teachers, change, masked, named):
+def test_what_does_not_fit_is_named(teachers, change, reads, named):
     chosen = [] if change is None else [{**teachers[0], **change}]
     with pytest.raises(ValueError, match=named):
-        TeacherSet(chosen, (4, 4), masked=masked)
-
-
-def test_pairs_of_blocks():
-    assert block_pairs('last', 12, [24, 24]) == [(11, 23)]
-    assert block_pairs([[11, 23], [5, 11]], 12, [24, 30]) == [(5, 11), (11, 23)]
-
-
-@pytest.mark.parametrize(
-    ('layers', 'named'),
-    [
-        ('first', "layers='first'"),
-        ([], r'layers=\[\]'),
-        ([(1,)], r'layers=\[\(1,\)\]'),
-        ([(2, 0)], r'names the blocks \(2, 0\): expected student blocks below 2'),
-        ([(0, 3)], r'names the blocks \(0, 3\).* teacher blocks below 3'),
-        ([(-1, 0)], r'names the blocks \(-1, 0\)'),
-        ([(1, 0), (1, 2)], 'names the student block 1 twice'),
-        ('last', r"layers='last' with teachers of \[3, 4\] blocks"),
-    ],
-)
-def test_pairs_that_do_not_exist_are_named(layers, named):
-    with pytest.raises(ValueError, match=named):
-        block_pairs(layers, 2, [3, 4])
+        TeacherSet(chosen, (4, 4), reads=reads)
 
 
 def test_positions_of_a_student(build):

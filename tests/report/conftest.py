@@ -14,9 +14,9 @@ ADVICE = 'apt install chromium chromium-driver, or set COMAD_CHROME and COMAD_CH
 
 @pytest.fixture(scope='session')
 def study(tmp_path_factory):
-    """Folder of a study one of whose methods is called like a script."""
+    """Folder of a study where a method, a licence and a class are called like a script."""
     root = tmp_path_factory.mktemp('study')
-    make_study(root, method=HOSTILE)
+    make_study(root, name=HOSTILE)
     return root
 
 

@@ -13,7 +13,7 @@ from comad.leaderboard.records import write_record
 from comad.leaderboard.schema import record_digest
 from tests.leaderboard.examples import make_card, make_config, make_record
 
-HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>'
+HOSTILE = '<script>document.title=`owned`</script><img src=x onerror=alert(1)>'
 # Student -> top-1 of each seed, GFLOP per image of its pretraining; None: never pretrained.
 STUDENTS: dict[str, tuple[tuple[float, ...], float | None]] = {
     'comad_tiny': ((61.2, 62.0, 61.6), 61.234),
@@ -26,22 +26,23 @@ PUBLISHED = """method,student,heads,params_m,teachers,pretrain_data,pretrain_epo
 protocol,protocol_detail,resolution,metric,value,source,evidence,note
 CoMAD,ViT-Tiny,,,,,,classification,imagenet-1k,,,,top1,75.4,arXiv:2508.04816 abstract,abstract,note
 Other,ViT-Small,,22,,,300,classification,imagenet-1k,finetune,,224,top1,9.5,a README,repository,
-Third,ViT-Small,,,,,,classification,imagenet-1k,finetune,,224,top1,82.1,a summary,secondary,
+{third},ViT-Small,,,,,,classification,imagenet-1k,finetune,,224,top1,82.1,a summary,secondary,
 """
 
 
-def make_study(root: Path, method: str | None = None) -> Path:
+def make_study(root: Path, name: str = 'Third') -> Path:
     """Write a study of linear probes and detections below ``root``; return the records' folder.
 
     Args:
         root: Folder that gets records, published.csv and work_dirs.
-        method: Name of the method of the student mae_tiny, such as a hostile one.
+        name: Method of a published row, licence of mae_tiny and class of detections, such as a
+            hostile one.
     """
     folder = root / 'records'
     for student, (values, gflop) in STUDENTS.items():
         for seed, value in enumerate(values):
             metrics = {'top1_cls': value - 3.5, 'top1_mean': value}
-            _write(root, folder, 'linear', student, seed, metrics, gflop, method)
+            _write(root, folder, 'linear', student, seed, metrics, gflop, name)
             if student in ('comad_tiny', 'scratch_tiny'):
                 maps = {
                     'bbox_mAP': value / 160,
@@ -49,10 +50,10 @@ def make_study(root: Path, method: str | None = None) -> Path:
                     'segm_mAP': value / 170,
                     'segm_mAP_50': value / 115,
                 }
-                _write(root, folder, 'mask_rcnn', student, seed, maps, gflop, method)
+                _write(root, folder, 'mask_rcnn', student, seed, maps, gflop, name)
             if gflop is not None:
                 _pretrain(root, student, seed)
-    (root / 'published.csv').write_text(PUBLISHED)
+    (root / 'published.csv').write_text(PUBLISHED.replace('{third}', name))
     return folder
 
 
@@ -81,13 +82,13 @@ def _write(
     seed: int,
     metrics: dict[str, float],
     gflop: float | None,
-    method: str | None,
+    name: str,
 ) -> None:
     config = make_config(kind, student, seed, seed)
     config['work_dir'] = f'work_dirs/{kind}/{student}/pretrain{seed}_seed{seed}'
-    if method is not None and student == 'mae_tiny':
-        config['run']['method'] = method
     card = make_card(student, seed, pretrain_gflop_per_image=gflop, images_seen=384_000_000)
+    if student == 'mae_tiny':
+        card['licence'] = name
     record = make_record(metrics, kind, student, seed, seed, config, card).data
     if gflop is None:  # never pretrained: nothing but the architecture is known
         known = {k: record['student'][k] for k in ('name', 'method', 'arch', 'architecture')}
@@ -106,7 +107,7 @@ def _write(
     log(run, lines)
     if kind == 'mask_rcnn':
         classes = {str(digit): round(100 * metrics['bbox_mAP'] + digit, 1) for digit in range(10)}
-        classes['9'] = None
+        classes['9'] = classes[name] = None
         (run / 'per_class.json').write_text(json.dumps({'metrics': {'bbox_mAP': classes}}))
         picture = Image.new('RGB', (1000, 700), 'white')
         draw = ImageDraw.Draw(picture)

@@ -61,6 +61,7 @@ def test_it_loads_without_a_word_in_the_log(opened):
 def test_a_hostile_method_name_is_shown_and_not_run(opened):
     names = [cell.get_attribute('data-v') for cell in css(opened, '#classification th.method')]
     assert HOSTILE in names
+    assert HOSTILE in [cell.text for cell in css(opened, '#classes th.method')]
     assert 'owned' not in opened.title
     assert len(css(opened, 'script')) == 1 and css(opened, 'img[src="x"]') == []
 

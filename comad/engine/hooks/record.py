@@ -1,5 +1,8 @@
 """The run record that every finished evaluation leaves."""
 
+import hashlib
+import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,21 @@ from mmengine.registry import HOOKS
 
 from backbones.checkpoints import read_card
 from backbones.student import CARD_FILE, STUDENT_FILE
+from comad.datasets.files import write_text
 from comad.datasets.manifest import data_manifest
 from comad.leaderboard.environment import collect_environment
 from comad.leaderboard.records import build_record, write_record
+from comad.leaderboard.schema import resolved_name
 from comad.leaderboard.tasks import get_task
 
-from ..run_config import pretrain_root
+from ..checkpoint_files import checkpoint_digest
+from ..checkpointing import SafeCheckpointHook
+from ..flops import backbone_gflop
+from ..paths import pretrain_root
 from ..unwrapping import unwrapped
 
 FIELDS = 'protocol_fields'
+PROCESSES = 'processes'
 TEST_FIELDS = ('test_data', 'test_mode')
 
 
@@ -28,12 +37,12 @@ class RunRecordHook(Hook):
     """Writes one JSON record with the metrics of the last checkpoint, never of the best one.
 
     After a training it takes the validation of the last step; a run without a training takes its
-    test.
+    test. The resolved config that the record cites is written into the work dir.
 
     Args:
         of_test: Also write one after the test of a trained checkpoint. What the training was
-            (protocol fields, images, seconds) is then read from the checkpoint: a test may run
-            with other options and fewer processes.
+            (protocol fields, images, seconds, processes) is then read from the checkpoint: a test
+            may run with other options and fewer processes.
     """
 
     priority = 'LOWEST'
@@ -54,6 +63,7 @@ class RunRecordHook(Hook):
             config = runner.cfg._cfg_dict.to_dict()
             fields = get_task(run.kind).read_protocol(config, get_world_size())
             runner.message_hub.update_info(FIELDS, fields)
+            runner.message_hub.update_info(PROCESSES, get_world_size())
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         self.validated = (runner.iter, dict(metrics or {}))
@@ -72,6 +82,20 @@ class RunRecordHook(Hook):
             seconds = self.trained.get('train_seconds', 0.0)
             self._write(runner, dict(metrics or {}), seconds, self.trained.get('images_seen', 0))
 
+    def _checkpoint(self, runner: Any) -> Path | None:
+        """The file of the weights that were evaluated; None without a training, or if not saved."""
+        if runner.cfg.get('train_cfg') is None:
+            return None
+        if self.of_test and self.trained:
+            return Path(runner._load_from)
+        saving = [hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
+        saved = [Path(hook.last_ckpt) for hook in saving if hook.saved_steps == runner.iter]
+        if not saved:
+            runner.logger.warning(
+                'the evaluated weights are in no checkpoint: the row is not ranked'
+            )
+        return saved[0] if saved else None
+
     def _write(self, runner: Any, metrics: dict[str, float], seconds: float, images: int) -> None:
         if not is_main_process():
             return
@@ -85,6 +109,16 @@ class RunRecordHook(Hook):
         config = runner.cfg._cfg_dict.to_dict()
         environment['data_manifest'] = data_manifest(config)
         backbone = unwrapped(runner.model).backbone
+        trained_fields = {
+            name: value
+            for name, value in self.trained.get(FIELDS, {}).items()
+            if self.of_test and name not in TEST_FIELDS
+        }
+        checkpoint = None
+        if (file := self._checkpoint(runner)) is not None:
+            place = os.path.relpath(file, runner.work_dir)
+            checkpoint = {'file': place, 'sha256': checkpoint_digest(file)}
+        resolved = runner.cfg.pretty_text
         record = build_record(
             config,
             metrics,
@@ -94,12 +128,26 @@ class RunRecordHook(Hook):
             images_seen=images,
             architecture=backbone.architecture(),
             params_m=round(sum(p.numel() for p in backbone.parameters()) / 1e6, 4),
-            trained_fields={
-                name: value
-                for name, value in self.trained.get(FIELDS, {}).items()
-                if self.of_test and name not in TEST_FIELDS
-            },
+            trained_fields=trained_fields,
+            checkpoint=checkpoint,
+            resolved_sha256=hashlib.sha256(resolved.encode()).hexdigest(),
+            processes=self.trained.get(PROCESSES) if self.of_test else None,
+            gflops=_gflops(runner, config, backbone),
         )
+        write_text(Path(runner.work_dir) / resolved_name(record), resolved)
         default = 'results/sample/records' if run.sample else 'results/records'
         path = write_record(run.records or default, record)
         runner.logger.info(f'Run record written to {path}')
+
+
+def _gflops(runner: Any, config: dict[str, Any], backbone: Any) -> float | None:
+    """Cost of the backbone at the protocol's resolution, None if it cannot be counted."""
+    resolution = get_task(config['run']['kind']).protocol_fields['resolution'](config, 1)
+    edges = [int(edge) for edge in re.findall(r'\d+', str(resolution))]
+    try:
+        width, height = edges * 2 if len(edges) == 1 else edges
+        return backbone_gflop(backbone, height, width)
+    except (ValueError, RuntimeError, AttributeError) as error:
+        # A count must not cost a finished run its record.
+        runner.logger.warning(f'GFLOP of the backbone cannot be counted: {error}')
+        return None

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from comad.methods.teacher_blocks import check_pairs, num_blocks
+from comad.methods.block_pairs import check_pairs, num_blocks
 
 
 class Wrapped(nn.Module):
@@ -18,11 +18,24 @@ def test_pairs_count_from_one_and_come_sorted():
 
 
 @pytest.mark.parametrize(
-    ('pairs', 'first'), [([(0, 1)], 1), ([(1, 5)], 1), ([(1, 2)], 2), ([(2, 2)] * 2, 1), ([], 1)]
+    ('pairs', 'first'),
+    [
+        ([(0, 1)], (1, 1)),
+        ([(1, 5)], (1, 1)),
+        ([(1, 2)], (2, 2)),
+        ([(1, 1)], (1, 2)),
+        ([(2, 2)] * 2, (1, 1)),
+        ([(1,)], (1, 1)),
+        ([(1, 2, 3)], (1, 1)),
+        ([], (1, 1)),
+        ('first', (1, 1)),
+    ],
 )
 def test_wrong_pairs_are_named_with_what_there_is(pairs, first):
-    with pytest.raises(ValueError, match=rf'mine=.* from \({first}, {first}\) to \(3, 4\)'):
+    with pytest.raises(ValueError) as caught:
         check_pairs('mine', pairs, (3, 4), first=first)
+    text = str(caught.value)
+    assert text.startswith(f'mine={pairs!r}: ') and text.endswith(f' from {first} to (3, 4)')
 
 
 def test_depth_of_plain_and_of_wrapped_networks():

@@ -1,0 +1,82 @@
+"""What a run needs to find on disk, asked before anything is built. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .equal_compute import split_equal
+from .options import ConfigError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+LAYOUTS = {
+    'imagenet': 'train/<class>/*.JPEG and val/<class>/*.JPEG, or tar shards',
+    'ade': 'ADEChallengeData2016/images and annotations, each with training and validation',
+    'coco': 'train2017, val2017 and annotations/instances_{train,val}2017.json',
+}
+DATA_KEYS = ('root', 'data_root')
+
+
+def pretrain_root(sample: bool) -> str:
+    """Folder of the pretraining runs."""
+    return 'work_dirs/sample/pretrain' if sample else 'work_dirs/pretrain'
+
+
+def check_paths(cfg: Config, sample: bool) -> None:
+    """Data roots, teacher files and the student must be there before anything is built.
+
+    Raises:
+        ConfigError: what is missing, where it is expected, and that ``--sample`` runs without.
+    """
+    way_out = (
+        'write the embedded sample with: python tools/data.py sample'
+        if sample
+        else 'or add --sample to run on the embedded sample without it'
+    )
+    for key, value in _walk(cfg._cfg_dict):
+        if key in DATA_KEYS and value.startswith('data/') and not Path(value).is_dir():
+            name = next((part for part in Path(value).parts if part in LAYOUTS), '')
+            layout = f' ({LAYOUTS[name]})' if name else ''
+            raise ConfigError(f'missing data: {Path(value).as_posix()}{layout}; {way_out}')
+    if not sample:
+        way_out = 'see README, "Teachers"; ' + way_out
+    for teacher in cfg.model.get('teachers', None) or []:
+        if not Path(teacher['checkpoint']).exists():
+            way_out = (
+                f'pretrain it with: tools/pretrain.sh {teacher["family"]}_base --sample'
+                if sample
+                else way_out
+            )
+            raise ConfigError(
+                f'missing teacher: the {teacher["family"]} file {teacher["checkpoint"]}; {way_out}'
+            )
+    run = cfg.get('run')
+    if run and run.folder != 'pretrain' and run.method != 'scratch':
+        student = Path(pretrain_root(sample)) / run.student / f'seed{run.pretrain_seed}'
+        if not (student / 'student.safetensors').is_file():
+            method, factor = split_equal(run.method)
+            command = (
+                f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}'
+            )
+            options = (' --sample' if sample else '') + (
+                f' --seed {run.pretrain_seed}' if run.pretrain_seed else ''
+            )
+            options += f' --compute-of STUDENT:{factor}' if factor else ''
+            raise ConfigError(
+                f'missing student: {student}/student.safetensors; '
+                f'pretrain it with: {command}{options}'
+            )
+
+
+def _walk(node: Any, key: str = '') -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _walk(value, name)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _walk(value, key)
+    elif isinstance(node, str):
+        yield key, node

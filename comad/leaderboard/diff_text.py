@@ -1,0 +1,139 @@
+"""Differences of runs and of commits as text for a terminal."""
+
+from collections.abc import Iterable
+from difflib import unified_diff
+from os.path import commonprefix
+from typing import Any
+
+from comad.leaderboard.curves import CurveDifference
+from comad.leaderboard.diff_commits import CommitsDifference, RowChange
+from comad.leaderboard.diff_metrics import MetricDifference
+from comad.leaderboard.diff_runs import Difference, RunsDifference
+from comad.leaderboard.tables import Statistics
+
+MAX_VALUE = 100
+MAX_SOURCE_LINES = 40
+VERDICTS = {True: 'beyond noise', False: 'within noise', None: 'no verdict'}
+
+
+def format_runs(found: RunsDifference) -> str:
+    """Return the comparison of two runs, what forbids comparing figures first."""
+    lines = [f'A: {_side(found, 0)}', f'B: {_side(found, 1)}']
+    lines += [f'note: {note}' for note in found.notes]
+    if found.protocol:
+        lines += ['', 'THE PROTOCOLS DIFFER: the figures below are not comparable.']
+        lines += _differences(found.protocol)
+    lines += ['', f'config ({found.config_source})', *(_differences(found.config) or ['  equal'])]
+    if found.expected:
+        lines += ['  differs as expected', *_differences(found.expected, '    ')]
+    for title, entries in (('student', found.student), ('environment', found.environment)):
+        if found.records[0] and found.records[1]:
+            lines += ['', title, *(_differences(entries) or ['  equal'])]
+    lines += ['', 'metrics', *_metrics(found.metrics)]
+    note = f' ({found.curves_note})' if found.curves_note else ''
+    lines += ['', f'curves{note}']
+    lines += [f'  {_curve(curve)}' for curve in found.curves or ()]
+    lines += ['', 'equal' if found.equal else 'different']
+    return '\n'.join(lines)
+
+
+def format_commits(found: CommitsDifference) -> str:
+    """Return the comparison of two commits: code, configs, then rows of the tables."""
+    a, b = (f'{name} ({commit[:10]})' for name, commit in found.commits)
+    lines = [f'A: {a}', f'B: {b}', '', 'files changed, by folder']
+    lines += [f'  {f.name}: {f.files} files, +{f.added} -{f.removed}' for f in found.folders]
+    lines += [] if found.folders else ['  none']
+    lines += ['', 'configs changed', *(f'  {name}' for name in found.configs or ['none'])]
+    for table in found.tables:
+        lines += ['', table.name, *(f'  {note}' for note in table.notes)]
+        for word, rows in (('added', table.added), ('removed', table.removed)):
+            lines += [f'  {word}: {_row(row)}' for row in rows]
+        lines += [f'  changed: {_change(change)}' for change in table.changed]
+    if not found.tables:
+        lines += ['', 'no row of any table differs']
+    return '\n'.join([*lines, '', 'equal' if found.equal else 'different'])
+
+
+def _side(found: RunsDifference, side: int) -> str:
+    records = found.records[side]
+    if len(records) > 1:
+        return f'{found.names[side]}, {len(records)} runs: {", ".join(records)}'
+    return found.names[side]
+
+
+def _differences(entries: Iterable[Difference], indent: str = '  ') -> list[str]:
+    lines = []
+    for entry in entries:
+        if entry.key == 'config.source':
+            texts = [(text or '').splitlines() for text in (entry.a, entry.b)]
+            changed = list(unified_diff(*texts, 'A', 'B', lineterm='', n=0))
+            lines.append(f'{indent}config.source:')
+            lines += [f'{indent}  {_clip(line)}' for line in changed[2 : 2 + MAX_SOURCE_LINES]]
+        else:
+            lines.append(f'{indent}{entry.key}: {_pair(entry.a, entry.b)}')
+    return lines
+
+
+def _metrics(entries: Iterable[MetricDifference]) -> list[str]:
+    lines = []
+    for entry in entries:
+        text = f'  {entry.metric}: {_figure(entry.a)} -> {_figure(entry.b)}'
+        if entry.difference is not None:
+            bound = '' if entry.noise is None else f', bound {entry.noise:.2f}'
+            text += f', {entry.difference:+.2f}: {VERDICTS[entry.beyond_noise]}{bound}'
+        lines.append(f'{text} ({entry.basis})')
+    return lines or ['  none']
+
+
+def _curve(entry: CurveDifference) -> str:
+    if entry.first_difference is None:
+        return f'{entry.name}: bit-equal in all {entry.steps[0]} entries'
+    if None in entry.final:
+        side = 'AB'[entry.final[0] is None]
+        return f'{entry.name}: only {side} has it'
+    since = 'from the first entry' if entry.equal_until is None else f'after {entry.equal_until}'
+    a, b = entry.final
+    text = f'{entry.name}: differs {since} (step {entry.first_difference}); last {a:.6g} -> {b:.6g}'
+    if entry.largest_gap is None:
+        return f'{text}; no step in common'
+    return f'{text}; largest gap {entry.largest_gap:.4g} at step {entry.largest_gap_at}'
+
+
+def _row(cells: dict[str, str]) -> str:
+    return ', '.join(f'{key} {_clip(value)}' for key, value in cells.items() if value)
+
+
+def _change(change: RowChange) -> str:
+    cells = [f'{key} {_pair(a, b)}' for key, (a, b) in change.cells.items()]
+    text = f'{_row(change.row)}: {"; ".join(cells)}'
+    if change.difference:
+        text += f' ({change.difference:+.2f}, {VERDICTS[change.beyond_noise]}'
+        text += ')' if change.noise is None else f', bound {change.noise:.2f})'
+    return text
+
+
+def _figure(figure: Statistics | None) -> str:
+    if figure is None:
+        return 'missing'
+    sd = '' if figure.sd is None else f' +- {figure.sd:.2f}'
+    return f'{figure.mean:.2f}{sd}' + (f' (n = {figure.n})' if figure.n > 1 else '')
+
+
+def _pair(a: Any, b: Any) -> str:
+    """Both values; long ones from shortly before the place where they part."""
+    texts = [_value(value) for value in (a, b)]
+    if max(map(len, texts)) > MAX_VALUE:
+        start = len(commonprefix(texts)) - MAX_VALUE // 4
+        texts = [f'...{text[start:]}' if start > 0 else text for text in texts]
+    return ' -> '.join(map(_clip, texts))
+
+
+def _value(value: Any) -> str:
+    if value is None or value == '':
+        return '(none)'
+    return ' '.join(value.split()) if isinstance(value, str) else repr(value)
+
+
+def _clip(text: str) -> str:
+    text = ' '.join(text.split())
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + '...'

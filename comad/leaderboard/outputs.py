@@ -1,0 +1,42 @@
+"""What a build writes beside the CSVs: further formats, and the tables in README.md."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from comad.leaderboard.json_table import to_json
+from comad.leaderboard.latex import to_latex
+from comad.leaderboard.markdown import to_markdown
+from comad.leaderboard.readme import README, STUDY, leaderboard_block, rewrite, study_block
+from comad.leaderboard.study_table import read_table
+from comad.leaderboard.tables import Row, write_text
+
+Tables = Mapping[str, Sequence[Row]]
+FORMATS: dict[str, tuple[str, Callable[[Tables], str]]] = {
+    'markdown': ('leaderboard.md', to_markdown),
+    'latex': ('leaderboard.tex', to_latex),
+    'json': ('leaderboard.json', to_json),
+}
+
+
+def write_formats(names: Iterable[str], tables: Tables, folder: Path) -> list[Path]:
+    """Write the tables in each format of ``FORMATS`` that is named; return the files."""
+    paths = []
+    for name in dict.fromkeys(names):
+        if name in FORMATS:
+            file, render = FORMATS[name]
+            write_text(folder / file, render(tables))
+            paths.append(folder / file)
+    return paths
+
+
+def update_readme(tables: Tables) -> list[Path]:
+    """Put tables and study between their markers in README.md; return the file if it changed.
+
+    Raises:
+        ValueError: If README.md, where there is one, lacks a marker; it is then left alone.
+    """
+    if not README.is_file():
+        return []
+    study = study_block(read_table(STUDY))
+    changed = rewrite(README, {'leaderboard': leaderboard_block(tables), 'study': study})
+    return [README] if changed else []

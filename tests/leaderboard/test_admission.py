@@ -1,0 +1,233 @@
+"""Admission: every fact that a ranked row needs, and every way to count one run twice."""
+
+import copy
+import json
+
+import pytest
+
+from comad.leaderboard.admission import duplicates, group_by_reason, open_questions
+from comad.leaderboard.build import make_leaderboards
+from comad.leaderboard.records import build_record, read_records, write_record
+from comad.leaderboard.schema import record_digest
+from comad.leaderboard.tables import build_table
+from tests.leaderboard.examples import (
+    ARCHITECTURE,
+    ENVIRONMENT,
+    digest,
+    make_config,
+    make_record,
+)
+
+
+def changed(record, **changes):
+    """A copy with entries replaced by dotted path, ``__`` for the dot, and a digest that fits."""
+    data = copy.deepcopy(record.data)
+    for path, value in changes.items():
+        *parents, last = path.split('__')
+        node = data
+        for parent in parents:
+            node = node[int(parent) if parent.isdigit() else parent]
+        node[last] = value
+    data['digest'] = record_digest(data)
+    return record._replace(data=data)
+
+
+def three(**changes):
+    return [
+        changed(make_record({'top1_mean': 50.0 + p}, 'linear', 'comad_tiny', p, p), **changes)
+        for p in range(3)
+    ]
+
+
+def test_a_complete_record_leaves_no_question():
+    assert open_questions(make_record({'top1_mean': 50.0}).data) == []
+    (row,) = build_table('classification', three())
+    assert row.cells['rank'] == '1' and row.details['not_ranked'] == []
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'environment__git_dirty': True}, 'environment.git_dirty is true: uncommitted changes'),
+        ({'environment__git_dirty': None}, 'environment.git_dirty is null, not known'),
+        ({'environment__git_commit': None}, 'environment.git_commit is null, no commit'),
+        ({'environment__git_commit': 'main'}, "environment.git_commit is 'main', no commit"),
+        ({'environment__data_manifest': None}, 'environment.data_manifest is null'),
+        (
+            {'environment__data_manifest': 'd' * 64 + ' (names and sizes only)'},
+            'environment.data_manifest is of names and sizes only',
+        ),
+        ({'environment__versions': {'timm': '1', 'mmengine': '1'}}, 'versions.torch is absent'),
+        ({'environment__device': ''}, 'environment.device is blank'),
+        ({'protocol__fields__precision': None}, 'protocol field precision is unknown'),
+        ({'config__digest': 'none'}, "config.digest is 'none', no sha256"),
+        ({'config__resolved_sha256': None}, 'config.resolved_sha256 is null, no sha256'),
+        ({'checkpoint__sha256': None}, 'checkpoint.sha256 is null, no sha256'),
+        ({'cost__device_hours': 0.0}, 'cost.device_hours is 0.0'),
+        ({'student__architecture': None}, 'student.architecture.embed_dim is null, no size'),
+        (
+            {'student__architecture': {**ARCHITECTURE, 'num_heads': 0}},
+            'student.architecture.num_heads is 0, no size',
+        ),
+        ({'student__params_m': None}, 'student.params_m is null'),
+        ({'student__method_version': None}, 'student.method_version is null'),
+        ({'student__data': ''}, "student.data is ''"),
+        ({'student__epochs': None}, 'student.epochs is null'),
+        ({'student__git_commit': None}, 'student.git_commit is null'),
+        ({'student__config_digest': None}, 'student.config_digest is null'),
+        ({'student__sha256': None}, 'student.sha256 is null'),
+        ({'student__teachers__0__digest': None}, 'student.teachers.0.digest is null'),
+        ({'student__teachers__0__file': ''}, "student.teachers.0.file is ''"),
+    ],
+)
+def test_a_fact_that_is_missing_is_named_and_its_row_shown_but_not_ranked(
+    tmp_path, changes, reason
+):
+    records = three(**changes)
+    (question,) = [q for q in open_questions(records[0].data) if reason in q]
+    (row,) = build_table('classification', records)
+    assert (row.cells['value'], row.cells['n'], row.cells['rank']) == ('51.00', '3', '')
+    assert question in row.details['not_ranked']
+    for record in records:
+        write_record(tmp_path, record.data)
+    boards = make_leaderboards(records=tmp_path)
+    assert boards.refused == []
+    (note,) = [n for n in boards.notes if question in n]
+    assert all(record.file in note for record in records) and note.endswith('not ranked')
+
+
+def test_one_open_seed_keeps_the_whole_row_from_being_ranked():
+    records = three()
+    records[1] = changed(records[1], environment__git_dirty=True)
+    (row,) = build_table('classification', records)
+    assert row.cells['rank'] == ''
+
+
+def test_a_random_network_needs_no_pretraining_and_no_teacher():
+    record = build_record(
+        make_config(student='scratch_tiny'), {'top1_mean': 9.0}, None, ENVIRONMENT,
+        wall_seconds=9, images_seen=9, architecture=ARCHITECTURE, params_m=5.5,
+        checkpoint={'file': 'a.pth', 'sha256': 'a' * 64}, resolved_sha256='b' * 64,
+    )  # fmt: skip
+    assert open_questions(record) == []
+    # A method of its own targets has no teachers either.
+    assert open_questions(three(student__teachers=[])[0].data) == []
+
+
+def test_a_test_without_training_needs_no_checkpoint():
+    record = changed(make_record({'top1_mean': 9.0}), images_seen=0, checkpoint__sha256=None)
+    assert open_questions(record.data) == []
+
+
+def test_seeds_on_other_data_are_not_ranked():
+    records = three()
+    records[2] = changed(records[2], environment__data_manifest='f' * 64)
+    (row,) = build_table('classification', records)
+    assert row.cells['rank'] == '' and 'different manifests' in row.details['not_ranked'][0]
+
+
+@pytest.mark.parametrize(
+    ('copied', 'reason'),
+    [
+        ('student__sha256', 'share one student file'),
+        ('checkpoint__sha256', 'share one checkpoint'),
+    ],
+)
+def test_a_run_under_other_seeds_is_refused_with_its_original(tmp_path, copied, reason):
+    original, other, third = three()
+    section, key = copied.split('__')
+    twice = changed(other, **{copied: original.data[section][key]})
+    for record in (original, twice, third):
+        write_record(tmp_path, record.data)
+    accepted, refused = read_records(tmp_path)
+    assert [record.file for record in accepted] == [third.file]
+    assert [line.split(': ')[0].rsplit('/', 1)[1] for line in refused] == [
+        original.file,
+        twice.file,
+    ]
+    assert all(reason in line for line in refused)
+
+
+def test_one_config_and_seed_is_one_run():
+    first, other = make_record({'top1_mean': 1.0}), make_record({'top1_mean': 1.0}, seed=1)
+    assert duplicates([first, other]) == {}
+    renamed = changed(make_record({'top1_mean': 1.0}, student='mae_tiny'))
+    renamed.data['config']['digest'] = first.data['config']['digest']
+    reasons = duplicates([first, other, renamed])
+    assert set(reasons) == {first.file, renamed.file}
+    assert 'share one config and seed' in reasons[first.file]
+
+
+def test_tests_of_one_checkpoint_by_two_tasks_are_no_copies():
+    first, other = make_record({'top1': 1.0}, 'finetune'), make_record({'top1_mean': 1.0})
+    shared = {'checkpoint__sha256': first.data['checkpoint']['sha256']}
+    assert duplicates([first, changed(other, **shared)]) == {}
+
+
+def test_repeats_of_a_test_without_training_are_no_seeds():
+    # k-NN of one student: the transfer's seed changes nothing.
+    records = []
+    for seed in range(3):
+        record = make_record({'top1_mean': 40.0}, seed=seed)
+        fields = {'resolution': 224, 'neighbours': 20, 'temperature': 0.07, 'bank_data': 'a'}
+        fields |= {'test_data': 'a', 'backbone': 'b', 'model': 'm'}
+        records.append(
+            changed(
+                record,
+                task='knn',
+                protocol={'name': 'dino_knn', 'version': 1, 'fields': fields},
+                metrics={'top1_cls': 39.0, 'top1_mean': 40.0},
+                checkpoint={'file': None, 'sha256': None},
+                images_seen=0,
+            )
+        )
+    rows = build_table('classification', records)
+    assert [(r.cells['n'], r.cells['rank']) for r in rows] == [('1', ''), ('1', '')]
+
+
+def test_different_settings_of_one_protocol_are_named(tmp_path):
+    records = three()
+    for field, value in (('length', '100 epochs'), ('batch_size', 64)):
+        records[0] = changed(records[0], **{f'protocol__fields__{field}': value})
+    for record in records:
+        write_record(tmp_path, record.data)
+    (note,) = make_leaderboards(records=tmp_path).notes
+    assert 'protocol mae_linear version 1 of linear' in note
+    assert 'different batch_size, length;' in note
+
+
+def test_rows_on_different_data_are_pointed_out(tmp_path):
+    other = make_record({'top1_mean': 9.0}, student='mae_tiny')
+    for record in (*three(), changed(other, environment__data_manifest='f' * 64)):
+        write_record(tmp_path, record.data)
+    (note,) = make_leaderboards(records=tmp_path).notes
+    assert 'linear: records cite 2 data manifests, dddddddddddd, ffffffffffff' in note
+
+
+def test_details_are_plain_and_follow_from_the_records_in_any_order():
+    records = three()
+    (row,) = build_table('classification', records)
+    (again,) = build_table('classification', records[::-1])
+    details = row.details
+    assert json.dumps(details) == json.dumps(again.details)
+    assert (details['width'], details['depth'], details['patch']) == (192, 12, 16)
+    assert details['gflops'] == 2.5 and details['images_per_second'] == 80.0
+    assert details['device_hours'] == pytest.approx(12.5 / 3600, abs=1e-6)
+    assert details['pretrain_hours'] == 2.0 and details['seeds'] == [[0, 0], [1, 1], [2, 2]]
+    assert details['students_sha256'] == [
+        digest('student', 'comad_tiny', seed) for seed in range(3)
+    ]
+    assert details['checkpoints'][2]['sha256'] == digest('checkpoint', 'linear', 'comad_tiny', 2, 2)
+    assert details['protocol']['length'] == '90 epochs' and details['task'] == 'linear'
+    assert details['teachers'][0]['digest'] == 'd1' and details['devices'] == ['cpu']
+    assert details['versions']['torch'] == ['2.11.0'] and details['commits'] == ['c' * 40]
+
+
+def test_a_reason_of_many_records_stays_one_short_line():
+    few = {f'{name}.json': ['why'] for name in 'abcd'}
+    assert group_by_reason(few) == ['a.json, b.json, c.json, d.json: why; not ranked']
+    many = {**few, 'e.json': ['why', 'also']}
+    assert group_by_reason(many) == [
+        'a.json, b.json, c.json and 2 more: why; not ranked',
+        'e.json: also; not ranked',
+    ]

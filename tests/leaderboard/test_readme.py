@@ -1,0 +1,170 @@
+"""README's tables: made from results/, between markers, and written only as a whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from comad.leaderboard.build import build_leaderboards
+from comad.leaderboard.published import read_published
+from comad.leaderboard.readme import (
+    NOTHING_MEASURED,
+    README,
+    STUDY,
+    leaderboard_block,
+    replace_block,
+    rewrite,
+    study_block,
+)
+from comad.leaderboard.study_table import COLUMNS, read_table
+from comad.leaderboard.tables import build_table
+from tests.leaderboard.examples import make_record
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = 'a\n<!-- study:begin -->\nold\n<!-- study:end -->\nb\n'
+
+
+def cell(student, mean, sd='1.00', n='3', task='linear', metric='top1', pool='mean', **others):
+    named = {'student': student, 'task': task, 'metric': metric, 'pool': pool}
+    figures = {'mean': mean, 'sd': sd, 'n': n, 'protocol': 'mae_linear', 'protocol_version': '1'}
+    return dict.fromkeys(COLUMNS, '') | named | figures | others
+
+
+def lines(rows):
+    return {
+        line.split('|')[1].strip(): [entry.strip() for entry in line.split('|')[2:-1]]
+        for line in study_block(rows).splitlines()
+    }
+
+
+def test_committed_readme_holds_the_tables_of_results(tmp_path):
+    boards = build_leaderboards(False, None, tmp_path)
+    text = README.read_text(encoding='utf-8')
+    new = replace_block(text, 'leaderboard', leaderboard_block(boards.tables))
+    new = replace_block(new, 'study', study_block(read_table(STUDY)))
+    assert new == text, 'run python tools/leaderboard.py'
+
+
+def test_only_what_is_between_the_markers_changes():
+    new = replace_block(TEXT, 'study', 'new\nlines')
+    assert new == TEXT.replace('old', 'new\nlines')
+    assert replace_block(new, 'study', 'old') == TEXT
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('no marker\n', 'study:begin --> 0 times'),
+        ('<!-- study:begin -->\n', 'study:end --> 0 times'),
+        (TEXT + TEXT, 'study:begin --> 2 times'),
+        ('<!-- study:end -->\n<!-- study:begin -->\n', 'study:end --> before <!-- study:begin'),
+    ],
+)
+def test_a_broken_marker_leaves_the_file_alone(tmp_path, text, reason):
+    path = tmp_path / 'README.md'
+    path.write_text('<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n' + text)
+    old = path.read_bytes()
+    with pytest.raises(ValueError, match=reason) as error:
+        rewrite(path, {'leaderboard': 'x', 'study': 'y'})
+    assert '\n' not in str(error.value) and path.read_bytes() == old
+
+
+def test_an_unchanged_file_is_not_written(tmp_path):
+    path = tmp_path / 'README.md'
+    path.write_text(TEXT)
+    before = path.stat()
+    assert not rewrite(path, {'study': 'old'})
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert rewrite(path, {'study': 'new'}) and 'new' in path.read_text()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_one_line_per_student_dashes_and_rounding():
+    found = lines(
+        [
+            cell('b_tiny', '40.00', '2.15'),
+            cell('a_tiny', '57.64', '0.85', pretrain_seconds='80.5'),
+            cell('b_tiny', '50.05', '', '1', 'upernet', 'mIoU', ''),
+            cell('c_tiny', '1.00', '', '1', 'finetune', 'top1', ''),
+        ]
+    )
+    assert list(found)[2:] == ['`a_tiny`', '`b_tiny`', '`c_tiny`']
+    assert found['`a_tiny`'] == ['**57.6 ± 0.9** (3)', '–', '–', '–', '–', '81']
+    assert found['`b_tiny`'] == ['40.0 ± 2.2 (3)', '–', '50.1 (1)', '–', '–', '–']
+    assert found['`c_tiny`'] == ['–'] * 6
+
+
+@pytest.mark.parametrize(
+    ('second', 'bold'),
+    [
+        (cell('b_tiny', '48.36'), True),  # 2 sqrt(1/3 + 1/3) = 1.633
+        (cell('b_tiny', '48.37'), False),
+        (cell('b_tiny', '40.00', protocol_version='2'), False),
+        (cell('b_tiny', '40.00', n='2'), False),  # nothing that may be compared is left
+    ],
+)
+def test_bold_is_no_tie(second, bold):
+    rows = [cell('a_tiny', '50.00'), second]
+    assert ('**' in lines(rows)['`a_tiny`'][0]) == bold
+    assert '**' not in lines(rows)['`b_tiny`'][0]
+
+
+def test_a_third_row_with_a_wide_spread_ties_too():
+    rows = [cell('a_tiny', '50.00'), cell('b_tiny', '48.00'), cell('c_tiny', '47.00', '5.00')]
+    assert '**' not in study_block(rows)
+
+
+def test_a_row_of_few_seeds_is_neither_bold_nor_in_the_way():
+    rows = [cell('a_tiny', '50.00'), cell('b_tiny', '40.00'), cell('c_tiny', '90.00', '', '1')]
+    found = lines(rows)
+    assert found['`a_tiny`'][0].startswith('**') and found['`c_tiny`'][0] == '90.0 (1)'
+
+
+def test_other_sizes_and_budgets_stand_apart():
+    students = ('a_tiny', 'b_tiny', 'c_tiny', 'a_equal4_tiny', 'b_equal4_tiny', 'm_base')
+    rows = [cell(s, f'{50 + 10 * i}.00') for i, s in enumerate(students)]
+    found = lines(rows)
+    expected = ['c_tiny', 'b_tiny', 'a_tiny', 'b_equal4_tiny', 'a_equal4_tiny', 'm_base']
+    assert list(found)[2:] == [f'`{student}`' for student in expected]
+    bold = [student for student, entries in found.items() if '**' in entries[0]]
+    assert bold == ['`c_tiny`', '`b_equal4_tiny`']
+
+
+def test_the_leaderboard_says_what_is_measured():
+    records = [make_record({'top1_mean': 50.0 + p}, 'linear', 'comad_tiny', p, p) for p in range(3)]
+    empty = leaderboard_block({'classification': []})
+    assert empty == NOTHING_MEASURED
+    text = leaderboard_block({'classification': build_table('classification', records)})
+    assert NOTHING_MEASURED not in text
+    assert '| 1 | comad | ViT-Tiny/16 | mae_linear v1 | top1 (mean) | 51.00 ± 1.00 | 3 |' in text
+
+
+def test_figures_of_one_source_share_a_line():
+    rows = build_table('detection', [], read_published().accepted)
+    text = leaderboard_block({'detection': rows})
+    assert text.count('| CoMAD |') == 1 and 'bbox_mAP 44.5, segm_mAP 40.5' in text
+
+
+def build(folder, *options):
+    command = [sys.executable, str(ROOT / 'tools' / 'leaderboard.py'), '--quiet', *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_the_command_rewrites_only_at_full_scale_and_by_default(tmp_path):
+    (tmp_path / 'results').mkdir()
+    header = (ROOT / 'results' / 'published.csv').read_text().partition('\n')[0]
+    (tmp_path / 'results' / 'published.csv').write_text(header + '\n')
+    readme = tmp_path / 'README.md'
+    text = f'<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n{TEXT}'
+    readme.write_text(text)
+    for options in (['--sample'], ['--out', 'elsewhere'], ['--no-readme']):
+        assert build(tmp_path, *options).returncode == 0
+        assert readme.read_text() == text
+    assert build(tmp_path).returncode == 0
+    assert NOTHING_MEASURED in readme.read_text() and 'old' not in readme.read_text()
+    readme.write_text('nothing\n')
+    done = build(tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert 'README.md holds <!-- leaderboard:begin --> 0 times' in done.stderr
+    assert (tmp_path / 'results' / 'leaderboard_detection.csv').is_file()
