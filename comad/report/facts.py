@@ -6,26 +6,23 @@ from typing import Any
 
 from comad.leaderboard.records import Record
 from comad.leaderboard.tables import MIN_SEEDS, Row
-from comad.report.sources import lookup
 
 Facts = list[tuple[str, str]]
 
 
-def student_facts(row: Row, records: Sequence[Record], hours: float | None) -> Facts:
+def student_facts(row: Row, records: Sequence[Record]) -> Facts:
     """Return why a row has no rank, its student, teachers, cost, seeds, commits and records.
 
     Args:
         row: The row.
         records: The records it is the mean of.
-        hours: Device hours of one transfer, if known.
     """
     facts: Facts = []
     if row.cells['rank'] == '':
-        details = getattr(row, 'details', None) or {}
-        reasons = [str(reason) for reason in details.get('not_ranked') or ()]
+        reasons = list(row.details['not_ranked'])
         if row.statistics.n < MIN_SEEDS:
             reasons.insert(0, f'fewer than {MIN_SEEDS} seeds')
-        why = '; '.join(reasons) or 'a seed or a protocol field is missing'
+        why = '; '.join(reasons) or 'a seed has no figure of this metric'
         facts.append(('why no rank', why))
     if not records:
         return facts
@@ -38,15 +35,12 @@ def student_facts(row: Row, records: Sequence[Record], hours: float | None) -> F
         digest = str(teacher.get('digest') or '')[:12]
         text = f'{teacher.get("file", "?")}, sha256 {digest or "unknown"}'
         facts.append((f'teacher {teacher.get("family", "?")}', text))
-    pretraining = (
-        f'{student["epochs"]:g} epochs of {student["data"]}' if student['epochs'] else 'none'
-    )
-    facts.append(('pretraining', pretraining))
+    epochs = student['epochs']
+    facts.append(('pretraining', f'{epochs:g} epochs of {student["data"]}' if epochs else 'none'))
     if student['images_seen']:
         facts.append(('pretraining images', f'{student["images_seen"]:,}'))
     facts.append(('licence', student['licence'] or 'unknown'))
-    if hours is not None:
-        facts.append(('device hours of the transfer', short(hours)))
+    facts.append(('device hours of the transfer', short(row.details['device_hours'])))
     seconds = fmean(d['wall_seconds'] for d in data)
     facts.append(('wall seconds of the transfer', f'{seconds:.0f}'))
     facts.append(('device', ', '.join(sorted({d['environment']['device'] for d in data}))))
@@ -59,7 +53,7 @@ def student_facts(row: Row, records: Sequence[Record], hours: float | None) -> F
     digests = {
         'data manifest': {d['environment']['data_manifest'] for d in data},
         'students sha256': {d['student']['sha256'] for d in data},
-        'checkpoints sha256': {lookup(d, 'checkpoint', 'sha256') for d in data},
+        'checkpoints sha256': {d['checkpoint']['sha256'] for d in data},
     }
     for name, found in digests.items():
         known = sorted(str(digest)[:12] for digest in found if digest)

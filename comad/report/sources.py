@@ -6,7 +6,7 @@ and the page says so.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -83,12 +83,6 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if math.isfinite(value) else None
-
-
-def lookup(record: Mapping[str, Any], section: str, key: str) -> Any:
-    """Return an entry of a section that older records do not have, None without it."""
-    held = record.get(section)
-    return held.get(key) if isinstance(held, Mapping) else None
 
 
 def _figure(value: Any) -> float | None:

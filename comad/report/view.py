@@ -3,14 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from comad.leaderboard.build import Leaderboards
 from comad.leaderboard.published import PublishedRow
 from comad.leaderboard.records import Record
 from comad.leaderboard.tables import MEASURED, PUBLISHED, Row
 from comad.report.facts import Facts, short, student_facts, words
-from comad.report.sources import lookup, number
 
 NOT_STATED = 'not stated'
 
@@ -109,16 +107,14 @@ def _line(row: Row, ranks: Counter[str], records: dict[str, Record]) -> Line:
     ranked = sum(count for place, count in ranks.items() if place)
     spread = f' ± {cells["sd"]}' if cells['sd'] else ''
     uncertainty = f'{spread} (n = {cells["n"]})'
-    costs = {key: _mean(own, key) for key in ('gflops', 'images_per_second', 'device_hours')}
-    facts = student_facts(row, own, costs['device_hours'])
     return Line(
         cells,
         rank,
         cells['rank'] == '1' and ranked > 1,
         uncertainty,
-        short(costs['gflops']),
-        short(costs['images_per_second'] or _rate(own)),
-        facts,
+        short(row.details['gflops']),
+        short(row.details['images_per_second']),
+        student_facts(row, own),
         own,
         row,
     )
@@ -155,19 +151,3 @@ def _protocol(records: Sequence[Record]) -> Facts:
     return known + [
         (words(name), 'unknown' if value is None else str(value)) for name, value in fields
     ]
-
-
-def _mean(records: Sequence[Record], key: str) -> float | None:
-    found = [number(lookup(record.data, 'cost', key)) for record in records]
-    known = [value for value in found if value is not None]
-    return fmean(known) if known else None
-
-
-def _rate(records: Sequence[Record]) -> float | None:
-    """Training images per wall second, as far as records tell it without a section on cost."""
-    rates = [
-        record.data['images_seen'] / record.data['wall_seconds']
-        for record in records
-        if record.data['images_seen'] and record.data['wall_seconds'] > 0
-    ]
-    return fmean(rates) if rates else None
