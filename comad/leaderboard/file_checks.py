@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from comad.datasets.manifest import data_manifest
-from comad.engine.run_config import pretrain_root
+from comad.engine.paths import pretrain_root
 from comad.leaderboard.admission import Record
-from comad.leaderboard.literal_config import read_literal_config
+from comad.leaderboard.resolved_config import read_resolved
 from comad.leaderboard.schema import resolved_name
 
 KINDS = ('student files', 'checkpoints', 'resolved configs', 'data manifests')
@@ -91,7 +91,7 @@ def _check_data(
     found = None
     try:
         if path is not None:
-            config = _below(read_literal_config(path.read_text(encoding='utf-8')), root)
+            config = _below(read_resolved(path), root)
             found = data_manifest(config)
     except (OSError, ValueError, AttributeError):  # no config of ours
         found = None

@@ -24,7 +24,7 @@ def read_resolved(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         module = ast.parse(Path(path).read_text(encoding='utf-8'))
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        reason = str(error) or 'nested too deep'
+        reason = ' '.join(str(error).split()) or 'nested too deep'
         raise ValueError(f'{path} is no resolved config: {reason}') from None
     config = {}
     for statement in module.body:

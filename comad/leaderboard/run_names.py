@@ -10,6 +10,7 @@ from typing import Any
 
 from comad.leaderboard.build import RESULTS, SAMPLE_RESULTS
 from comad.leaderboard.schema import RecordError, check_record
+from comad.leaderboard.tables import identity
 
 RECORDS = (RESULTS / 'records', SAMPLE_RESULTS / 'records')
 SEEDS = re.compile(r'_p(\d+)_s(\d+)$')
@@ -90,15 +91,12 @@ def near_names(name: str, folders: Sequence[Path] = RECORDS, others: Iterable[st
 
 def same_row(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Return whether two records differ in nothing but seeds: one row of a table."""
-    return _identity(first) == _identity(second)
+    return _row(first) == _row(second)
 
 
-def _identity(record: Mapping[str, Any]) -> str:
-    student, protocol = record['student'], record['protocol']
-    keys = ('name', 'method', 'method_version', 'arch', 'architecture', 'config_digest', 'data')
-    teachers = [[t.get('family'), t.get('digest')] for t in student.get('teachers') or ()]
-    own = [record['task'], record.get('dataset'), record.get('split'), record.get('sample')]
-    return json.dumps([own, protocol, [student.get(key) for key in keys], teachers], sort_keys=True)
+def _row(record: Mapping[str, Any]) -> str:
+    own = [record.get(key) for key in ('task', 'dataset', 'split', 'sample', 'protocol')]
+    return json.dumps([own, identity(record['student'])], sort_keys=True)
 
 
 def _of_records(name: str, paths: Sequence[Path]) -> Run:

@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
@@ -159,6 +159,13 @@ def student_name(arch: str, architecture: dict[str, Any] | None, sample: bool = 
     return f'{name}/{patch}' if patch else name
 
 
+def identity(student: Mapping[str, Any]) -> str:
+    """Return what makes two runs seeds of one row: everything about the student but its seed."""
+    keys = ('name', 'method', 'method_version', 'arch', 'architecture', 'config_digest', 'data')
+    teachers = [[t.get('family'), t.get('digest')] for t in student.get('teachers') or ()]
+    return _text([*(student.get(key) for key in keys), teachers])
+
+
 def _measured(name: str, records: Sequence[Record]) -> list[Row]:
     variants = _protocol_variants(records)
     runs: dict[tuple[tuple[str, ...], str], list[tuple[Record, float]]] = defaultdict(list)
@@ -170,7 +177,7 @@ def _measured(name: str, records: Sequence[Record]) -> list[Row]:
             continue
         for key, metric in task.metrics.items():
             group = (*_group(data, task, metric), _text(data['protocol']['fields']))
-            run = (group, _identity(data))
+            run = (group, identity(data['student']))
             if key in data['metrics']:
                 runs[run].append((record, metric.percent(data['metrics'][key])))
             elif key in data['missing']:
@@ -255,14 +262,6 @@ def _published(name: str, published: Iterable[PublishedRow]) -> list[Row]:
 def _group(data: dict[str, Any], task: Task, metric: Metric) -> tuple[str, ...]:
     protocol = f'{data["protocol"]["name"]} {data["protocol"]["version"]}'
     return (task.kind, data['dataset'], data['split'], protocol, metric.name, metric.pool)
-
-
-def _identity(data: dict[str, Any]) -> str:
-    """What makes two runs seeds of one row: everything about the student but its seed."""
-    student = data['student']
-    keys = ('name', 'method', 'method_version', 'arch', 'architecture', 'config_digest', 'data')
-    teachers = [[t.get('family'), t.get('digest')] for t in student['teachers']]
-    return _text([*(student[key] for key in keys), teachers])
 
 
 def _protocol_variants(records: Iterable[Record]) -> dict[tuple[str, int], set[str]]:

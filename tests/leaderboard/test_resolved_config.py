@@ -57,3 +57,24 @@ def test_an_inserted_transform_shifts_no_other():
     longer = flatten({'pipeline': [{'type': 'Load'}, *steps]})
     changed = {key for key in {*flat, *longer} if flat.get(key) != longer.get(key)}
     assert changed == {'pipeline', 'pipeline.Load.type'}
+
+
+def test_nothing_in_a_config_is_run(tmp_path):
+    marker, path = tmp_path / 'ran', tmp_path / 'c.py'
+    for evil in (
+        f"a = open({str(marker)!r}, 'w')",
+        'import os',
+        'a = dict(**b)',
+        'a = exit(code=1)',
+        'a = b',
+        'a = {**{}}',
+        'dict(a=1)',
+        'a = dict([])',
+        'a = ' + '(' * 5000,
+        'a = ' + '-' * 100_000 + '1',
+        '\0',
+    ):
+        path.write_text(evil)
+        with pytest.raises(ValueError):
+            read_resolved(path)
+    assert not marker.exists()
