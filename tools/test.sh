@@ -11,8 +11,8 @@
 # set; TEST_JOBS=1 or --pdb runs them one after the other.
 #
 # Tests marked `browser` open pages in Chromium. Where it is missing it is installed (apt-get, as
-# root); where it cannot be, they are skipped, and with CI=true they fail. COMAD_CHROME and
-# COMAD_CHROMEDRIVER name another Chrome and its driver.
+# root); where it cannot be, they are skipped with that reason, and with COMAD_NEED_BROWSER=1 they
+# fail. COMAD_CHROME and COMAD_CHROMEDRIVER name another Chrome and its driver.
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
 case ${1:-} in
@@ -30,7 +30,7 @@ get_browser() {
         echo "installing ${missing[*]} for the browser tests" >&2
         apt-get update -qq >&2 &&
             DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-                "${missing[@]}" >&2 && return 0
+                -o Acquire::Retries=3 "${missing[@]}" >&2 && return 0
     fi
     echo "note: no browser for the tests marked browser: apt install ${missing[*]}" >&2
 }
