@@ -6,7 +6,14 @@ from pathlib import Path
 from comad.leaderboard.json_table import to_json
 from comad.leaderboard.latex import to_latex
 from comad.leaderboard.markdown import to_markdown
-from comad.leaderboard.readme import README, STUDY, leaderboard_block, rewrite, study_block
+from comad.leaderboard.readme import (
+    README,
+    STUDY,
+    leaderboard_block,
+    replace_block,
+    rewrite,
+    study_block,
+)
 from comad.leaderboard.study_table import read_table
 from comad.leaderboard.tables import Row, write_text
 
@@ -35,8 +42,26 @@ def update_readme(tables: Tables) -> list[Path]:
     Raises:
         ValueError: If README.md, where there is one, lacks a marker; it is then left alone.
     """
+    return [README] if README.is_file() and rewrite(README, readme_blocks(tables)) else []
+
+
+def stale_readme(tables: Tables) -> str:
+    """Return why README.md does not hold these tables and the study; '' if it does.
+
+    Without a README.md there is nothing to hold them.
+    """
     if not README.is_file():
-        return []
-    study = study_block(read_table(STUDY))
-    changed = rewrite(README, {'leaderboard': leaderboard_block(tables), 'study': study})
-    return [README] if changed else []
+        return ''
+    text = README.read_text(encoding='utf-8')
+    for name, body in readme_blocks(tables).items():
+        try:
+            if replace_block(text, name, body) != text:
+                return f'{README}: the table between the {name} markers is another one'
+        except ValueError as error:
+            return str(error)
+    return ''
+
+
+def readme_blocks(tables: Tables) -> dict[str, str]:
+    """Return what stands between each pair of markers of README.md."""
+    return {'leaderboard': leaderboard_block(tables), 'study': study_block(read_table(STUDY))}

@@ -21,7 +21,14 @@ STUDY_COLUMNS = {
     'box AP': ('mask_rcnn', 'bbox_mAP', ''),
     'mask AP': ('mask_rcnn', 'segm_mAP', ''),
 }
+# Heading -> column of the study and the unit its figure is rounded to.
+STUDY_COSTS = {
+    'GFLOP / image': ('pretrain_gflop_per_image', '0.01'),
+    'TFLOP': ('pretrain_tflop', '0.1'),
+    's': ('pretrain_seconds', '1'),
+}
 DECIDING = 'linear, mean'
+EARLIER = '†'
 NOTHING_MEASURED = 'Nothing has been measured at full scale yet.'
 
 
@@ -88,32 +95,54 @@ def study_block(rows: Sequence[Cells]) -> str:
     """Return the study as one line per student; those of one network size and budget together.
 
     Bold is a figure that no other of its column, size and budget ties with, over rows with n of 3
-    or more that were measured under one protocol. A student without a figure has a dash.
+    or more that were measured under one protocol. A student without a figure has a dash. The last
+    columns are the cost of one pretraining, teachers included.
     """
     if not rows:
         return 'The study has not been run yet.'
     table: dict[str, dict[tuple[str, ...], Cells]] = {}
     for row in rows:
         table.setdefault(row['student'], {})[row['task'], row['metric'], row['pool']] = row
+    current = _current_protocols(rows)
     bold = {
         (student, heading)
         for size in _sizes(table)
         for heading, key in STUDY_COLUMNS.items()
-        for student in _best({s: table[s][key] for s in size if key in table[s]})
+        if key in current
+        for student in _best(
+            {s: table[s][key] for s in size if _protocol(table[s].get(key)) == current[key]}
+        )
     }
-    teachers = any(row.get('teachers') for row in rows)
-    lines = []
+    lines, earlier = [], False
     for student in (student for size in _sizes(table) for student in size):
         own = table[student]
-        entries = [
-            _figure(own.get(key), (student, heading) in bold)
-            for heading, key in STUDY_COLUMNS.items()
-        ]
-        extra = [_first(own, 'teachers')] if teachers else []
-        seconds = _round(_first(own, 'pretrain_seconds'), '1')
-        lines.append([f'`{student}`', *extra, *entries, seconds or DASH])
-    headings = ['student', *(['teachers'] if teachers else []), *STUDY_COLUMNS]
-    return markdown_table([*headings, 'pretraining, s'], lines)
+        entries = [_first(own, 'teachers').replace(';', ',') or DASH]
+        for heading, key in STUDY_COLUMNS.items():
+            cells = own.get(key)
+            entry = _figure(cells, (student, heading) in bold)
+            if cells and _protocol(cells) != current[key]:
+                entry, earlier = entry + EARLIER, True
+            entries.append(entry)
+        costs = [_round(_first(own, name), unit) for name, unit in STUDY_COSTS.values()]
+        lines.append([f'`{student}`', *entries, *(cost or DASH for cost in costs)])
+    text = markdown_table(['student', 'teachers', *STUDY_COLUMNS, *STUDY_COSTS], lines)
+    if earlier:
+        text += f'\n\n{EARLIER} under an earlier version of the protocol: not to be compared.'
+    return text
+
+
+def _protocol(cells: Cells | None) -> tuple[str, int] | None:
+    return cells and (cells['protocol'], int(cells['protocol_version'] or 0))
+
+
+def _current_protocols(rows: Sequence[Cells]) -> dict[tuple[str, ...], tuple[str, int]]:
+    """Task, metric and pool -> the newest protocol that any student was measured under."""
+    newest: dict[tuple[str, ...], tuple[str, int]] = {}
+    for cells in rows:
+        key, found = (cells['task'], cells['metric'], cells['pool']), _protocol(cells)
+        if key not in newest or found[1] > newest[key][1]:
+            newest[key] = found
+    return newest
 
 
 def _published_lines(rows: Sequence[ShownRow]) -> list[list[str]]:
@@ -150,8 +179,7 @@ def _best(column: Mapping[str, Cells]) -> list[str]:
         for student, cells in column.items()
         if cells['sd'] and int(cells['n'] or 0) >= MIN_SEEDS
     }
-    protocols = {(column[s].get('protocol'), column[s].get('protocol_version')) for s in figures}
-    if len(figures) < 2 or len(protocols) > 1:
+    if len(figures) < 2:
         return []
     first, *others = sorted(figures, key=lambda student: -figures[student].mean)
     tied = any(is_tie(figures[first], figures[student]) for student in others)

@@ -12,6 +12,8 @@ from comad.leaderboard.tasks import TASKS
 
 COLUMNS = (
     'student',
+    'method_version',
+    'teachers',
     'task',
     'metric',
     'pool',
@@ -21,6 +23,7 @@ COLUMNS = (
     'seeds',
     'values',
     'pretrain_seconds',
+    'pretrain_gflop_per_image',
     'pretrain_tflop',
     'kind',
     'protocol',
@@ -36,9 +39,13 @@ Cells = dict[str, str]
 def study_cells(row: StudyRow) -> Cells:
     """One row as text; means, sds and values in percent."""
     environment, protocol = row.first['environment'], row.first['protocol']
+    student = row.first['student']
+    cost = student['pretrain_gflop_per_image']
     sd, seconds, tflop = row.statistics.sd, row.pretrain_seconds, row.pretrain_tflop
     cells = {
         'student': row.student,
+        'method_version': student['method_version'] or '',
+        'teachers': '; '.join(teacher.get('family', '?') for teacher in student['teachers']),
         'task': row.task,
         'metric': row.metric,
         'pool': row.pool,
@@ -48,6 +55,7 @@ def study_cells(row: StudyRow) -> Cells:
         'seeds': '; '.join(f'{p}/{s}' for p, s in row.values),
         'values': '; '.join(f'{value:.2f}' for value in row.values.values()),
         'pretrain_seconds': '' if seconds is None else f'{seconds:.1f}',
+        'pretrain_gflop_per_image': '' if cost is None else f'{cost:.3g}',
         'pretrain_tflop': '' if tflop is None else f'{tflop:.4g}',
         'kind': MEASURED,
         'protocol': protocol['name'],

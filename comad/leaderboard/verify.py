@@ -6,7 +6,9 @@ from pathlib import Path
 
 from comad.leaderboard.build import RESULTS, SAMPLE_RESULTS, make_leaderboards
 from comad.leaderboard.file_checks import check_files
+from comad.leaderboard.outputs import stale_readme
 from comad.leaderboard.published import PUBLISHED
+from comad.leaderboard.readme import README
 from comad.leaderboard.stale import check_ablations, check_study, difference
 from comad.leaderboard.tables import MEASURED, to_csv
 
@@ -92,6 +94,11 @@ def verify(
         )
     if not sample:
         _check_study(Path(out or home), found)
+    if not sample and records is None and out is None:
+        if reason := stale_readme(boards.tables):
+            found.stale.append(f'{reason}; write it again with {update}')
+        elif README.is_file():
+            found.looked.append(f'{README}: its tables are up to date')
     return found
 
 

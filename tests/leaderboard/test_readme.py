@@ -35,6 +35,7 @@ def lines(rows):
     return {
         line.split('|')[1].strip(): [entry.strip() for entry in line.split('|')[2:-1]]
         for line in study_block(rows).splitlines()
+        if line.startswith('|')
     }
 
 
@@ -84,15 +85,42 @@ def test_one_line_per_student_dashes_and_rounding():
     found = lines(
         [
             cell('b_tiny', '40.00', '2.15'),
-            cell('a_tiny', '57.64', '0.85', pretrain_seconds='80.5'),
+            cell(
+                'a_tiny',
+                '57.64',
+                '0.85',
+                teachers='mae; ibot',
+                pretrain_seconds='80.5',
+                pretrain_gflop_per_image='0.245',
+                pretrain_tflop='2.972',
+            ),
             cell('b_tiny', '50.05', '', '1', 'upernet', 'mIoU', ''),
             cell('c_tiny', '1.00', '', '1', 'finetune', 'top1', ''),
         ]
     )
     assert list(found)[2:] == ['`a_tiny`', '`b_tiny`', '`c_tiny`']
-    assert found['`a_tiny`'] == ['**57.6 ± 0.9** (3)', '–', '–', '–', '–', '81']
-    assert found['`b_tiny`'] == ['40.0 ± 2.2 (3)', '–', '50.1 (1)', '–', '–', '–']
-    assert found['`c_tiny`'] == ['–'] * 6
+    dashes = ['–'] * 3
+    first = ['mae, ibot', '**57.6 ± 0.9** (3)', '–', *dashes]
+    assert found['`a_tiny`'] == [*first, '0.25', '3.0', '81']
+    assert found['`b_tiny`'] == ['–', '40.0 ± 2.2 (3)', '–', '50.1 (1)', '–', '–', *dashes]
+    assert found['`c_tiny`'] == ['–'] * 9
+
+
+def test_an_earlier_protocol_is_marked_and_out_of_the_comparison():
+    rows = [
+        cell('a_tiny', '90.00'),
+        cell('b_tiny', '50.00', protocol_version='2'),
+        cell('c_tiny', '40.00', protocol_version='2'),
+    ]
+    found = lines(rows)
+    figures = {student: entries[1] for student, entries in found.items()}
+    assert figures['`a_tiny`'] == '90.0 ± 1.0 (3)†'
+    assert figures['`b_tiny`'] == '**50.0 ± 1.0** (3)'
+    assert figures['`c_tiny`'] == '40.0 ± 1.0 (3)'
+    assert study_block(rows).endswith(
+        '† under an earlier version of the protocol: not to be compared.'
+    )
+    assert '†' not in study_block(rows[1:])
 
 
 @pytest.mark.parametrize(
@@ -106,8 +134,8 @@ def test_one_line_per_student_dashes_and_rounding():
 )
 def test_bold_is_no_tie(second, bold):
     rows = [cell('a_tiny', '50.00'), second]
-    assert ('**' in lines(rows)['`a_tiny`'][0]) == bold
-    assert '**' not in lines(rows)['`b_tiny`'][0]
+    assert ('**' in lines(rows)['`a_tiny`'][1]) == bold
+    assert '**' not in lines(rows)['`b_tiny`'][1]
 
 
 def test_a_third_row_with_a_wide_spread_ties_too():
@@ -118,7 +146,7 @@ def test_a_third_row_with_a_wide_spread_ties_too():
 def test_a_row_of_few_seeds_is_neither_bold_nor_in_the_way():
     rows = [cell('a_tiny', '50.00'), cell('b_tiny', '40.00'), cell('c_tiny', '90.00', '', '1')]
     found = lines(rows)
-    assert found['`a_tiny`'][0].startswith('**') and found['`c_tiny`'][0] == '90.0 (1)'
+    assert found['`a_tiny`'][1].startswith('**') and found['`c_tiny`'][1] == '90.0 (1)'
 
 
 def test_other_sizes_and_budgets_stand_apart():
@@ -127,7 +155,7 @@ def test_other_sizes_and_budgets_stand_apart():
     found = lines(rows)
     expected = ['c_tiny', 'b_tiny', 'a_tiny', 'b_equal4_tiny', 'a_equal4_tiny', 'm_base']
     assert list(found)[2:] == [f'`{student}`' for student in expected]
-    bold = [student for student, entries in found.items() if '**' in entries[0]]
+    bold = [student for student, entries in found.items() if '**' in entries[1]]
     assert bold == ['`c_tiny`', '`b_equal4_tiny`']
 
 
@@ -168,3 +196,21 @@ def test_the_command_rewrites_only_at_full_scale_and_by_default(tmp_path):
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert 'README.md holds <!-- leaderboard:begin --> 0 times' in done.stderr
     assert (tmp_path / 'results' / 'leaderboard_detection.csv').is_file()
+
+
+def test_verify_names_a_readme_of_other_tables(tmp_path, monkeypatch, capsys):
+    from tools.leaderboard import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'results').mkdir()
+    header = (ROOT / 'results' / 'published.csv').read_text().partition('\n')[0]
+    (tmp_path / 'results' / 'published.csv').write_text(header + '\n')
+    readme = tmp_path / 'README.md'
+    readme.write_text(f'<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n{TEXT}')
+    assert main(['--quiet']) == 0 and main(['verify']) == 0
+    assert 'README.md: its tables are up to date' in capsys.readouterr().out
+    readme.write_text(readme.read_text().replace(NOTHING_MEASURED, 'CoMAD: 99.9'))
+    assert main(['verify']) == 1
+    assert 'the table between the leaderboard markers' in capsys.readouterr().err
+    readme.unlink()
+    assert main(['verify']) == 0

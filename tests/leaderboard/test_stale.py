@@ -30,7 +30,7 @@ ABLATIONS = ablation_csv(ablation_rows(RECORDS, 'comad_tiny', {'mae_tiny': 'MAE'
         ('43.50,3.05,3', '43.50,3.05,4', 'n is 4, its values are 3'),
         ('0/0; 1/1; 2/2,44.90', '0/0; 1/1; 1/1,44.90', 'a seed is there twice'),
         ('0/0; 1/1; 2/2,44.90', '0/0; 1/1,44.90', 'do not belong together'),
-        ('comad_tiny,linear,top1', 'comad_tiny,linear,top9', "'top9'"),
+        ('comad_tiny,1,mae,linear,top1', 'comad_tiny,1,mae,linear,top9', "'top9'"),
     ],
 )
 def test_a_study_that_does_not_agree_with_itself(tmp_path, old, new, reason):
