@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from comad.leaderboard.build import Leaderboards
 from comad.leaderboard.published import PublishedRow
 from comad.leaderboard.records import Record
+from comad.leaderboard.report.facts import Facts, short, student_facts, words
 from comad.leaderboard.tables import MEASURED, PUBLISHED, Row
-from comad.report.facts import Facts, short, student_facts, words
 
 NOT_STATED = 'not stated'
 

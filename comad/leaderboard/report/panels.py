@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from comad.leaderboard.records import Record
+from comad.leaderboard.report.curves import Band, Points, over_seeds, split_scalars
+from comad.leaderboard.report.figures import Point, draw_bands, draw_cost
+from comad.leaderboard.report.sources import pretrain_folder, read_scalars, transfer_folder
+from comad.leaderboard.report.view import Board
 from comad.leaderboard.tasks import TASKS
-from comad.report.curves import Band, Points, over_seeds, split_scalars
-from comad.report.figures import Point, draw_bands, draw_cost
-from comad.report.sources import pretrain_folder, read_scalars, transfer_folder
-from comad.report.view import Board
 
 NO_FOLDER = 'folder not on this machine'
 # What a gate logs: title, how the names of its curves start or end, unit.

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> tuple[str, list[str]]:
     """Write the page; return what there is to say, and one line for all that was refused."""
     from comad.leaderboard.build import RESULTS, SAMPLE_RESULTS, make_leaderboards
     from comad.leaderboard.published import read_published
-    from comad.report.page import write_report
+    from comad.leaderboard.report.page import write_report
 
     boards = make_leaderboards(args.sample, args.records, published=args.published)
     figures = [] if args.sample else read_published(args.published).accepted

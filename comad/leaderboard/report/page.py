@@ -11,12 +11,19 @@ from typing import Any
 
 from comad.leaderboard.build import Leaderboards
 from comad.leaderboard.published import PublishedRow
+from comad.leaderboard.report.facts import commits
+from comad.leaderboard.report.gallery import make_gallery
+from comad.leaderboard.report.panels import (
+    Runs,
+    Section,
+    cost_section,
+    cut,
+    gate_section,
+    learning_section,
+)
+from comad.leaderboard.report.per_class import ClassTable, class_tables, picture_sources
+from comad.leaderboard.report.view import Board, make_boards
 from comad.leaderboard.tables import MIN_SEEDS, write_text
-from comad.report.facts import commits
-from comad.report.gallery import make_gallery
-from comad.report.panels import Runs, Section, cost_section, cut, gate_section, learning_section
-from comad.report.per_class import ClassTable, class_tables, picture_sources
-from comad.report.view import Board, make_boards
 
 MAX_BYTES = 1_000_000
 FIGURE_BYTES = 380_000
@@ -113,7 +120,7 @@ def _render(**context: Any) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    here = files('comad.report')
+    here = files('comad.leaderboard.report')
     texts = {
         name: here.joinpath(name).read_text(encoding='utf-8')
         for name in ('template.html.j2', 'style.css', 'sort.js')

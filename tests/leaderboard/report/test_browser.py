@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.study import HOSTILE
+from tests.leaderboard.report.study import HOSTILE
 
 pytestmark = pytest.mark.browser
 

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from comad.report.page import write_report
-from tests.report.study import HOSTILE, boards_of, figures_of, make_study
+from comad.leaderboard.report.page import write_report
+from tests.leaderboard.report.study import HOSTILE, boards_of, figures_of, make_study
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 ADVICE = 'apt install chromium chromium-driver, or set COMAD_CHROME and COMAD_CHROMEDRIVER'

@@ -8,12 +8,17 @@ import pytest
 from PIL import Image
 
 from comad.leaderboard.records import Record
-from comad.report import sources
-from comad.report.curves import over_seeds, split_scalars, thin
-from comad.report.figures import Point, draw_bands, draw_cost
-from comad.report.gallery import Source, make_gallery
-from comad.report.sources import pretrain_folder, read_per_class, read_scalars, transfer_folder
-from tests.report.study import log
+from comad.leaderboard.report import sources
+from comad.leaderboard.report.curves import over_seeds, split_scalars, thin
+from comad.leaderboard.report.figures import Point, draw_bands, draw_cost
+from comad.leaderboard.report.gallery import Source, make_gallery
+from comad.leaderboard.report.sources import (
+    pretrain_folder,
+    read_per_class,
+    read_scalars,
+    transfer_folder,
+)
+from tests.leaderboard.report.study import log
 
 
 def record(work_dir, sha256='abc'):

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from comad.leaderboard.build import make_leaderboards
-from comad.report import page as report
-from comad.report.page import write_report
-from comad.report.view import make_boards
-from tests.report.study import HOSTILE, boards_of, figures_of, make_study
+from comad.leaderboard.report import page as report
+from comad.leaderboard.report.page import write_report
+from comad.leaderboard.report.view import make_boards
+from tests.leaderboard.report.study import HOSTILE, boards_of, figures_of, make_study
 from tools import leaderboard
 
 

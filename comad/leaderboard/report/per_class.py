@@ -6,10 +6,10 @@ from pathlib import Path
 from statistics import fmean
 
 from comad.leaderboard.records import Record
+from comad.leaderboard.report.gallery import Source
+from comad.leaderboard.report.panels import NO_FOLDER
+from comad.leaderboard.report.sources import PER_CLASS, PREDICTIONS, read_per_class, transfer_folder
 from comad.leaderboard.tasks import TASKS
-from comad.report.gallery import Source
-from comad.report.panels import NO_FOLDER
-from comad.report.sources import PER_CLASS, PREDICTIONS, read_per_class, transfer_folder
 
 DENSE = ('segmentation', 'detection')
 

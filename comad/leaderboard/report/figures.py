@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from comad.report.curves import Band
+from comad.leaderboard.report.curves import Band
 
 INK, MUTED, RULE = '#010101', '#010102', '#010103'
 SERIES = tuple(f'#0102{number:02d}' for number in range(8))

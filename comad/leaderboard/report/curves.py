@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from comad.report.sources import number
+from comad.leaderboard.report.sources import number
 
 POINTS = 60
 
