@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from comad.leaderboard import diff_command
+from comad.leaderboard.diff import command as diff_command
 from comad.leaderboard.published import PUBLISHED
 from comad.leaderboard.report import command as report_command
 

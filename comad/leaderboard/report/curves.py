@@ -1,12 +1,14 @@
 """Curves from logged scalars: few points per run, mean and spread over seeds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from comad.leaderboard.report.sources import number
+from comad.leaderboard.scalars import Curve, is_number, read_curves
 
 POINTS = 60
 
@@ -28,35 +30,21 @@ class Band:
     seeds: int
 
 
-Points = dict[float, float]
+def run_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
+    """Return name -> step -> value, and the names of curves with values that are no finite number.
 
-
-def split_scalars(entries: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Points], list[str]]:
-    """Return name -> step -> value, and the names of curves with values that are no number.
-
-    Lines of the training carry ``iter``; those of a validation count in epochs if the training
-    does. A step that was logged twice, by a run that was resumed, keeps its later value. The
-    prefix of a metric (``coco/``) is dropped.
+    The prefix of a metric (``coco/``) is dropped; such values are left out.
     """
-    curves: dict[str, Points] = {}
-    gaps: dict[str, None] = {}
-    for entry in entries:
-        step = number(entry.get('step'))
-        if step is None:
-            continue
-        for key, value in entry.items():
-            name = str(key).rsplit('/', 1)[-1]
-            if name in ('step', 'iter', 'epoch'):
-                continue
-            found = number(value)
-            if found is not None:
-                curves.setdefault(name, {})[step] = found
-            elif not isinstance(value, str):
-                gaps[name] = None
-    return curves, list(gaps)
+    curves, gaps = read_curves(folder, _figures), []
+    for name, curve in curves.items():
+        finite = {step: value for step, value in curve.items() if math.isfinite(value)}
+        if len(finite) < len(curve):
+            gaps.append(name)
+        curves[name] = finite
+    return {name: curve for name, curve in curves.items() if curve}, gaps
 
 
-def thin(points: Points, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+def thin(points: Curve, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
     """Return at most ``most`` points (steps, values), each the mean of its neighbours."""
     steps = np.array(sorted(points))
     values = np.array([points[step] for step in steps])
@@ -69,7 +57,7 @@ def thin(points: Points, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def over_seeds(curves: Sequence[Points], most: int = POINTS) -> Band:
+def over_seeds(curves: Sequence[Curve], most: int = POINTS) -> Band:
     """Average one curve of several seeds, at the first one's steps, where all of them have run.
 
     Raises:
@@ -87,3 +75,11 @@ def over_seeds(curves: Sequence[Points], most: int = POINTS) -> Band:
     values = np.stack([np.interp(grid, steps, found) for steps, found in thinned])
     sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(grid))
     return Band(grid, values.mean(axis=0), sd, len(values))
+
+
+def _figures(entry: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        str(name).rsplit('/', 1)[-1]: float(value)
+        for name, value in entry.items()
+        if name not in ('step', 'iter', 'epoch') and is_number(value)
+    }

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from comad.leaderboard.records import Record
-from comad.leaderboard.report.curves import Band, Points, over_seeds, split_scalars
+from comad.leaderboard.report.curves import Band, over_seeds, run_curves
 from comad.leaderboard.report.figures import Point, draw_bands, draw_cost
-from comad.leaderboard.report.sources import pretrain_folder, read_scalars, transfer_folder
+from comad.leaderboard.report.sources import pretrain_folder, transfer_folder
 from comad.leaderboard.report.view import Board
+from comad.leaderboard.scalars import Curve, read_starts
 from comad.leaderboard.tasks import TASKS
 
 NO_FOLDER = 'folder not on this machine'
@@ -42,7 +43,7 @@ class Run:
     """One folder's curves: name -> step -> value."""
 
     student: str
-    curves: dict[str, Points]
+    curves: dict[str, Curve]
     epochs: bool
 
 
@@ -81,13 +82,13 @@ class Runs:
         if folder is None:
             self.missing.append(f'{label}: no learning curve: {NO_FOLDER}')
             return []
-        entries = read_scalars(folder)
-        curves, gaps = split_scalars(entries)
+        curves, gaps = run_curves(folder)
         self.missing += [f'{label}: {name} has values that are no number' for name in gaps]
         if not curves:
             self.missing.append(f'{label}: no learning curve: nothing was logged in its folder')
             return []
-        return [Run(student, curves, any('epoch' in entry for entry in entries))]
+        epochs = any('epoch' in entry for start in read_starts(folder) for entry in start)
+        return [Run(student, curves, epochs)]
 
 
 def cost_section(boards: Sequence[Board], series: Mapping[str, int]) -> Section:

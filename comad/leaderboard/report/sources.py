@@ -1,4 +1,4 @@
-"""What a run's folder holds for the report: scalars, figures per class, a picture.
+"""What a run's folder holds for the report: figures per class, a picture.
 
 Nothing here raises on a folder that is missing, unreadable or half written: the answer is empty,
 and the page says so.
@@ -6,7 +6,6 @@ and the page says so.
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,8 +13,6 @@ from comad.leaderboard.records import Record
 
 PER_CLASS = 'per_class.json'
 PREDICTIONS = 'predictions.png'
-# A record is data of others: a file beyond this is no log of ours, and would only stop the page.
-MAX_LOG_BYTES = 100_000_000
 MAX_JSON_BYTES = 1_000_000
 
 
@@ -39,20 +36,6 @@ def pretrain_folder(root: Path, record: Record) -> Path | None:
     card = read_json(folder / 'student.json')
     digest = card.get('sha256') if isinstance(card, dict) else None
     return folder if digest in (None, data['student']['sha256']) else None
-
-
-def read_scalars(folder: Path) -> list[dict[str, Any]]:
-    """Read every logged line of a run, oldest first; those of a resumed run follow one another."""
-    entries = []
-    for path in sorted(folder.glob('*/vis_data/scalars.json')):
-        try:
-            if path.stat().st_size > MAX_LOG_BYTES:
-                continue
-            text = path.read_text(encoding='utf-8', errors='replace')
-        except OSError:
-            continue
-        entries += _lines(text)
-    return entries
 
 
 def read_per_class(folder: Path) -> dict[str, dict[str, float | None]]:
@@ -99,13 +82,3 @@ def _below(root: Path, place: Any) -> Path | None:
         return None
     folder = root / parts
     return folder if folder.is_dir() else None
-
-
-def _lines(text: str) -> Iterator[dict[str, Any]]:
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # the last line of a run that was killed may be cut
-        if isinstance(entry, dict):
-            yield entry

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from comad.leaderboard import scalars
 from comad.leaderboard.records import Record
-from comad.leaderboard.report import sources
-from comad.leaderboard.report.curves import over_seeds, split_scalars, thin
+from comad.leaderboard.report.curves import over_seeds, run_curves, thin
 from comad.leaderboard.report.figures import Point, draw_bands, draw_cost
 from comad.leaderboard.report.gallery import Source, make_gallery
 from comad.leaderboard.report.sources import (
     pretrain_folder,
     read_per_class,
-    read_scalars,
     transfer_folder,
 )
 from tests.leaderboard.report.study import log
@@ -52,12 +51,13 @@ def test_a_resumed_run_is_one_curve_with_its_later_values(tmp_path):
     log(tmp_path, [{'loss': 1.5, 'step': 2}, {'coco/bbox_mAP': 0.4, 'step': 3}], '20260102_1')
     with (tmp_path / '20260102_1/vis_data/scalars.json').open('a') as stream:
         stream.write('[1, 2]\n{"loss": 9, "st')
-    curves, gaps = split_scalars(read_scalars(tmp_path))
+    curves, gaps = run_curves(tmp_path)
     assert curves == {'loss': {1: 3.0, 2: 1.5}, 'bbox_mAP': {3: 0.4}} and gaps == []
 
 
-def test_values_that_are_no_number_are_named_and_not_drawn():
-    curves, gaps = split_scalars([{'loss': math.nan, 'step': 1}, {'loss': 1.0, 'step': 2}])
+def test_values_that_are_no_number_are_named_and_not_drawn(tmp_path):
+    log(tmp_path, [{'loss': math.nan, 'step': 1}, {'loss': 1.0, 'step': 2}])
+    curves, gaps = run_curves(tmp_path)
     assert curves == {'loss': {2: 1.0}} and gaps == ['loss']
 
 
@@ -94,8 +94,8 @@ def test_results_per_class_are_percentages(tmp_path):
 
 def test_a_log_beyond_all_measure_is_left_alone(tmp_path, monkeypatch):
     log(tmp_path, [{'loss': 3.0, 'step': 1}])
-    monkeypatch.setattr(sources, 'MAX_LOG_BYTES', 5)
-    assert read_scalars(tmp_path) == []
+    monkeypatch.setattr(scalars, 'MAX_BYTES', 5)
+    assert scalars.read_starts(tmp_path) == [[]]
 
 
 def test_labels_are_text_and_equal_figures_have_equal_bytes():

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from comad.leaderboard.diff_commits import (
+from comad.leaderboard.diff.commits import (
     CommitsDifference,
     branches_and_tags,
     compare_commits,
     find_commit,
 )
-from comad.leaderboard.diff_runs import RunsDifference, compare_runs
-from comad.leaderboard.run_names import RECORDS, Run, UnknownName, find_run, near_names
+from comad.leaderboard.diff.names import RECORDS, Run, UnknownName, find_run, near_names
+from comad.leaderboard.diff.runs import RunsDifference, compare_runs
 
 
 def compare(

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from comad.leaderboard.diff import compare
-from comad.leaderboard.diff_text import format_runs
+from comad.leaderboard.diff.compare import compare
+from comad.leaderboard.diff.names import UnknownName
+from comad.leaderboard.diff.text import format_runs
 from comad.leaderboard.records import write_record
-from comad.leaderboard.run_names import UnknownName
 from tests.leaderboard.examples import make_card, make_config, make_record
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'leaderboard.py'
+TOOL = Path(__file__).resolve().parents[3] / 'tools' / 'leaderboard.py'
 
 
 @pytest.fixture(autouse=True)

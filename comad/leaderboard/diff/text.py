@@ -5,10 +5,10 @@ from difflib import unified_diff
 from os.path import commonprefix
 from typing import Any
 
-from comad.leaderboard.curves import CurveDifference
-from comad.leaderboard.diff_commits import CommitsDifference, RowChange
-from comad.leaderboard.diff_metrics import MetricDifference
-from comad.leaderboard.diff_runs import Difference, RunsDifference
+from comad.leaderboard.diff.commits import CommitsDifference, RowChange
+from comad.leaderboard.diff.curves import CurveDifference
+from comad.leaderboard.diff.metrics import MetricDifference
+from comad.leaderboard.diff.runs import Difference, RunsDifference
 from comad.leaderboard.tables import Statistics
 
 MAX_VALUE = 100

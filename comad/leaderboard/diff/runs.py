@@ -1,6 +1,6 @@
 """What differs between two runs: protocol, config, student, environment, metrics, curves.
 
-A run here is a record, a run's folder, or all seeds of a row; see ``run_names``.
+A run here is a record, a run's folder, or all seeds of a row; see ``names``.
 """
 
 import hashlib
@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from comad.leaderboard.curves import Curve, CurveDifference, compare_curves, read_curves
-from comad.leaderboard.diff_metrics import MetricDifference, compare_metrics
+from comad.leaderboard.diff.curves import CurveDifference, compare_curves, run_curves
+from comad.leaderboard.diff.metrics import MetricDifference, compare_metrics
+from comad.leaderboard.diff.names import Run
 from comad.leaderboard.resolved_config import flatten, read_resolved
-from comad.leaderboard.run_names import Run
+from comad.leaderboard.scalars import Curve
 
 # Where a run writes, which seed it has and how the machine reads data: no choice of an experiment.
 EXPECTED = frozenset(
@@ -93,7 +94,7 @@ def compare_runs(first: Run, second: Run) -> RunsDifference:
         found.metrics = [replace(metric, **apart) for metric in found.metrics]
     folders = [run.folders.get(key) for run, key in zip((first, second), keys, strict=True)]
     _compare_configs(found, folders, pair)
-    found.drawn = tuple(read_curves(folder) if folder else {} for folder in folders)
+    found.drawn = tuple(run_curves(folder) if folder else {} for folder in folders)
     absent = [n for n, curves in zip(found.names, found.drawn, strict=True) if not curves]
     if absent:
         found.curves_note = f'no scalars of {" and ".join(dict.fromkeys(absent))}'

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from comad.leaderboard.run_names import Run
+from comad.leaderboard.diff.names import Run
 from comad.leaderboard.tables import Statistics, is_tie, statistics
 from comad.leaderboard.tasks import TASKS
 

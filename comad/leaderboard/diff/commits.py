@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comad.leaderboard.diff_metrics import judge
+from comad.leaderboard.diff.metrics import judge
 from comad.leaderboard.tables import Statistics
 from comad.leaderboard.tasks import TABLES, TASKS
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from comad.leaderboard.diff import compare
-from comad.leaderboard.diff_text import format_commits
+from comad.leaderboard.diff.compare import compare
+from comad.leaderboard.diff.names import UnknownName
+from comad.leaderboard.diff.text import format_commits
 from comad.leaderboard.records import write_record
-from comad.leaderboard.run_names import UnknownName
 from comad.leaderboard.tables import COLUMNS
 from tests.leaderboard.examples import make_record
 

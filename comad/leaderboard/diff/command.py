@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from comad.leaderboard.diff import RunsDifference, compare
-from comad.leaderboard.diff_text import format_commits, format_runs
+from comad.leaderboard.diff.compare import RunsDifference, compare
+from comad.leaderboard.diff.text import format_commits, format_runs
 
 EPILOG = """examples:
   python tools/leaderboard.py diff linear_comad_tiny_p0_s0 linear_comad_tiny_p1_s1
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> tuple[str, int]:
     if args.figure:
         if not of_runs:
             raise ValueError('--figure draws the curves of runs; commits have none')
-        from comad.leaderboard.curves import draw_curves
+        from comad.leaderboard.diff.curves import draw_curves
 
         draw_curves(*found.drawn, found.names, args.figure)
     if args.json:

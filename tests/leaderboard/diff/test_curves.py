@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from comad.leaderboard.curves import compare_curves, draw_curves, read_curves
+from comad.leaderboard.diff.curves import compare_curves, draw_curves, run_curves
 
 
 def write(folder, start, entries, tail=''):
@@ -21,12 +21,12 @@ def test_losses_of_training_and_metrics_of_validation(tmp_path):
     others = {'grad_norm': 3.0, 'decode.loss_ce': 0.5, 'epoch': 1}
     validation = {'top1_mean': 40.0, 'time': 0.2, 'data_time': 0.1, 'step': 1}
     write(tmp_path, '20260101_000000', [loss(10, 2.0, **others), validation])
-    assert read_curves(tmp_path) == {
+    assert run_curves(tmp_path) == {
         'decode.loss_ce': {10: 0.5},
         'loss': {10: 2.0},
         'top1_mean': {1: 40.0},
     }
-    assert read_curves(tmp_path / 'nowhere') == {}
+    assert run_curves(tmp_path / 'nowhere') == {}
 
 
 def test_a_resumed_run_is_one_curve(tmp_path):
@@ -34,9 +34,9 @@ def test_a_resumed_run_is_one_curve(tmp_path):
     first = [loss(s, v) for s, v in ((10, 4.0), (20, 3.0), (30, 2.0))]
     write(tmp_path, '20260101_000000', first, '{"loss": 1.0, "iter": 4')
     write(tmp_path, '20260102_000000', [loss(30, 2.5), loss(40, 1.5)])
-    assert read_curves(tmp_path) == {'loss': {10: 4.0, 20: 3.0, 30: 2.5, 40: 1.5}}
+    assert run_curves(tmp_path) == {'loss': {10: 4.0, 20: 3.0, 30: 2.5, 40: 1.5}}
     write(tmp_path, '20260103_000000', [loss(10, 9.0)])
-    assert read_curves(tmp_path) == {'loss': {10: 9.0}}
+    assert run_curves(tmp_path) == {'loss': {10: 9.0}}
 
 
 def test_where_two_curves_part():

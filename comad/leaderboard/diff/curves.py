@@ -1,9 +1,5 @@
-"""Losses and validation metrics over the steps of a run, and where two runs part.
+"""Losses and validation metrics over the steps of a run, and where two runs part."""
 
-They are read from the ``scalars.json`` that MMEngine leaves in every start's folder of a run.
-"""
-
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -11,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from comad.leaderboard.scalars import Curve, is_number, read_curves
+
 # What an entry says beside figures: time and memory differ between any two runs.
 NO_FIGURES = frozenset(
     ('step', 'iter', 'epoch', 'lr', 'base_lr', 'time', 'data_time', 'memory', 'eta', 'mfu')
     + ('images_per_second', 'data_wait')
 )
-Curve = dict[int, float]
 
 
 @dataclass(frozen=True)
@@ -43,25 +40,9 @@ class CurveDifference:
         return asdict(self)
 
 
-def read_curves(folder: str | os.PathLike[str]) -> dict[str, Curve]:
-    """Return the curves of a run's folder by name; none where it left no scalars.
-
-    A resumed run has one file per start. A later start replaces an earlier one from its first step
-    on. A line that a killed run left unfinished is passed over.
-    """
-    curves: dict[str, Curve] = {}
-    for path in sorted(Path(folder).glob('*/vis_data/scalars.json')):
-        started: set[str] = set()
-        for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
-            entry = _entry(line)
-            for name, value in _figures(entry).items():
-                curve = curves.setdefault(name, {})
-                if name not in started:
-                    started.add(name)
-                    for step in [step for step in curve if step >= entry['step']]:
-                        del curve[step]
-                curve[entry['step']] = value
-    return {name: dict(sorted(curves[name].items())) for name in sorted(curves)}
+def run_curves(folder: str | os.PathLike[str]) -> dict[str, Curve]:
+    """Return the losses and validation metrics of a run's folder by name; none without a log."""
+    return read_curves(Path(folder), _figures)
 
 
 def compare_curves(
@@ -119,23 +100,13 @@ def draw_curves(
     return path
 
 
-def _entry(line: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) and isinstance(entry.get('step'), int) else {}
-
-
 def _figures(entry: Mapping[str, Any]) -> dict[str, float]:
     """Of a training's entry the losses, of a validation's all metrics."""
     training = 'iter' in entry
     return {
         name: float(value)
         for name, value in entry.items()
-        if isinstance(value, (int, float))
-        and name not in NO_FIGURES
-        and ('loss' in name or not training)
+        if is_number(value) and name not in NO_FIGURES and ('loss' in name or not training)
     }
 
 
