@@ -18,6 +18,9 @@ PACKAGES = {
     'mmseg': ('mmsegmentation', 'onedl-mmsegmentation'),
     'mmdet': ('mmdet', 'onedl-mmdetection'),
     'numpy': ('numpy',),
+    # Both decode and resize images, each release in its own way.
+    'pillow': ('pillow',),
+    'opencv': ('opencv-python', 'opencv-python-headless'),
 }
 # Results and runs are what the code writes; they do not change what it does.
 IGNORED_BY_DIRTY = (':(exclude)results', ':(exclude)work_dirs')

@@ -1,9 +1,12 @@
 """Students for others: a folder that plain timm or onnxruntime loads, with a model card."""
 
 import json
+import os
 import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from backbones import CheckpointError, MaskedViT, load_student
-from backbones.checkpoints import read_card, write_atomically
+from backbones.checkpoints import read_card
 from backbones.student import CARD_FILE, STUDENT_FILE
 
 # timm's models of our full-scale widths; every other shape is one of these with changed arguments.
@@ -35,7 +38,8 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
 
     Args:
         student: ``student.safetensors`` or its folder.
-        folder: New or existing folder; files of these names in it are replaced.
+        folder: New or existing folder; files of these names in it are replaced, all of them or,
+            after an error, none.
 
     Returns:
         What ``config.json`` holds.
@@ -45,11 +49,6 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
     """
     path, backbone, card = _read(student)
     config = timm_config(backbone.architecture())
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / 'model.safetensors', lambda part: shutil.copyfile(path, part))
-    text = json.dumps(config, indent=2) + '\n'
-    write_atomically(folder / 'config.json', lambda part: part.write_text(text))
     arguments = ''.join(f', {k}={v}' for k, v in config['model_args'].items())
     page = model_card(
         card,
@@ -59,20 +58,21 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
 )
 tokens = model.forward_features(images)""",
     )
-    write_atomically(folder / 'README.md', lambda part: part.write_text(page))
-
     side = config['pretrained_cfg']['input_size'][-1]
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     options = dict(num_classes=0, **config['model_args'])
-    file = str(folder / 'model.safetensors')
-    for name, model in (
-        (file, timm.create_model(config['architecture'], checkpoint_path=file, **options)),
-        (f'local-dir:{folder}', timm.create_model(f'local-dir:{folder}', pretrained=True)),
-    ):
-        with torch.no_grad():
-            same = torch.equal(model.eval().forward_features(images), backbone.tokens(images))
-        if not same:
-            raise CheckpointError(f'{name} gives other features in timm than {path} here')
+    with staged(Path(folder)) as stage:
+        file = str(shutil.copyfile(path, stage / 'model.safetensors'))
+        (stage / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
+        (stage / 'README.md').write_text(page)
+        for name, model in (
+            (file, timm.create_model(config['architecture'], checkpoint_path=file, **options)),
+            (f'local-dir:{stage}', timm.create_model(f'local-dir:{stage}', pretrained=True)),
+        ):
+            with torch.no_grad():
+                same = torch.equal(model.eval().forward_features(images), backbone.tokens(images))
+            if not same:
+                raise CheckpointError(f'{name} gives other features in timm than {path} here')
     return config
 
 
@@ -84,7 +84,8 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
 
     Args:
         student: ``student.safetensors`` or its folder.
-        folder: New or existing folder; files of these names in it are replaced.
+        folder: New or existing folder; files of these names in it are replaced, both of them or,
+            after an error, none.
 
     Returns:
         The largest absolute difference to PyTorch on random images of another batch size.
@@ -101,15 +102,14 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
             f"{error.name} is missing: the ONNX export needs pip install -e '.[export]'"
         ) from error
     path, backbone, card = _read(student)
-    folder, side = Path(folder), backbone.architecture()['img_size']
-    folder.mkdir(parents=True, exist_ok=True)
+    side = backbone.architecture()['img_size']
     images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
 
-    def write(part: Path) -> None:
+    def write(file: Path) -> None:
         torch.onnx.export(
             _Tokens(backbone).eval(),
             (images[:2],),
-            part,
+            file,
             input_names=['images'],
             output_names=['tokens'],
             dynamic_shapes={'images': {0: torch.export.Dim('batch')}},
@@ -118,27 +118,39 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
             verbose=False,
         )
 
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', FutureWarning)  # torch.onnx about torch's own internals
-        write_atomically(folder / 'model.onnx', write)
-    session = onnxruntime.InferenceSession(
-        str(folder / 'model.onnx'), providers=['CPUExecutionProvider']
-    )
-    (tokens,) = session.run(None, {'images': images.numpy()})
-    with torch.no_grad():
-        difference = float((torch.from_numpy(tokens) - backbone.tokens(images)).abs().max())
-    if not difference <= ONNX_TOLERANCE:
-        raise CheckpointError(
-            f'{folder}/model.onnx differs from {path} by {difference:.1e}, more than '
-            f'{ONNX_TOLERANCE:.0e}'
-        )
     page = model_card(
         card,
         """session = onnxruntime.InferenceSession('model.onnx')
 tokens, = session.run(None, {'images': images})""",
     )
-    write_atomically(folder / 'README.md', lambda part: part.write_text(page))
+    with staged(Path(folder)) as stage:
+        file = stage / 'model.onnx'
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', FutureWarning)  # torch.onnx about torch's own internals
+            write(file)
+        session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
+        (tokens,) = session.run(None, {'images': images.numpy()})
+        with torch.no_grad():
+            difference = float((torch.from_numpy(tokens) - backbone.tokens(images)).abs().max())
+        if not difference <= ONNX_TOLERANCE:
+            raise CheckpointError(
+                f'the ONNX model differs from {path} by {difference:.1e}, more than '
+                f'{ONNX_TOLERANCE:.0e}; nothing was written'
+            )
+        (stage / 'README.md').write_text(page)
     return difference
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """An empty folder whose files move to ``folder`` if the block ends without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as name:
+        stage = Path(name)
+        yield stage
+        folder.mkdir(exist_ok=True)
+        for file in sorted(stage.iterdir()):
+            os.replace(file, folder / file.name)
 
 
 class _Tokens(nn.Module):

@@ -13,7 +13,7 @@ import torch
 from backbones import FAMILIES as TABLE
 from backbones import CheckpointError, MaskedViT, build_teacher, load_student, save_student
 from comad.methods.positions import sincos_positions
-from comad.weights import export_onnx
+from comad.weights import export_onnx, export_timm
 from tools.weights import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,3 +162,21 @@ def test_a_broken_student_is_not_exported(tmp_path):
     done = tool('export', tmp_path, tmp_path / 'out')
     assert done.returncode == 2 and 'student.json' not in done.stdout
     assert done.stderr.count('\n') == 1 and not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('target', ['timm', 'onnx'])
+def test_a_refused_export_leaves_no_file_and_replaces_none(tmp_path, monkeypatch, target):
+    save_student(tmp_path / 'student', MaskedViT('sample_tiny'), dict(name='comad_tiny'))
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / 'README.md').write_text('of an earlier export')
+    write = {'timm': export_timm, 'onnx': export_onnx}[target]
+    if target == 'timm':
+        monkeypatch.setattr(torch, 'equal', lambda first, second: False)
+    else:
+        monkeypatch.setattr('comad.weights.export.ONNX_TOLERANCE', -1.0)
+    with pytest.raises(CheckpointError, match='other features|differs from'):
+        write(tmp_path / 'student', out)
+    assert [path.name for path in out.iterdir()] == ['README.md']
+    assert (out / 'README.md').read_text() == 'of an earlier export'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'student']
