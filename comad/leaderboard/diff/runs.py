@@ -16,6 +16,7 @@ from comad.leaderboard.diff.metrics import MetricDifference, compare_metrics
 from comad.leaderboard.diff.names import Run
 from comad.leaderboard.resolved_config import flatten, read_resolved
 from comad.leaderboard.scalars import Curve
+from comad.leaderboard.schema import resolved_name
 
 # Where a run writes, which seed it has and how the machine reads data: no choice of an experiment.
 EXPECTED = frozenset(
@@ -156,7 +157,11 @@ def _compare_configs(
     found.config_source = f'resolved configs {files[0]} and {files[1]}'
     for file, record in zip(files, pair, strict=True):
         stated = record and record['config'].get('resolved_sha256')
-        if stated and hashlib.sha256(file.read_bytes()).hexdigest() != stated:
+        if (
+            stated
+            and file.name == resolved_name(record)
+            and hashlib.sha256(file.read_bytes()).hexdigest() != stated
+        ):
             found.notes.append(f'{file} is not the config that its record names (other sha256)')
     for difference in differences(*configs):
         ours = difference.key in EXPECTED or difference.key.endswith(EXPECTED_ENDS)
@@ -166,12 +171,13 @@ def _compare_configs(
 def resolved_file(folder: Path, record: Mapping[str, Any] | None = None) -> Path | None:
     """Return the resolved config that lies in a run's folder, None without one.
 
-    The file is called like the config that ran; a folder with several needs the record to tell.
+    What the evaluation itself left comes first, then MMEngine's dump of the last start, which is
+    called like the config; a folder with several files needs the record to tell.
     """
     if record is not None:
-        named = folder / Path(record['config']['path']).name
-        if named.is_file():
-            return named
+        for name in (resolved_name(record), Path(record['config']['path']).name):
+            if (folder / name).is_file():
+                return folder / name
     found = sorted(folder.glob('*.py'))
     starts = sorted(folder.glob('*/vis_data/config.py'))
     return found[0] if len(found) == 1 else (starts[-1] if starts else None)
