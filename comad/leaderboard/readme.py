@@ -119,7 +119,7 @@ def study_block(rows: Sequence[Cells]) -> str:
         entries = [_first(own, 'teachers').replace(';', ',') or DASH]
         for heading, key in STUDY_COLUMNS.items():
             cells = own.get(key)
-            entry = _figure(cells, (student, heading) in bold)
+            entry = study_figure(cells, (student, heading) in bold)
             if cells and _protocol(cells) != current[key]:
                 entry, earlier = entry + EARLIER, True
             entries.append(entry)
@@ -186,7 +186,8 @@ def _best(column: Mapping[str, Cells]) -> list[str]:
     return [] if tied else [first]
 
 
-def _figure(cells: Cells | None, bold: bool) -> str:
+def study_figure(cells: Cells | None, bold: bool = False) -> str:
+    """Return mean, sd and n of a row as README shows them; a dash without a row."""
     if cells is None:
         return DASH
     text = figure(_round(cells['mean'], '0.1'), _round(cells['sd'], '0.1'))

@@ -16,6 +16,7 @@ from comad.leaderboard.readme import (
     replace_block,
     rewrite,
     study_block,
+    study_figure,
 )
 from comad.leaderboard.study_table import COLUMNS, read_table
 from comad.leaderboard.tables import build_table
@@ -214,3 +215,23 @@ def test_verify_names_a_readme_of_other_tables(tmp_path, monkeypatch, capsys):
     assert 'the table between the leaderboard markers' in capsys.readouterr().err
     readme.unlink()
     assert main(['verify']) == 0
+
+
+def test_the_table_of_methods_tells_the_studys_figures():
+    studied = {
+        row['student']: row
+        for row in read_table(STUDY)
+        if (row['task'], row['metric'], row['pool']) == ('linear', 'top1', 'mean')
+    }
+    text = README.read_text(encoding='utf-8').split('### Methods')[1].split('\n## ')[0]
+    shown = set()
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split('|')]
+        if len(cells) < 4 or '`' not in cells[-3]:
+            continue
+        named = cells[-3].replace('`', '').split(', ')
+        students = [name for name in named if name.endswith('_tiny')]
+        figures = [study_figure(studied[s]).split(' (')[0] for s in students if s in studied]
+        assert cells[-2] == (', '.join(figures) or 'not yet measured'), line
+        shown |= {*students}
+    assert {'comad_tiny', 'mae_tiny', 'dmt_tiny', 'hybrid_distill_tiny', 'amd_tiny'} <= shown
