@@ -19,6 +19,7 @@ _VARIABLES = {INK: 'var(--ink)', MUTED: 'var(--muted)', RULE: 'var(--rule)'} | {
     color: f'var(--c{number})' for number, color in enumerate(SERIES)
 }
 _DASHES = ('-', '--', ':', '-.')
+_MARKERS = ('o', 's', '^', 'D')
 WIDTH, HEIGHT = 4.6, 3.0  # inches of a panel
 
 
@@ -72,24 +73,34 @@ def draw_cost(name: str, points: Sequence[Point], x: str, y: str) -> str:
         costs = [point.cost for point in points if point.cost is not None]
         if costs and max(costs) > 10 * min(costs):
             axis.set_xscale('log')
-        for place, point in enumerate(sorted(points, key=lambda p: (p.cost or 0, p.value))):
+        for point in sorted(points, key=lambda point: -point.value):
             color = SERIES[point.series % len(SERIES)]
+            marker = _MARKERS[point.series // len(SERIES) % len(_MARKERS)]
             if point.cost is None:
-                axis.axhline(point.value, color=color, ls='--', lw=1.2)
-                at = dict(xy=(0.01, point.value), xycoords=('axes fraction', 'data'))
-                offset, side = (0, 3), 'left'
+                axis.axhline(point.value, color=color, ls='--', lw=1.2, label=point.label)
             else:
                 axis.errorbar(
-                    point.cost, point.value, yerr=point.sd, fmt='o', ms=6, capsize=3, color=color
+                    point.cost,
+                    point.value,
+                    yerr=point.sd,
+                    fmt=marker,
+                    ms=6,
+                    capsize=3,
+                    color=color,
+                    label=point.label,
                 )
-                at = dict(xy=(point.cost, point.value))
-                # Neighbours are labelled on different sides, so that fewer labels meet.
-                offset, side = ((7, 4), 'left') if place % 2 else ((-7, -11), 'right')
-            axis.annotate(
-                point.label, **at, xytext=offset, textcoords='offset points', fontsize=8,
-                color=INK, ha=side,
-            )  # fmt: skip
-        axis.margins(x=0.25, y=0.18)
+        axis.margins(x=0.12, y=0.12)
+        # Beside the points, best first: labels at crowded points would cover each other.
+        axis.set_position((0.14, 0.16, 0.5, 0.81))
+        axis.legend(
+            fontsize=7,
+            frameon=False,
+            labelcolor=INK,
+            loc='upper left',
+            bbox_to_anchor=(1.02, 1.0),
+            borderaxespad=0,
+            handletextpad=0.5,
+        )
     return done[0]
 
 

@@ -1,7 +1,7 @@
 """The page's figures: accuracy over cost, learning curves, what a gate did."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from comad.leaderboard.records import Record
@@ -12,6 +12,8 @@ from comad.leaderboard.report.view import Board
 from comad.leaderboard.scalars import Curve, read_starts
 from comad.leaderboard.tasks import TASKS
 
+# In GFLOP, the largest first.
+UNITS = (('EFLOP', 1e9), ('PFLOP', 1e6), ('TFLOP', 1e3), ('GFLOP', 1))
 NO_FOLDER = 'folder not on this machine'
 # What a gate logs: title, how the names of its curves start or end, unit.
 GATE = (
@@ -107,16 +109,26 @@ def cost_section(boards: Sequence[Board], series: Mapping[str, int]) -> Section:
                     name = f'{group.title}, {group.metric}: {student["name"]}'
                     section.notes.append(f'{name} is not drawn: its pretraining tells no compute')
                     continue
-                cost = gflop * images / 1e6 if known else None
+                cost = gflop * images if known else None
                 stats = line.row.statistics
-                label = student['name'] if known else f'{student["name"]} (no pretraining)'
+                label = student['name'].removesuffix('_tiny')
+                label = label if known else f'{label} (none)'
                 points.append(Point(label, series[student['name']], cost, stats.mean, stats.sd))
             if len(points) > 1:
                 title = f'{group.metric}: {group.title}'
                 name = f'cost {board.name} {title} {group.protocol}'
-                svg = draw_cost(name, points, 'pretraining compute (PFLOP)', f'{group.metric} (%)')
+                unit, points = _in_unit(points)
+                svg = draw_cost(name, points, f'pretraining ({unit})', f'{group.metric} (%)')
                 section.panels.append(Panel(title, svg))
     return section
+
+
+def _in_unit(points: Sequence[Point]) -> tuple[str, list[Point]]:
+    """Costs in GFLOP, brought to the unit that makes the largest one at least 1."""
+    most = max((point.cost for point in points if point.cost is not None), default=0)
+    unit, size = next((u, s) for u, s in UNITS if most >= s or s == 1)
+    costs = (None if point.cost is None else point.cost / size for point in points)
+    return unit, [replace(p, cost=cost) for p, cost in zip(points, costs, strict=True)]
 
 
 def learning_section(runs: Runs) -> Section:
