@@ -24,7 +24,9 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file atomically, creating its folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
         file.write(text.encode('utf-8', errors='surrogateescape'))

@@ -9,6 +9,12 @@ from comad.leaderboard.admission import Record
 TEACHER_KEYS = ('family', 'file', 'digest', 'licence')
 
 
+def known_mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are known, None if none is."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
 def row_details(members: Sequence[Record], open_questions: Iterable[str]) -> dict[str, Any]:
     """Return the details of a row as plain Python; equal records give equal details.
 
@@ -23,7 +29,7 @@ def row_details(members: Sequence[Record], open_questions: Iterable[str]) -> dic
     data = [record.data for record in members]
     first, student = data[0], data[0]['student']
     architecture = student['architecture'] or {}
-    seconds = _mean(d['student']['pretrain_seconds'] for d in data)
+    seconds = known_mean(d['student']['pretrain_seconds'] for d in data)
     return {
         'task': first['task'],
         'dataset': first['dataset'],
@@ -41,9 +47,9 @@ def row_details(members: Sequence[Record], open_questions: Iterable[str]) -> dic
         'protocol_name': first['protocol']['name'],
         'protocol_version': first['protocol']['version'],
         'protocol': dict(sorted(first['protocol']['fields'].items())),
-        'gflops': _mean(d['cost']['gflops'] for d in data),
-        'images_per_second': _mean(d['cost']['images_per_second'] for d in data),
-        'device_hours': _mean(d['cost']['device_hours'] for d in data),
+        'gflops': known_mean(d['cost']['gflops'] for d in data),
+        'images_per_second': known_mean(d['cost']['images_per_second'] for d in data),
+        'device_hours': known_mean(d['cost']['device_hours'] for d in data),
         'device_kinds': _distinct(d['cost']['device_kind'] for d in data),
         'processes': sorted({d['cost']['processes'] for d in data}),
         'devices': _distinct(d['environment']['device'] for d in data),
@@ -65,11 +71,6 @@ def row_details(members: Sequence[Record], open_questions: Iterable[str]) -> dic
         'record_digests': [d['digest'] for d in data],
         'not_ranked': list(open_questions),
     }
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 def _distinct(values: Iterable[str | None]) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from comad.datasets.files import write_text
 from comad.leaderboard.json_table import to_json
 from comad.leaderboard.latex import to_latex
 from comad.leaderboard.markdown import to_markdown
@@ -15,7 +16,7 @@ from comad.leaderboard.readme import (
     study_block,
 )
 from comad.leaderboard.study_table import read_table
-from comad.leaderboard.tables import Row, write_text
+from comad.leaderboard.tables import Row
 
 Tables = Mapping[str, Sequence[Row]]
 FORMATS: dict[str, tuple[str, Callable[[Tables], str]]] = {

@@ -6,10 +6,11 @@ from decimal import ROUND_HALF_UP, Decimal
 from itertools import groupby
 from pathlib import Path
 
+from comad.datasets.files import write_text
 from comad.leaderboard.markdown import DASH, escape, figure, markdown_table
 from comad.leaderboard.shown import ShownRow, shown_rows
 from comad.leaderboard.study_table import Cells
-from comad.leaderboard.tables import MIN_SEEDS, Row, Statistics, is_tie, write_text
+from comad.leaderboard.tables import MIN_SEEDS, Row, Statistics, is_tie
 
 README = Path('README.md')
 STUDY = Path('results/sample_study.csv')

@@ -7,9 +7,9 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any, NamedTuple
 
+from comad.leaderboard.details import known_mean
 from comad.leaderboard.records import Record
 from comad.leaderboard.tables import Statistics, statistics
 from comad.leaderboard.tasks import TASKS
@@ -76,8 +76,8 @@ def study_rows(records: Iterable[Record]) -> list[StudyRow]:
                 pool,
                 dict(sorted(values.items())),
                 statistics((*seed, value) for seed, value in values.items()),
-                _mean(d['student']['pretrain_seconds'] for d, _ in members),
-                _mean(_tflop(d['student']) for d, _ in members),
+                known_mean(d['student']['pretrain_seconds'] for d, _ in members),
+                known_mean(_tflop(d['student']) for d, _ in members),
                 members[0][0],
             )
         )
@@ -182,8 +182,3 @@ def _pool(row: StudyRow) -> str:
 def _tflop(student: dict[str, Any]) -> float | None:
     cost, images = student['pretrain_gflop_per_image'], student['images_seen']
     return None if cost is None or images is None else cost * images / 1000
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None

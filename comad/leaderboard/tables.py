@@ -11,16 +11,14 @@ import hashlib
 import io
 import json
 import math
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from comad.leaderboard.admission import Record, open_questions
-from comad.leaderboard.details import row_details
+from comad.leaderboard.details import known_mean, row_details
 from comad.leaderboard.published import PublishedRow
 from comad.leaderboard.tasks import TASKS, Metric, Task
 
@@ -142,15 +140,6 @@ def to_csv(rows: Iterable[Row]) -> str:
     return stream.getvalue()
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a table atomically, creating its folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.tmp')
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, path)
-
-
 def student_name(arch: str, architecture: dict[str, Any] | None, sample: bool = False) -> str:
     """Return an architecture as tables show it: ``ViT-Tiny/16``, ``ViT-Sample-Tiny/8``."""
     words = [*(['sample'] if sample else []), *arch.removeprefix('sample_').split('_')]
@@ -211,7 +200,7 @@ def _measured_row(
     if len(variants[protocol, first['protocol']['version']]) > 1:
         # One name, several settings: told apart by a digest of all fields.
         protocol += '@' + hashlib.sha256(_text(fields).encode()).hexdigest()[:6]
-    hours = _mean(d['student']['pretrain_seconds'] for d in data)
+    hours = known_mean(d['student']['pretrain_seconds'] for d in data)
     families = (teacher.get('family') or '?' for teacher in student['teachers'])
     cells = {
         'method': student['method'],
@@ -287,11 +276,6 @@ def _place(row: Row) -> tuple[Any, ...]:
 
 def _cells(cells: dict[str, Any]) -> dict[str, str]:
     return {c: '' if cells.get(c) is None else str(cells[c]) for c in COLUMNS}
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 def _short(value: float | None, digits: int = 3) -> str | None:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from comad.datasets.files import write_text
 from comad.leaderboard.build import Leaderboards
 from comad.leaderboard.published import PublishedRow
 from comad.leaderboard.report.facts import commits
@@ -23,7 +24,7 @@ from comad.leaderboard.report.panels import (
 )
 from comad.leaderboard.report.per_class import ClassTable, class_tables, picture_sources
 from comad.leaderboard.report.view import Board, make_boards
-from comad.leaderboard.tables import MIN_SEEDS, write_text
+from comad.leaderboard.tables import MIN_SEEDS
 
 MAX_BYTES = 1_000_000
 FIGURE_BYTES = 380_000

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
+from comad.leaderboard.details import known_mean
 from comad.leaderboard.records import Record
 from comad.leaderboard.report.gallery import Source
 from comad.leaderboard.report.panels import NO_FOLDER
@@ -45,7 +45,9 @@ def class_tables(records: Sequence[Record], root: Path) -> tuple[list[ClassTable
     for (kind, metric), students in sorted(found.items(), key=lambda i: (order[i[0][0]], i[0][1])):
         names = sorted(students)
         classes = dict.fromkeys(c for name in names for seed in students[name] for c in seed)
-        rows = {c: [_mean([seed.get(c) for seed in students[n]]) for n in names] for c in classes}
+        rows = {
+            c: [known_mean([seed.get(c) for seed in students[n]]) for n in names] for c in classes
+        }
         tables.append(ClassTable(f'{kind.replace("_", " ")}, {metric} (%)', names, rows))
     return tables, notes
 
@@ -68,8 +70,3 @@ def picture_sources(records: Sequence[Record], root: Path) -> tuple[list[Source]
             why = NO_FOLDER if folder is None else f'no {PREDICTIONS} in its folder'
             notes.append(f'{caption}: no predictions: {why}')
     return sources, notes
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
