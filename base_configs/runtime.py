@@ -1,6 +1,6 @@
 """What every run shares: the Runner, its hooks and environment."""
 
-custom_imports = dict(imports=['backbones', 'comad.register'], allow_failed_imports=False)
+custom_imports = dict(imports=['backbones', 'comad.engine.register'], allow_failed_imports=False)
 runner_type = 'BenchmarkRunner'
 default_scope = 'mmengine'
 default_hooks = dict(

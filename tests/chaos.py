@@ -28,7 +28,7 @@ from typing import Any
 import torch
 import torch.utils.tensorboard  # noqa: F401  (every life would import it)
 
-import comad.register  # noqa: F401
+import comad.engine.register  # noqa: F401
 from backbones.checkpoints import read_checkpoint
 from comad.engine import checkpoint_files
 from comad.engine.checkpoint_files import last_checkpoint

@@ -147,7 +147,7 @@ def add_workers(command: argparse.ArgumentParser) -> None:
 
 
 def write_sample(args: argparse.Namespace) -> None:
-    from comad.datasets import sample
+    from comad.data.sample import write as sample
 
     start = time.monotonic()
     written = sample.write_sample(
@@ -162,9 +162,9 @@ def write_sample(args: argparse.Namespace) -> None:
 
 
 def check_data(args: argparse.Namespace) -> None:
-    from comad.datasets.check import run
-    from comad.datasets.pool import usable_cores
-    from comad.datasets.terms import TERMS
+    from comad.data.check import run
+    from comad.data.pool import usable_cores
+    from comad.data.terms import TERMS
 
     root = Path(args.root or run.ROOTS[args.name])
     workers = usable_cores() if args.workers is None else args.workers
@@ -181,10 +181,10 @@ def check_data(args: argparse.Namespace) -> None:
 
 
 def shard_data(args: argparse.Namespace) -> None:
-    from comad.datasets.manifest import check_writable
-    from comad.datasets.pool import usable_cores
-    from comad.datasets.reencoding import Reencoding
-    from comad.datasets.shard_writer import write_shards
+    from comad.data.manifest import check_writable
+    from comad.data.pool import usable_cores
+    from comad.data.reencoding import Reencoding
+    from comad.data.shard_writer import write_shards
 
     if args.original and args.quality is not None:
         raise ValueError('--quality beside --original: original bytes have the quality they have')

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from comad.leaderboard.diff import command as diff_command
 from comad.leaderboard.published import PUBLISHED
-from comad.leaderboard.report import command as report_command
+from comad.report import command as report_command
 
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv

@@ -74,11 +74,11 @@ def main(argv: list[str] | None = None) -> int:
 
     from mmengine.logging import MMLogger
 
-    import comad.register  # noqa: F401
-    from comad.cards.card import recipe_card, recipe_processes
-    from comad.cards.cost import build_model, cost_of
-    from comad.cards.groups import parameter_groups
-    from comad.cards.text import cost_text, groups_text, protocol_text
+    import comad.engine.register  # noqa: F401
+    from comad.recipes.card import recipe_card, recipe_processes
+    from comad.recipes.cost import build_model, cost_of
+    from comad.recipes.groups import parameter_groups
+    from comad.recipes.text import cost_text, groups_text, protocol_text
 
     # Building says which groups it makes; here they are the output.
     MMLogger.get_instance('show', log_level='ERROR')

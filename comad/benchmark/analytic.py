@@ -3,7 +3,7 @@
 from torch import nn
 
 from backbones import MaskedViT
-from comad.methods.decoder import MaskedDecoder
+from comad.methods.parts.decoder import MaskedDecoder
 
 
 def vit_gflop(

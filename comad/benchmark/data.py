@@ -83,9 +83,9 @@ def prepare(folder: Path, args: argparse.Namespace) -> tuple[dict[str, Reader], 
     Shards of short side 256 are made of as many images as a round reads, in ``folder``.
     """
     from comad.benchmark.data_images import write_images
-    from comad.datasets.imagenet import ImageNetFolder
-    from comad.datasets.reencoding import Reencoding
-    from comad.datasets.shard_writer import write_shards
+    from comad.data.imagenet import ImageNetFolder
+    from comad.data.reencoding import Reencoding
+    from comad.data.shard_writer import write_shards
 
     if args.root:
         root = folder / 'given'
@@ -122,8 +122,8 @@ def link_images(source: Path, root: Path, count: int) -> None:
     Raises:
         ValueError: there are fewer, or the images are in shards.
     """
-    from comad.datasets.folders import ClassFolders
-    from comad.datasets.storage import open_storage
+    from comad.data.folders import ClassFolders
+    from comad.data.storage import open_storage
 
     storage = open_storage(source, 'train')
     if not isinstance(storage, ClassFolders):

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from comad.leaderboard.environment import collect_environment
+from comad.runs.environment import collect_environment
 
 
 def conditions() -> dict[str, Any]:

@@ -9,9 +9,8 @@ from torch import nn
 
 from backbones import MaskedViT
 from backbones.teachers import FrozenTokens
-
-from .timing import PartClock
-from .workload import Workload
+from comad.benchmark.timing import PartClock
+from comad.benchmark.workload import Workload
 
 # How a network or a head is called by those that hold it.
 CALLS = ('tokens', 'embed', 'run', 'forward', 'loss', 'loss_and_predict')

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from backbones import MaskedViT
 from backbones.teachers import FrozenTokens
-
-from .workload import Workload
+from comad.benchmark.workload import Workload
 
 # Between two float32 computations of the same tokens and losses; more means another function.
 TOLERANCE = 1e-4

@@ -56,11 +56,11 @@ def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = 
     import torch
     from mmengine.logging import MMLogger
 
-    from comad.datasets.pool import usable_cores
+    from comad.data.pool import usable_cores
     from comad.engine.autocast import computes_in_bfloat16
     from comad.engine.run_config import load_run_config
 
-    import comad.register  # noqa: F401  isort:skip
+    import comad.engine.register  # noqa: F401  isort:skip
 
     # Building a model and an optimizer tells what a training would; here figures are the output.
     MMLogger.get_instance('benchmark', log_level='ERROR')
@@ -100,9 +100,9 @@ def measure(
     """All figures of one run as plain values; see `text` for their meaning."""
     import torch
 
-    from . import timing
-    from .parts import watch_parts
-    from .workload import build
+    from comad.benchmark import timing
+    from comad.benchmark.parts import watch_parts
+    from comad.benchmark.workload import build
 
     ours = build(cfg, device, precision, batch)
     result: dict[str, Any] = {
@@ -142,9 +142,9 @@ def measure(
 
 def alternatives(cfg: Any, ours: Any, precision: str, result: dict[str, Any]) -> dict[str, Any]:
     """What the step is compared with, by name; adds what was compared to ``result``."""
-    from .reference import largest_difference, straightforward
-    from .stock import stock
-    from .workload import Workload, wrap
+    from comad.benchmark.reference import largest_difference, straightforward
+    from comad.benchmark.stock import stock
+    from comad.benchmark.workload import Workload, wrap
 
     if cfg.run.folder != 'pretrain':
         other, result['compared_with'] = stock(cfg, ours, precision)
@@ -172,9 +172,8 @@ def count(ours: Any) -> float:
 
 def by_formula(model: Any) -> float | None:
     """The same by formula, for CoMAD."""
+    from comad.benchmark.analytic import comad_gflop
     from comad.methods.comad import CoMAD
-
-    from .analytic import comad_gflop
 
     return round(comad_gflop(model), 3) if isinstance(model, CoMAD) else None
 
@@ -211,7 +210,7 @@ def conditions(device: Any) -> dict[str, Any]:
     """Machine, versions and commit."""
     import torch
 
-    from comad.leaderboard.environment import collect_environment
+    from comad.runs.environment import collect_environment
 
     environment = collect_environment()
     environment['threads'] = torch.get_num_threads()
@@ -223,7 +222,7 @@ def conditions(device: Any) -> dict[str, Any]:
 
 def text(m: dict[str, Any]) -> str:
     """The figures as a person reads them."""
-    from .timing import Spread
+    from comad.benchmark.timing import Spread
 
     where, batch = m['conditions'], m['batch']
     seconds = {name: Spread.of(values) for name, values in m['seconds_per_step'].items()}
@@ -261,7 +260,7 @@ def text(m: dict[str, Any]) -> str:
 
 
 def _comparisons(m: dict[str, Any]) -> list[str]:
-    from .timing import ratios
+    from comad.benchmark.timing import ratios
 
     lines, seconds = [], m['seconds_per_step']
     if 'teachers alone' in seconds:

@@ -9,9 +9,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from backbones.vit import ARCHITECTURES
-
-from .batches import image_size
-from .workload import Workload, build_model, wrap
+from comad.benchmark.workload import Workload, build_model, wrap
+from comad.engine.batches import image_size
 
 
 def timm_vit(arch: str, size: int, **options: Any) -> nn.Module:

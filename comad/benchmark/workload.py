@@ -13,8 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from backbones import untrained_teachers
-
-from .batches import make_batch
+from comad.engine.batches import make_batch
 
 
 @dataclass

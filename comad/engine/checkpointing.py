@@ -17,9 +17,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
 
 from backbones.checkpoints import read_checkpoint
-
-from .checkpoint_files import clean_up, point_to, remove_checkpoint
-from .rank_buffers import KEY, gather_rank_buffers
+from comad.engine.checkpoint_files import clean_up, point_to, remove_checkpoint
+from comad.engine.rank_buffers import KEY, gather_rank_buffers
 
 Convert = Callable[[Any], Any]
 

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from backbones.checkpoints import CheckpointError
-from comad.datasets.faults import UnreadableData
+from comad.data.faults import UnreadableData
 
 OUT_OF_MEMORY = re.compile(
     r'out of memory|DefaultCPUAllocator: can.t allocate memory|Cannot allocate memory', re.I

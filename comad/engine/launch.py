@@ -5,9 +5,9 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from .multi_scale import use_multi_scale
-from .options import ConfigError, RunOptions
-from .preemption import (
+from comad.engine.multi_scale import use_multi_scale
+from comad.engine.options import ConfigError, RunOptions
+from comad.engine.preemption import (
     PREEMPTED,
     Preempted,
     begin,
@@ -17,7 +17,7 @@ from .preemption import (
     stop_request,
     write_finished,
 )
-from .run_config import config_digest, load_run_config
+from comad.engine.run_config import config_digest, load_run_config
 
 TRACEBACK = 'COMAD_TRACEBACK'
 
@@ -56,7 +56,7 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
         runner.options = {**asdict(options), 'digest': digest}
     except _user_errors() as error:
         return _refuse(error)
-    from .runner import leave_groups
+    from comad.engine.runner import leave_groups
 
     try:
         if trains:
@@ -86,7 +86,7 @@ def launch_replay(options: RunOptions, bundle: str) -> int:
     except ConfigError as error:
         return _refuse(error)
     try:
-        from .replay import replay
+        from comad.engine.replay import replay
 
         return replay(options, bundle)
     except _user_errors() as error:
@@ -101,7 +101,7 @@ def _check_there(path: str, what: str) -> None:
 
 def _checkpoint(work_dir: str, named: str | None) -> str:
     """The checkpoint to test: the one that was named, or the newest of the run."""
-    from .checkpoint_files import check_checkpoint, last_checkpoint
+    from comad.engine.checkpoint_files import check_checkpoint, last_checkpoint
 
     if named and os.path.isfile(named):
         check_checkpoint(named)
@@ -116,9 +116,8 @@ def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
     from mmengine.runner import Runner
     from mmengine.utils import import_modules_from_strings
 
-    import comad.register  # noqa: F401  (configs of others need not name it)
-
-    from .autocast import computes_in_bfloat16, device_type
+    import comad.engine.register  # noqa: F401  (configs of others need not name it)
+    from comad.engine.autocast import computes_in_bfloat16, device_type
 
     if 'custom_imports' in cfg:  # parsing the config has left them out
         import_modules_from_strings(**cfg.custom_imports)
@@ -159,7 +158,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
 
 def _stop(error: Exception, runner: Any) -> int:
     """Say in one line why a running training failed, or raise what is not known."""
-    from .failures import RunStopped, explain
+    from comad.engine.failures import RunStopped, explain
 
     text = explain(error, runner)
     if text is None or os.environ.get(TRACEBACK):

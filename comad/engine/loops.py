@@ -13,8 +13,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from backbones import CheckpointError
-
-from .exact_data import exact_dataloader
+from comad.engine.exact_data import exact_dataloader
 
 VALIDATED = 'validated_iter'
 EPOCH_BEGAN = 'epoch_began'

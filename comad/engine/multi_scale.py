@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from comad.leaderboard.tasks import MULTI_SCALE, TASKS
-
-from .options import ConfigError
+from comad.engine.options import ConfigError
+from comad.tasks.task import MULTI_SCALE, TASKS
 
 if TYPE_CHECKING:
     from mmengine.config import Config

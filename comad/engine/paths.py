@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .equal_compute import split_equal
-from .options import ConfigError
+from comad.engine.equal_compute import split_equal
+from comad.engine.options import ConfigError
 
 if TYPE_CHECKING:
     from mmengine.config import Config

@@ -10,7 +10,7 @@ import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch import Tensor, nn
 
-from .unwrapping import unwrapped
+from comad.engine.unwrapping import unwrapped
 
 KEY = 'rank_buffers'
 

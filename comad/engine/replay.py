@@ -11,12 +11,11 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from backbones.checkpoints import CheckpointError, fill_completely, read_checkpoint
-
-from .bundles import decode, restore_generators
-from .hooks.loss_check import BUNDLE
-from .hooks.prepare import unwrapped
-from .options import ConfigError, RunOptions
-from .run_config import config_digest, load_run_config
+from comad.engine.bundles import decode, restore_generators
+from comad.engine.hooks.loss_check import BUNDLE
+from comad.engine.hooks.prepare import unwrapped
+from comad.engine.options import ConfigError, RunOptions
+from comad.engine.run_config import config_digest, load_run_config
 
 REPRODUCED, NOT_REPRODUCED = 0, 1
 
@@ -65,7 +64,7 @@ def replay(options: RunOptions, bundle: str | Path) -> int:
 
 def _runner(cfg: Config, work_dir: Path) -> Any:
     """A runner of this config that has only built its model."""
-    import comad.register  # noqa: F401
+    import comad.engine.register  # noqa: F401
 
     cfg.work_dir, cfg.visualizer = str(work_dir), dict(type='Visualizer')
     cfg.load_from, cfg.resume, cfg.launcher = None, False, 'none'

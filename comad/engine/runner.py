@@ -20,17 +20,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from backbones import CheckpointError, MaskedViT, Teacher, check_strides
-
-from .checkpoint_files import BACKEND, check_checkpoint, newest_valid
-from .checkpointing import PlainCheckpointHook, SafeCheckpointHook
-from .compiling import allow_variants
-from .hooks.bad_images import BadImagesHook
-from .hooks.preemption import PreemptionHook
-from .hooks.run_info import flush_losses
-from .loops import check_identity, resumable
-from .preemption import protect_worker
-from .rank_buffers import restore_rank_buffers
-from .unwrapping import unwrapped
+from comad.engine.checkpoint_files import BACKEND, check_checkpoint, newest_valid
+from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook
+from comad.engine.compiling import allow_variants
+from comad.engine.hooks.bad_images import BadImagesHook
+from comad.engine.hooks.preemption import PreemptionHook
+from comad.engine.hooks.run_info import flush_losses
+from comad.engine.loops import check_identity, resumable
+from comad.engine.preemption import protect_worker
+from comad.engine.rank_buffers import restore_rank_buffers
+from comad.engine.unwrapping import unwrapped
 
 
 @RUNNERS.register_module()

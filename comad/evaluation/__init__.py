@@ -1,18 +1,16 @@
 """What a student is worth: probes, fine-tuning and k-NN on ImageNet, and fast dense metrics."""
 
-from .coco import encode_masks
-from .feature_bank import FeatureBankLoop
-from .features import POOLS, WIDTHS, FrozenFeatures, pooled_features
-from .finetune import ImageClassifier
-from .iou import class_areas
-from .knn import KNNTestLoop, weighted_votes
-from .lars import Lars
-from .linear import LinearProbe
-from .linear_loop import LinearProbeLoop
-from .lowshot import LowShotTestLoop
-from .metrics import Accuracy, gather_in_order, sample_predictions
-from .online_probe import OnlineProbeHook
-from .per_class import PerClassHook
+from comad.evaluation.coco import encode_masks
+from comad.evaluation.feature_bank import FeatureBankLoop
+from comad.evaluation.features import POOLS, WIDTHS, FrozenFeatures, pooled_features
+from comad.evaluation.finetune import ImageClassifier
+from comad.evaluation.iou import class_areas
+from comad.evaluation.knn import KNNTestLoop, weighted_votes
+from comad.evaluation.lars import Lars
+from comad.evaluation.linear import LinearProbe
+from comad.evaluation.linear_loop import LinearProbeLoop
+from comad.evaluation.lowshot import LowShotTestLoop
+from comad.evaluation.metrics import Accuracy, gather_in_order, sample_predictions
 
 __all__ = [
     'POOLS',
@@ -26,8 +24,6 @@ __all__ = [
     'LinearProbe',
     'LinearProbeLoop',
     'LowShotTestLoop',
-    'OnlineProbeHook',
-    'PerClassHook',
     'class_areas',
     'encode_masks',
     'gather_in_order',

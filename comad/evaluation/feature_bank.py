@@ -12,8 +12,8 @@ from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .features import POOLS, check_pools, pooled_features
-from .metrics import gather_in_order, sample_predictions
+from comad.evaluation.features import POOLS, check_pools, pooled_features
+from comad.evaluation.metrics import gather_in_order, sample_predictions
 
 PHASES = ('test', 'val')
 # Beside the pools in the bank.

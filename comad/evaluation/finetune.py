@@ -10,9 +10,8 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor, nn
 
 from backbones import MaskedViT
-
-from .features import check_pools
-from .metrics import sample_predictions
+from comad.evaluation.features import check_pools
+from comad.evaluation.metrics import sample_predictions
 
 
 @MODELS.register_module()

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .feature_bank import FeatureBankLoop
+from comad.evaluation.feature_bank import FeatureBankLoop
 
 
 def weighted_votes(

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .features import POOLS, WIDTHS, FrozenFeatures
-from .metrics import VARIANT, sample_predictions
+from comad.evaluation.features import POOLS, WIDTHS, FrozenFeatures
+from comad.evaluation.metrics import VARIANT, sample_predictions
 
 
 @MODELS.register_module()

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .feature_bank import FeatureBankLoop
+from comad.evaluation.feature_bank import FeatureBankLoop
 
 
 @LOOPS.register_module()

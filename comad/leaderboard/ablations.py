@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from comad.leaderboard.records import Record
 from comad.leaderboard.tables import Statistics
-from comad.leaderboard.tasks import TASKS
+from comad.runs.records import Record
+from comad.tasks.task import TASKS
 
 COLUMNS = (
     'cell',

@@ -1,6 +1,6 @@
 """How a row is admitted: which records are refused, and which are shown but never ranked.
 
-A record that may not be what it says gives no row (`comad.leaderboard.schema.check_record`,
+A record that may not be what it says gives no row (`comad.runs.schema.check_record`,
 `duplicates`). A record that is sound but leaves a question open - on what code, data or weights? -
 gives a row that no other row is ranked against (`open_questions`).
 """
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from comad.leaderboard.schema import TEACHER_FACTS
+from comad.runs.schema import TEACHER_FACTS
 
 SHA256 = re.compile('[0-9a-f]{64}')
 COMMIT = re.compile('[0-9a-f]{40}([0-9a-f]{24})?')
@@ -37,7 +37,7 @@ def open_questions(record: Mapping[str, Any]) -> list[str]:
     being ranked.
 
     Args:
-        record: A record that `comad.leaderboard.schema.check_record` accepts.
+        record: A record that `comad.runs.schema.check_record` accepts.
     """
     environment, config = record['environment'], record['config']
     questions = _of_student(record['student'])

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from comad.datasets.files import write_text
+from comad.data.files import write_text
 from comad.leaderboard.admission import Record, group_by_reason, open_questions
 from comad.leaderboard.published import PUBLISHED, PublishedRows, read_published
-from comad.leaderboard.records import Records, read_records
 from comad.leaderboard.tables import Row, build_table, to_csv
-from comad.leaderboard.tasks import TABLES, TASKS
+from comad.runs.records import Records, read_records
+from comad.tasks.task import TABLES, TASKS
 
 RESULTS = Path('results')
 SAMPLE_RESULTS = RESULTS / 'sample'

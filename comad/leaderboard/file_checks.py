@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comad.datasets.manifest import data_manifest
+from comad.data.manifest import data_manifest
 from comad.engine.paths import pretrain_root
 from comad.leaderboard.admission import Record
-from comad.leaderboard.resolved_config import read_resolved
-from comad.leaderboard.schema import resolved_name
+from comad.runs.resolved import read_resolved
+from comad.runs.schema import resolved_name
 
 KINDS = ('student files', 'checkpoints', 'resolved configs', 'data manifests')
 STUDENTS, CHECKPOINTS, CONFIGS, DATA = KINDS

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from comad.leaderboard.tasks import TASKS
+from comad.tasks.task import TASKS
 
 PUBLISHED = Path('results/published.csv')
 # From a figure read where its authors state it, down to one inferred from other figures.

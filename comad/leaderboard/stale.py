@@ -9,7 +9,7 @@ from pathlib import Path
 from comad.leaderboard import ablations, study_table
 from comad.leaderboard.ablations import T_QUANTILES
 from comad.leaderboard.tables import Statistics, statistics
-from comad.leaderboard.tasks import TASKS
+from comad.tasks.task import TASKS
 
 # Values and figures are shown with two digits: each may be off by half of the last one.
 HALF = 0.005

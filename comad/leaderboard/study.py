@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from comad.leaderboard.details import known_mean
-from comad.leaderboard.records import Record
 from comad.leaderboard.tables import Statistics, statistics
-from comad.leaderboard.tasks import TASKS
+from comad.runs.records import Record
+from comad.tasks.task import TASKS
 
 # What must hold, in percentage points or as a ratio; see the README's section on the study.
 MIN_SEEDS = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comad.leaderboard.study import StudyRow
 from comad.leaderboard.tables import MEASURED
-from comad.leaderboard.tasks import TASKS
+from comad.tasks.task import TASKS
 
 COLUMNS = (
     'student',

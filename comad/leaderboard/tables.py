@@ -20,7 +20,7 @@ from typing import Any
 from comad.leaderboard.admission import Record, open_questions
 from comad.leaderboard.details import known_mean, row_details
 from comad.leaderboard.published import PublishedRow
-from comad.leaderboard.tasks import TASKS, Metric, Task
+from comad.tasks.task import TASKS, Metric, Task
 
 COLUMNS = (
     'rank',

@@ -26,13 +26,13 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from comad.methods.base import PretrainMethod, full_precision
-from comad.methods.block_pairs import Pairs, check_pairs
-from comad.methods.decoder import MaskedDecoder
-from comad.methods.generator import FeatureGenerator
 from comad.methods.mae import init_as_mae, pixel_loss
-from comad.methods.masking import check_ratios, draw_masks, visibility, visible_count
-from comad.methods.positions import fix_positions
-from comad.methods.teacher_set import TeacherSet
+from comad.methods.parts.block_pairs import Pairs, check_pairs
+from comad.methods.parts.decoder import MaskedDecoder
+from comad.methods.parts.generator import FeatureGenerator
+from comad.methods.parts.masking import check_ratios, draw_masks, visibility, visible_count
+from comad.methods.parts.positions import fix_positions
+from comad.methods.parts.teacher_set import TeacherSet
 
 
 @MODELS.register_module()

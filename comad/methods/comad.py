@@ -25,16 +25,23 @@ from mmengine.dist import broadcast, is_main_process
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from comad.methods.adapters import ALIGNMENTS
 from comad.methods.base import PretrainMethod, full_precision, training_batches
-from comad.methods.decoder import MaskedDecoder
-from comad.methods.diagnostics import ConsensusDiagnostics, Explanation
-from comad.methods.fusion import Consensus, ConsensusGate, fuse
-from comad.methods.losses import MAP_AXES, map_kl, normalize, token_kl
-from comad.methods.masking import RELATIONS, Masks, check_ratios, draw_masks, to_grid, visibility
-from comad.methods.moments import TokenMoments
-from comad.methods.positions import choose_positions
-from comad.methods.teacher_set import TeacherSet
+from comad.methods.parts.adapters import ALIGNMENTS
+from comad.methods.parts.decoder import MaskedDecoder
+from comad.methods.parts.diagnostics import ConsensusDiagnostics, Explanation
+from comad.methods.parts.fusion import Consensus, ConsensusGate, fuse
+from comad.methods.parts.losses import MAP_AXES, map_kl, normalize, token_kl
+from comad.methods.parts.masking import (
+    RELATIONS,
+    Masks,
+    check_ratios,
+    draw_masks,
+    to_grid,
+    visibility,
+)
+from comad.methods.parts.moments import TokenMoments
+from comad.methods.parts.positions import choose_positions
+from comad.methods.parts.teacher_set import TeacherSet
 
 
 @MODELS.register_module()

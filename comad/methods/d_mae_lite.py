@@ -23,10 +23,10 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from comad.methods.base import full_precision
-from comad.methods.block_pairs import Pairs, check_pairs
 from comad.methods.mae import MaskedAutoencoder
-from comad.methods.relations import relation_logits
-from comad.methods.teacher_set import TeacherSet
+from comad.methods.parts.block_pairs import Pairs, check_pairs
+from comad.methods.parts.relations import relation_logits
+from comad.methods.parts.teacher_set import TeacherSet
 
 
 @MODELS.register_module()

@@ -22,14 +22,14 @@ from mmengine.dist import broadcast, is_main_process
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from comad.methods.adapters import ALIGNMENTS
 from comad.methods.base import PretrainMethod, full_precision, training_batches
-from comad.methods.block_pairs import Pairs, check_pairs
-from comad.methods.channel_standard import ChannelStandard
-from comad.methods.losses import normalize
-from comad.methods.moments import TokenMoments
-from comad.methods.positions import choose_positions
-from comad.methods.teacher_set import TeacherSet
+from comad.methods.parts.adapters import ALIGNMENTS
+from comad.methods.parts.block_pairs import Pairs, check_pairs
+from comad.methods.parts.channel_standard import ChannelStandard
+from comad.methods.parts.losses import normalize
+from comad.methods.parts.moments import TokenMoments
+from comad.methods.parts.positions import choose_positions
+from comad.methods.parts.teacher_set import TeacherSet
 
 HEADS = ('per_teacher', 'mean')
 PROJECTORS = ('linear', 'mlp')

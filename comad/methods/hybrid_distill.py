@@ -26,19 +26,19 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from backbones import MaskedViT
-from comad.methods.attention_statistics import AttentionSummary, attention_statistics
 from comad.methods.base import PretrainMethod, full_precision
-from comad.methods.block_pairs import Pairs, check_pairs
-from comad.methods.losses import normalize
-from comad.methods.positions import choose_positions
-from comad.methods.redundancy import Drops, draw_survivors, dropped_counts, redundancy
-from comad.methods.relations import (
+from comad.methods.parts.attention_statistics import AttentionSummary, attention_statistics
+from comad.methods.parts.block_pairs import Pairs, check_pairs
+from comad.methods.parts.losses import normalize
+from comad.methods.parts.positions import choose_positions
+from comad.methods.parts.redundancy import Drops, draw_survivors, dropped_counts, redundancy
+from comad.methods.parts.relations import (
     QKV,
     check_relation_heads,
     relation_kl,
     select_tokens,
 )
-from comad.methods.teacher_set import TeacherSet
+from comad.methods.parts.teacher_set import TeacherSet
 
 ROLES = ('features', 'relations')
 

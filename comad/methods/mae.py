@@ -7,8 +7,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from comad.methods.base import PretrainMethod
-from comad.methods.decoder import MaskedDecoder
-from comad.methods.positions import fix_positions
+from comad.methods.parts.decoder import MaskedDecoder
+from comad.methods.parts.positions import fix_positions
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from comad.methods.base import PretrainMethod, full_precision, update_average
-from comad.methods.positions import fix_positions
+from comad.methods.parts.positions import fix_positions
 
 # name -> hidden width, output width of the heads. 4096 / 256 are official; the sample's are ours.
 HEADS = {

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from comad.datasets.files import write_text
+from comad.data.files import write_text
 from comad.leaderboard.ablation_figure import draw_ablations
 from comad.leaderboard.ablations import ablation_csv, ablation_rows, read_ablations
 from comad.leaderboard.background import constant_miou
-from comad.leaderboard.records import read_records
 from comad.leaderboard.study import Reading, beside, read_study, study_rows
 from comad.leaderboard.study_table import complete, read_table, study_csv
+from comad.runs.records import read_records
 from comad.sweep.ablations import CELLS, DEFAULT, KIND
 from comad.sweep.grids import RECORDS
 from comad.sweep.runner import Sweep, SweepError

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comad.methods.diagnostics import Explanation
+from comad.methods.parts.diagnostics import Explanation
 
 CURVES_FIGURE = 'diagnostics.png'
 Curves = Mapping[str, Sequence[Sequence[float]]]

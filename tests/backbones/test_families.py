@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from backbones import CheckpointError, MaskedViT, build_teacher
 from backbones.families import detect_family, find_networks, fixed_positions, infer_architecture
-from comad.methods.positions import sincos_positions
+from comad.methods.parts.positions import sincos_positions
 
 SMALL = dict(arch='sample_base')
 GRID = 8

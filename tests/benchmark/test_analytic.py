@@ -8,7 +8,7 @@ from backbones import MaskedViT, untrained_teachers
 from comad.benchmark.analytic import comad_gflop, network_gflop, vit_gflop
 from comad.engine.flops import backbone_gflop, count_training
 
-import comad.register  # noqa: F401  isort:skip
+import comad.engine.register  # noqa: F401  isort:skip
 
 
 @pytest.mark.parametrize(('share', 'gflop'), [(1.0, 35.1), (0.4, 13.7), (0.5, 17.3), (0.6, 20.9)])

@@ -12,7 +12,7 @@ import torch
 
 from comad.benchmark import data
 from comad.benchmark.data_images import HIGH, LOW, draw_image, write_images
-from comad.datasets.imagenet import ImageNetFolder
+from comad.data.imagenet import ImageNetFolder
 
 
 def parse(*arguments):

@@ -10,7 +10,7 @@ from comad.benchmark.workload import Workload, build, wrap
 from comad.engine.run_config import RunOptions, load_run_config
 from tools.benchmark import main
 
-import comad.register  # noqa: F401  isort:skip
+import comad.engine.register  # noqa: F401  isort:skip
 
 COMAD = 'pretrain_configs/comad_tiny.py'
 CPU = torch.device('cpu')

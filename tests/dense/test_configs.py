@@ -69,7 +69,7 @@ BUILD = """
 import sys, torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-import comad.register
+import comad.engine.register
 from backbones import check_strides
 cfg = Config.fromfile(sys.argv[1], import_custom_modules=False)
 init_default_scope(cfg.default_scope)

@@ -13,7 +13,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
-import comad.register
+import comad.engine.register
 from backbones import check_strides
 kind, path, change = sys.argv[1:]
 torch.manual_seed(0)

@@ -16,7 +16,7 @@ GROUPS = """
 import json, sys
 from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
-import comad.register
+import comad.engine.register
 cfg = Config.fromfile(sys.argv[1], import_custom_modules=False)
 init_default_scope(cfg.default_scope)
 cfg.model.backbone.rel_pos = cfg.default_scope == 'mmdet'

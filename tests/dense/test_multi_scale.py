@@ -19,8 +19,8 @@ from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import load_run_config
 from comad.engine.unwrapping import unwrapped
-from comad.leaderboard.schema import resolved_name
-from comad.leaderboard.tasks import TASKS
+from comad.runs.schema import resolved_name
+from comad.tasks.task import TASKS
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, init_default_scope
-import comad.register
+import comad.engine.register
 cfg = Config.fromfile(sys.argv[1], import_custom_modules=False)
 init_default_scope(cfg.default_scope)
 from mmseg.datasets.transforms import PackSegInputs

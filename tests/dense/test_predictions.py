@@ -6,7 +6,8 @@ import torch
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from PIL import Image
 
-from comad.visualization import PredictionFigureHook, draw_predictions, draw_rows
+from comad.engine.hooks import PredictionFigureHook
+from comad.visualization import draw_predictions, draw_rows
 from comad.visualization.predictions import FIGURE, class_color, predict
 
 NAMES = ('background', *'0123456789')

@@ -173,7 +173,7 @@ def resume_config(
 
 def train(config: Any, stop: int | None = None, stop_validation: int | None = None) -> Any:
     """Train until the end or the stop; returns (runner, observer)."""
-    import comad.register  # noqa: F401
+    import comad.engine.register  # noqa: F401
     from comad.engine.runner import BenchmarkRunner
 
     runner = BenchmarkRunner.from_cfg(config)

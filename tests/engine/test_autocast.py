@@ -7,7 +7,7 @@ from torch import nn
 
 from comad.engine.autocast import AutocastOptimWrapper
 from comad.engine.run_config import RunOptions, load_run_config
-from comad.leaderboard import protocol
+from comad.tasks import protocol
 
 
 def wrapper(model, **options):

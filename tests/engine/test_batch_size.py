@@ -9,7 +9,7 @@ from torch import nn
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import load_run_config
 from comad.engine.runner import BenchmarkRunner
-from comad.leaderboard.tasks import TASKS
+from comad.tasks.task import TASKS
 
 UPERNET = 'seg_configs/upernet_scratch_tiny.py'
 FINETUNE = 'cls_configs/finetune_scratch_tiny.py'

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from comad.datasets.sample import SampleSizes, write_sample
+from comad.data.sample.write import SampleSizes, write_sample
 from comad.engine.config_keys import REPOSITORY
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config

@@ -14,10 +14,10 @@ from mmengine.hooks import Hook  # noqa: F401 (likewise)
 from mmengine.registry import MODELS
 from PIL import Image
 
-import comad.register  # noqa: F401
-from comad.datasets.faults import CheckedImages, UnreadableData, check_end, list_bad_image
-from comad.datasets.imagenet import ImageNetFolder
-from comad.datasets.shard_writer import write_shards
+import comad.engine.register  # noqa: F401
+from comad.data.faults import CheckedImages, UnreadableData, check_end, list_bad_image
+from comad.data.imagenet import ImageNetFolder
+from comad.data.shard_writer import write_shards
 from comad.engine.failures import RunStopped, explain
 from tests.engine.toy import ToyModel, run, toy_config
 

@@ -13,13 +13,13 @@ import zipfile
 import pytest
 import torch
 
-import comad.register  # noqa: F401
+import comad.engine.register  # noqa: F401
 from backbones import CheckpointError, MaskedViT, build_teacher, save_student
 from backbones.checkpoints import read_card, read_checkpoint, sha256_of
-from comad.datasets.shard_index import scan_shard
+from comad.data.shard_index import scan_shard
 from comad.engine.checkpoint_files import last_checkpoint
-from comad.leaderboard.records import read_records, write_record
-from comad.leaderboard.schema import RecordError, record_digest
+from comad.runs.records import read_records, write_record
+from comad.runs.schema import RecordError, record_digest
 from tests.engine.toy import run, toy_config
 from tests.leaderboard.examples import make_record
 

@@ -23,7 +23,7 @@ def write_config(folder, *, iters=None, epochs=100_000, workers=0, accumulate=1)
     """A config file for tools/train.py that trains until it is told to stop."""
     config = toy_config('unused', epochs=epochs)
     config.pop('work_dir')
-    config.custom_imports = dict(imports=['comad.register', 'tests.engine.toy'])
+    config.custom_imports = dict(imports=['comad.engine.register', 'tests.engine.toy'])
     config.default_hooks.checkpoint.interval = 1_000_000
     config.default_hooks.logger = dict(type='LoggerHook', interval=1)
     config.train_dataloader.num_workers = workers

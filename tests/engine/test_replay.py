@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData, PixelData
 
-import comad.register  # noqa: F401
+import comad.engine.register  # noqa: F401
 from backbones.checkpoints import read_checkpoint
 from comad.engine.bundles import decode, encode, generator_states, plain_states, restore_generators
 from comad.engine.failures import RunStopped

@@ -41,7 +41,7 @@ def stop_before_step(step):
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmseg', 'mmdet'])
 def test_weights_equal_their_files_after_the_runner_has_started(tmp_path, weights, scope):
-    import comad.register  # noqa: F401
+    import comad.engine.register  # noqa: F401
     from comad.engine.runner import BenchmarkRunner
 
     student, path, teacher, teacher_path = weights

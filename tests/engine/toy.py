@@ -88,7 +88,7 @@ def toy_config(
 
 
 def run(config):
-    import comad.register  # noqa: F401
+    import comad.engine.register  # noqa: F401
     from comad.engine.runner import BenchmarkRunner
 
     runner = BenchmarkRunner.from_cfg(config)

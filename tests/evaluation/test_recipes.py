@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from comad.datasets.transforms import build_views
+from comad.data.views import build_views
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GPUS = 8

@@ -4,7 +4,7 @@ import copy
 import hashlib
 from typing import Any
 
-from comad.leaderboard.records import Record, build_record, record_name
+from comad.runs.records import Record, build_record, record_name
 
 VIEWS = {'type': 'CenterCrop', 'size': 224, 'resize': 256}
 LINEAR: dict[str, Any] = {

@@ -9,7 +9,7 @@ from PIL import Image
 
 from comad.leaderboard.ablation_figure import draw_ablations
 from comad.leaderboard.ablations import ablation_csv, ablation_rows, read_ablations
-from comad.leaderboard.records import write_record
+from comad.runs.records import write_record
 from comad.sweep import finish
 from comad.sweep.runner import SweepError
 from tests.leaderboard.examples import make_record

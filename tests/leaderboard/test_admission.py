@@ -7,9 +7,9 @@ import pytest
 
 from comad.leaderboard.admission import duplicates, group_by_reason, open_questions
 from comad.leaderboard.build import make_leaderboards
-from comad.leaderboard.records import build_record, read_records, write_record
-from comad.leaderboard.schema import record_digest
 from comad.leaderboard.tables import build_table
+from comad.runs.records import build_record, read_records, write_record
+from comad.runs.schema import record_digest
 from tests.leaderboard.examples import (
     ARCHITECTURE,
     ENVIRONMENT,

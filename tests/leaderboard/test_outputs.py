@@ -13,9 +13,9 @@ from comad.leaderboard.json_table import to_json
 from comad.leaderboard.latex import escape_latex, to_latex
 from comad.leaderboard.markdown import escape, to_markdown
 from comad.leaderboard.published import COLUMNS, PUBLISHED, PublishedRow, read_published
-from comad.leaderboard.records import write_record
 from comad.leaderboard.tables import build_table
-from comad.leaderboard.tasks import TABLES
+from comad.runs.records import write_record
+from comad.tasks.task import TABLES
 from tests.leaderboard.examples import make_record
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'leaderboard.py'

@@ -8,7 +8,6 @@ import pytest
 
 from comad.leaderboard.build import RESULTS, build_leaderboards
 from comad.leaderboard.published import PUBLISHED, read_published
-from comad.leaderboard.records import write_record
 from comad.leaderboard.tables import (
     COLUMNS,
     Statistics,
@@ -19,6 +18,7 @@ from comad.leaderboard.tables import (
     to_csv,
 )
 from comad.leaderboard.text import format_table
+from comad.runs.records import write_record
 from tests.leaderboard.examples import make_card, make_config, make_record
 
 

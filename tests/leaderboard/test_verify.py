@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from comad.leaderboard.published import PUBLISHED
-from comad.leaderboard.records import build_record, write_record
-from comad.leaderboard.schema import MAX_BYTES, record_digest, resolved_name
+from comad.runs.records import build_record, write_record
+from comad.runs.schema import MAX_BYTES, record_digest, resolved_name
 from tests.leaderboard.examples import ENVIRONMENT, make_card, make_config
 from tools.leaderboard import main
 

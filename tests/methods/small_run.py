@@ -76,7 +76,7 @@ def small_config(folder: Path, run: str, model: dict[str, Any], **changes: Any) 
 
 
 def run(config: Any) -> Any:
-    import comad.register  # noqa: F401
+    import comad.engine.register  # noqa: F401
     from comad.engine.runner import BenchmarkRunner
 
     runner = BenchmarkRunner.from_cfg(config)

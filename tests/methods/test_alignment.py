@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from comad.methods.alignment import (
+from comad.methods.parts.alignment import (
     PCAAlignment,
     ProcrustesAlignment,
     TokenMoments,

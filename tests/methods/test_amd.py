@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from backbones import load_student, save_student
 from comad.methods.amd import halves
 from comad.methods.base import seeded
-from comad.methods.positions import sincos_positions
+from comad.methods.parts.positions import sincos_positions
 
 SHAPE = dict(arch='sample_tiny', img_size=32)
 

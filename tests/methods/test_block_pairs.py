@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from comad.methods.block_pairs import check_pairs, num_blocks
+from comad.methods.parts.block_pairs import check_pairs, num_blocks
 
 
 class Wrapped(nn.Module):

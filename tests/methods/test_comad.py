@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from comad.methods.base import effective_rank, seeded
-from comad.methods.losses import map_kl, normalize, token_kl
-from comad.methods.masking import draw_masks
+from comad.methods.parts.losses import map_kl, normalize, token_kl
+from comad.methods.parts.masking import draw_masks
 
 
 def total(losses):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from comad.methods.masking import draw_masks
+from comad.methods.parts.masking import draw_masks
 from tests.methods.two_processes import step
 
 N, NAMES = 16, ('loss_token', 'loss_map', 'loss_cls')

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-import comad.register  # noqa: F401
+import comad.engine.register  # noqa: F401
 from comad.engine.flops import count_training
 from tests.methods.small_run import PROBE, run, small_config
 

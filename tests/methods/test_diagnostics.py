@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
-from comad.methods.diagnostics import ConsensusDiagnostics
-from comad.methods.fusion import Gate
+from comad.methods.parts.diagnostics import ConsensusDiagnostics
+from comad.methods.parts.fusion import Gate
 
 EVEN, WON = torch.tensor([0.4, 0.3, 0.3]), torch.tensor([0.05, 0.9, 0.05])
 

@@ -5,7 +5,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
-import comad.register  # noqa: F401
+import comad.engine.register  # noqa: F401
 from backbones import MaskedViT
 from comad.engine.run_config import parse_config
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from comad.methods.fusion import GATES, ConsensusGate, fuse
-from comad.methods.losses import normalize
+from comad.methods.parts.fusion import GATES, ConsensusGate, fuse
+from comad.methods.parts.losses import normalize
 
 B, K, N, D = 2, 3, 8, 6
 

@@ -6,8 +6,8 @@ import torch
 from backbones import load_student, save_student
 from comad.methods.base import seeded
 from comad.methods.hybrid_distill import default_drops, middle_pairs
-from comad.methods.losses import normalize
-from comad.methods.relations import relation_kl, select_tokens
+from comad.methods.parts.losses import normalize
+from comad.methods.parts.relations import relation_kl, select_tokens
 from tests.methods.small_run import run, small_config
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from comad.methods.losses import map_kl, normalize, token_kl
+from comad.methods.parts.losses import map_kl, normalize, token_kl
 
 
 def softmax(values, temperature):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from comad.methods.mae import patchify, pixel_loss, random_masking
-from comad.methods.positions import sincos_positions
+from comad.methods.parts.positions import sincos_positions
 
 
 def test_patchify_order_is_row_column_channel():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from comad.methods.masking import check_ratios, draw_masks, to_grid, visibility, visible_count
+from comad.methods.parts.masking import check_ratios, draw_masks, to_grid, visibility, visible_count
 
 RATIOS = (0.6, 0.4, 0.2)
 

@@ -6,7 +6,7 @@ from mmengine.logging import MessageHub
 
 from comad.methods import mocov3
 from comad.methods.mocov3 import contrastive_loss
-from comad.methods.positions import sincos_positions
+from comad.methods.parts.positions import sincos_positions
 
 HEAD = dict(hidden_dim=32, out_dim=16)
 

@@ -8,7 +8,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS
 
-import comad.register  # noqa: F401
+import comad.engine.register  # noqa: F401
 from comad.engine.run_config import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]

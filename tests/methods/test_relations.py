@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from comad.methods.redundancy import draw_survivors, dropped_counts, redundancy
-from comad.methods.relations import regroup, relation_kl, select_tokens
+from comad.methods.parts.redundancy import draw_survivors, dropped_counts, redundancy
+from comad.methods.parts.relations import regroup, relation_kl, select_tokens
 
 
 def softmax(values):

@@ -38,7 +38,7 @@ class StopHook(Hook):
 
 
 def stopped(config, step):
-    import comad.register  # noqa: F401
+    import comad.engine.register  # noqa: F401
     from comad.engine.runner import BenchmarkRunner
 
     runner = BenchmarkRunner.from_cfg(config)
@@ -119,9 +119,9 @@ def test_a_resumed_run_equals_the_whole_one_and_goes_on_in_its_records(tmp_path,
 def test_seconds_of_the_probe_are_no_training_seconds(tmp_path, monkeypatch):
     import time
 
-    import comad.register  # noqa: F401
+    import comad.engine.register  # noqa: F401
+    from comad.engine.hooks.online_probe import OnlineProbeHook
     from comad.engine.runner import BenchmarkRunner
-    from comad.evaluation.online_probe import OnlineProbeHook
 
     original = OnlineProbeHook.probe
     monkeypatch.setattr(

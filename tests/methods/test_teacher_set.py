@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from comad.methods.positions import choose_positions, sincos_positions
-from comad.methods.teacher_set import TeacherSet, unique
+from comad.methods.parts.positions import choose_positions, sincos_positions
+from comad.methods.parts.teacher_set import TeacherSet, unique
 
 
 def test_a_set_holds_frozen_teachers_and_what_cards_need(teachers):

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from mmengine.registry import MODELS
 
 import comad.methods  # noqa: F401
-from comad.methods.masking import Masks
+from comad.methods.parts.masking import Masks
 
 
 def step(case: dict, rank: int = 0, world: int = 1) -> dict:

@@ -12,7 +12,7 @@ import torch
 
 from backbones import FAMILIES as TABLE
 from backbones import CheckpointError, MaskedViT, build_teacher, load_student, save_student
-from comad.methods.positions import sincos_positions
+from comad.methods.parts.positions import sincos_positions
 from comad.weights import export_onnx, export_timm
 from tools.weights import FAMILIES
 

@@ -7,7 +7,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from comad.datasets.faults import LISTING, CheckedImages
+from comad.data.faults import LISTING, CheckedImages
 
 MAX_LINES = 10
 

@@ -10,8 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from backbones.checkpoints import write_card
-
-from ..checkpoint_files import remove_checkpoint
+from comad.engine.checkpoint_files import remove_checkpoint
 
 CARD = 'best.json'
 

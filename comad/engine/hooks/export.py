@@ -10,11 +10,10 @@ from mmengine.registry import HOOKS
 
 from backbones import save_student
 from backbones.checkpoints import write_torch
-from comad.datasets.shard_manifest import describe_images
-from comad.leaderboard.environment import collect_environment
-
-from ..flops import training_gflop_per_image
-from ..unwrapping import unwrapped
+from comad.data.shard_manifest import describe_images
+from comad.engine.flops import training_gflop_per_image
+from comad.engine.unwrapping import unwrapped
+from comad.runs.environment import collect_environment
 
 
 @HOOKS.register_module()

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from backbones import Teacher
 from backbones.checkpoints import write_card, write_torch
-
-from ..bundles import encode, generator_states, plain_states
-from ..checkpointing import to_plain
-from ..failures import RunStopped
-from ..options import command_of
-from .prepare import unwrapped
+from comad.engine.bundles import encode, generator_states, plain_states
+from comad.engine.checkpointing import to_plain
+from comad.engine.failures import RunStopped
+from comad.engine.hooks.prepare import unwrapped
+from comad.engine.options import command_of
 
 BUNDLE = 'bundle.pth'
 REPORT = 'report.json'

@@ -10,8 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop
 
-from ..checkpointing import SafeCheckpointHook
-from ..preemption import SIGNALS, Preempted, stop_request, write_requeue
+from comad.engine.checkpointing import SafeCheckpointHook
+from comad.engine.preemption import SIGNALS, Preempted, stop_request, write_requeue
 
 
 @HOOKS.register_module()

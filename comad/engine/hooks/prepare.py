@@ -6,9 +6,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from backbones.teachers import FrozenTokens
-
-from ..compiling import eagerly
-from ..unwrapping import unwrapped
+from comad.engine.compiling import eagerly
+from comad.engine.unwrapping import unwrapped
 
 
 @HOOKS.register_module()

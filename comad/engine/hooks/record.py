@@ -14,18 +14,17 @@ from mmengine.registry import HOOKS
 
 from backbones.checkpoints import read_card
 from backbones.student import CARD_FILE, STUDENT_FILE
-from comad.datasets.files import write_text
-from comad.datasets.manifest import data_manifest
-from comad.leaderboard.environment import collect_environment
-from comad.leaderboard.records import build_record, write_record
-from comad.leaderboard.schema import resolved_name
-from comad.leaderboard.tasks import get_task
-
-from ..checkpoint_files import checkpoint_digest
-from ..checkpointing import SafeCheckpointHook
-from ..flops import backbone_gflop
-from ..paths import pretrain_root
-from ..unwrapping import unwrapped
+from comad.data.files import write_text
+from comad.data.manifest import data_manifest
+from comad.engine.checkpoint_files import checkpoint_digest
+from comad.engine.checkpointing import SafeCheckpointHook
+from comad.engine.flops import backbone_gflop
+from comad.engine.paths import pretrain_root
+from comad.engine.unwrapping import unwrapped
+from comad.runs.environment import collect_environment
+from comad.runs.records import build_record, write_record
+from comad.runs.schema import resolved_name
+from comad.tasks.task import get_task
 
 FIELDS = 'protocol_fields'
 PROCESSES = 'processes'

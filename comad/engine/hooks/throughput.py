@@ -9,11 +9,11 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, LOG_PROCESSORS
 from mmengine.runner import LogProcessor
 
-from ..peak import known_peak
-from ..unwrapping import unwrapped
-from .export import StudentExportHook
-from .run_info import logs_now
-from .wall_time import WallTimeHook
+from comad.engine.hooks.export import StudentExportHook
+from comad.engine.hooks.run_info import logs_now
+from comad.engine.hooks.wall_time import WallTimeHook
+from comad.engine.peak import known_peak
+from comad.engine.unwrapping import unwrapped
 
 RATE, WAIT, UTILISATION = 'images_per_second', 'data_wait', 'mfu'
 SHOWN = {RATE: 'images/s: {:.1f}', WAIT: 'data wait: {:.1f} %', UTILISATION: 'MFU: {:.1f} %'}

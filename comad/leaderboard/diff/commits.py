@@ -16,7 +16,7 @@ from typing import Any
 
 from comad.leaderboard.diff.metrics import judge
 from comad.leaderboard.tables import Statistics
-from comad.leaderboard.tasks import TABLES, TASKS
+from comad.tasks.task import TABLES, TASKS
 
 Cells = dict[str, str]
 # File -> columns that name a row, and the columns of mean, sd and n.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from comad.leaderboard.scalars import Curve, is_number, read_curves
+from comad.runs.logs import Curve, is_number, read_curves
 
 # What an entry says beside figures: time and memory differ between any two runs.
 NO_FIGURES = frozenset(

@@ -7,7 +7,7 @@ from typing import Any
 
 from comad.leaderboard.diff.names import Run
 from comad.leaderboard.tables import Statistics, is_tie, statistics
-from comad.leaderboard.tasks import TASKS
+from comad.tasks.task import TASKS
 
 UNKNOWN = 'noise unknown: one run each, no other seeds'
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from comad.leaderboard.build import RESULTS, SAMPLE_RESULTS
-from comad.leaderboard.schema import RecordError, check_record
 from comad.leaderboard.tables import identity
+from comad.runs.schema import RecordError, check_record
 
 RECORDS = (RESULTS / 'records', SAMPLE_RESULTS / 'records')
 SEEDS = re.compile(r'_p(\d+)_s(\d+)$')

@@ -14,9 +14,9 @@ from typing import Any
 from comad.leaderboard.diff.curves import CurveDifference, compare_curves, run_curves
 from comad.leaderboard.diff.metrics import MetricDifference, compare_metrics
 from comad.leaderboard.diff.names import Run
-from comad.leaderboard.resolved_config import flatten, read_resolved
-from comad.leaderboard.scalars import Curve
-from comad.leaderboard.schema import resolved_name
+from comad.runs.logs import Curve
+from comad.runs.resolved import flatten, read_resolved
+from comad.runs.schema import resolved_name
 
 # Where a run writes, which seed it has and how the machine reads data: no choice of an experiment.
 EXPECTED = frozenset(

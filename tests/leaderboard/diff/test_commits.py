@@ -9,8 +9,8 @@ import pytest
 from comad.leaderboard.diff.compare import compare
 from comad.leaderboard.diff.names import UnknownName
 from comad.leaderboard.diff.text import format_commits
-from comad.leaderboard.records import write_record
 from comad.leaderboard.tables import COLUMNS
+from comad.runs.records import write_record
 from tests.leaderboard.examples import make_record
 
 STUDY = ('student', 'task', 'metric', 'pool', 'mean', 'sd', 'n')

@@ -12,7 +12,7 @@ import pytest
 from comad.leaderboard.diff.compare import compare
 from comad.leaderboard.diff.names import UnknownName
 from comad.leaderboard.diff.text import format_runs
-from comad.leaderboard.records import write_record
+from comad.runs.records import write_record
 from tests.leaderboard.examples import make_card, make_config, make_record
 
 TOOL = Path(__file__).resolve().parents[3] / 'tools' / 'leaderboard.py'

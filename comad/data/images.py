@@ -1,0 +1,121 @@
+"""Image files: which suffixes are read, and decoding with an error that names the file."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from comad.data import jpeg
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+# What Pillow raises for damaged or hostile files, by format.
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+Decoder = Callable[[bytes], Any]
+
+
+def is_image_name(name: str) -> bool:
+    """Whether the suffix is one that is read, in any case; hidden files are not."""
+    return not name.startswith('.') and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def decode_pillow(data: bytes) -> Image.Image:
+    """Decode an image file as RGB, pixels as they are stored: an EXIF orientation is ignored.
+
+    Raises:
+        DECODE_ERRORS: it is no image, or damaged.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert('RGB')
+
+
+def decode_opencv(data: bytes) -> np.ndarray:
+    """Decode an image file as RGB, (H, W, 3) uint8, through OpenCV's libjpeg-turbo.
+
+    Pixels are those of `decode_pillow`, EXIF orientation ignored too. OpenCV gets what it is sure
+    to decode alike: grey and three-component JPEG with an end, since it fills what is missing of
+    a truncated file with grey. All else, CMYK and PNG among it, Pillow decodes, or refuses.
+
+    Raises:
+        DECODE_ERRORS: it is no image, or damaged.
+    """
+    if (frame := jpeg.read_frame(data)) and _is_plain(frame) and jpeg.has_end(data):
+        cv2 = load_opencv()
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if pixels is not None:
+            return pixels
+    return np.array(decode_pillow(data))
+
+
+DECODERS: dict[str, Decoder] = {'pillow': decode_pillow, 'opencv': decode_opencv}
+
+
+def get_decoder(name: str) -> Decoder:
+    """The decoder that a config names.
+
+    Raises:
+        ValueError: there is none of that name, or OpenCV is too old for it.
+    """
+    if name not in DECODERS:
+        raise ValueError(f'decode={name!r}: expected {" or ".join(DECODERS)}')
+    if name == 'opencv':
+        load_opencv()
+    return DECODERS[name]
+
+
+@cache
+def load_opencv() -> Any:
+    """OpenCV, without threads of its own: a data worker is to keep to its core.
+
+    Raises:
+        ValueError: a version that cannot decode to RGB.
+    """
+    import cv2
+
+    if not hasattr(cv2, 'IMREAD_COLOR_RGB'):
+        raise ValueError(f"decode='opencv': OpenCV is {cv2.__version__}, expected 4.11 or later")
+    cv2.setNumThreads(0)
+    return cv2
+
+
+def _is_plain(frame: jpeg.Frame) -> bool:
+    # Pillow warns of huge images, and refuses them at twice the limit.
+    small = frame.width * frame.height <= (Image.MAX_IMAGE_PIXELS or 0)
+    return small and frame.bits == 8 and frame.components in (1, 3)
+
+
+def unreadable(place: str | Path, error: BaseException) -> OSError:
+    """The error for an image that a decoder refused, in one line that names the file."""
+    return OSError(f'{place}: cannot be read as an image ({first_line(error)})')
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Decode an image file as RGB.
+
+    Raises:
+        OSError: it cannot be read, is no image, or damaged; the message names the file.
+    """
+    data = Path(path).read_bytes()
+    try:
+        return decode_pillow(data)
+    except DECODE_ERRORS as error:
+        raise unreadable(path, error) from error
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, or its type where there is none."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,153 @@
+"""``manifest.json`` of a data set: what was checked, and the digest that run records cite."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from comad.data.files import write_text
+from comad.data.shard_manifest import SHARDS, describe_images, shards_digest
+
+MANIFEST = 'manifest.json'
+FORMAT = 1
+LEVELS = 3
+DATA_KEYS = ('root', 'data_root')
+QUICK = ' (names and sizes only)'
+
+
+def digest_lines(files: Iterable[tuple[str, int, str | None]]) -> str:
+    """sha256 over the sorted lines 'name, size, sha256' of files; '-' without a content hash."""
+    lines = sorted(f'{name}\0{size}\0{content or "-"}\n' for name, size, content in files)
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode('utf-8', errors='surrogateescape'))
+    return digest.hexdigest()
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """A manifest, also the embedded sample's; None if there is none that can be read."""
+    try:
+        manifest = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def is_sample(manifest: Mapping[str, Any] | None) -> bool:
+    """Whether it is the manifest of the embedded sample."""
+    return manifest is not None and {'seed', 'version', 'sha256'} <= manifest.keys()
+
+
+def check_writable(root: Path) -> None:
+    """Refuse roots whose manifest is not ours to write, before hours of reading.
+
+    Raises:
+        FileExistsError: another program's manifest.json.
+        ValueError: the folder belongs to the embedded sample, which has a manifest.
+    """
+    for folder in (root, *root.parents[:LEVELS]):
+        if is_sample(read_manifest(folder / MANIFEST)):
+            raise ValueError(
+                f'{root} belongs to the embedded sample in {folder}: use the name sample, '
+                'and no folder inside of it for anything else'
+            )
+    path = root / MANIFEST
+    manifest = read_manifest(path)
+    if path.exists() and (manifest is None or not {'name', 'format', 'digest'} <= manifest.keys()):
+        raise FileExistsError(f'{path}: was not written by this command; move it away')
+
+
+def write_manifest(root: Path, manifest: Mapping[str, Any]) -> bool:
+    """Write a manifest atomically, format and time added.
+
+    A quick one does not replace a full one without problems of the same names and sizes.
+
+    Returns:
+        Whether it was written.
+    """
+    path = root / MANIFEST
+    old = read_manifest(path)
+    if (
+        old is not None
+        and not manifest['content_hashed']
+        and old.get('content_hashed')
+        and (old.get('problems'), manifest['problems']) == (0, 0)
+        and old.get('names_digest') == manifest['names_digest']
+    ):
+        return False
+    time = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    content = {'format': FORMAT, 'time': time, **manifest}
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+    return True
+
+
+def cited_digest(root: str | Path) -> str | None:
+    """Digest of the manifest at a data set's root or above, three levels and `data` at most.
+
+    Without content hashes it ends in '(names and sizes only)'. Shards that were never checked are
+    cited by the digest of their own manifests, '(shards.json)'; images that were made smaller for
+    them are named as such in either case. None where there is no manifest.
+    """
+    root = Path(root)
+    cited, made = _checked_digest(root), ''
+    if folders := sorted(path.parent for path in root.glob(f'*/{SHARDS}')):
+        try:
+            digests = [shards_digest(folder) or '' for folder in folders]
+            images = dict.fromkeys(filter(None, map(describe_images, folders)))
+        except ValueError:
+            return cited
+        if cited is None:
+            cited = hashlib.sha256('\n'.join(digests).encode()).hexdigest() + f' ({SHARDS})'
+        made = f' (re-encoded: {"; ".join(images)})' if images else ''
+    return None if cited is None else cited + made
+
+
+def _checked_digest(root: Path) -> str | None:
+    for folder in (root, *root.parents)[:LEVELS]:
+        if folder.name in ('', 'data'):
+            return None
+        manifest = read_manifest(folder / MANIFEST)
+        if manifest is None:
+            continue
+        digest = manifest.get('sha256' if is_sample(manifest) else 'digest')
+        if not isinstance(digest, str) or not re.fullmatch('[0-9a-f]{64}', digest):
+            return None
+        return digest + ('' if is_sample(manifest) or manifest.get('content_hashed') else QUICK)
+    return None
+
+
+def data_manifest(config: Mapping[str, Any]) -> str | None:
+    """What a run record cites: the digest of the data that the run read.
+
+    Args:
+        config: resolved, as plain Python. A training reads its training and validation data, a
+            test-only run its test data and the bank of k-NN.
+
+    Returns:
+        The digests, joined by '+' if the loaders read several data sets; None if any of them has
+        no manifest.
+    """
+    if config.get('train_cfg') is not None:
+        loaders = [config.get('train_dataloader'), config.get('val_dataloader')]
+    else:
+        bank = (config.get('test_cfg') or {}).get('bank_dataloader')
+        loaders = [config.get('test_dataloader'), bank]
+    roots: list[str] = []
+    _collect_roots(loaders, roots)
+    digests = list(dict.fromkeys(cited_digest(root) for root in roots))
+    return None if not digests or None in digests else '+'.join(map(str, digests))
+
+
+def _collect_roots(node: Any, roots: list[str]) -> None:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key in DATA_KEYS and isinstance(value, str):
+                roots.append(value)
+            else:
+                _collect_roots(value, roots)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _collect_roots(value, roots)

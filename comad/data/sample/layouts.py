@@ -1,0 +1,102 @@
+"""Writes scenes of digits in the on-disk layouts of ImageNet, ADE20K and COCO."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from comad.data.sample.scenes import CLASSES, SIZE, Scene, SceneRenderer
+
+JPEG_QUALITY = 95
+ADE_SPLITS = {'train': 'training', 'val': 'validation'}
+# COCO's image ids are unique over both splits.
+FIRST_IMAGE = {'train': 1, 'val': 500_001}
+
+
+def wnid(digit: int) -> str:
+    """Class folder of a digit, named like ImageNet's."""
+    return f'n{digit:08d}'
+
+
+def encode(image: np.ndarray, kind: str) -> bytes:
+    """JPEG or PNG bytes of an image, (H, W, 3) RGB or (H, W) uint8."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if kind == '.jpg' else []
+    return cv2.imencode(kind, image[..., ::-1] if image.ndim == 3 else image, options)[1].tobytes()
+
+
+def label_map(scene: Scene) -> np.ndarray:
+    """ADE-like labels (64, 64) uint8: 0 the rim of digits, 1 background, 2-11 digits 0-9."""
+    labels = np.where(scene.border, 0, 1).astype(np.uint8)
+    for digit, mask in zip(scene.digits, scene.masks, strict=True):
+        labels[mask] = 2 + digit
+    return labels
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """COCO's uncompressed run lengths of a mask (H, W): column-wise, starting with zeros."""
+    flat = mask.ravel(order='F')
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff([0, *edges.tolist(), flat.size]).tolist()
+    return [0, *counts] if flat[0] else counts
+
+
+def write_imagenet(root: Path, split: str, renderer: SceneRenderer, count: int) -> Iterator[None]:
+    """Write ``imagenet/<split>/<wnid>/*.JPEG``; yields after each image."""
+    folder = root / 'imagenet' / split
+    for digit in range(len(CLASSES)):
+        (folder / wnid(digit)).mkdir(parents=True)
+    for index in range(count):
+        scene = renderer.single(index)
+        name = wnid(scene.digits[0])
+        file = f'{name}_{index}' if split == 'train' else f'ILSVRC2012_val_{index + 1:08d}'
+        (folder / name / f'{file}.JPEG').write_bytes(encode(scene.image, '.jpg'))
+        yield
+
+
+def write_scenes(root: Path, split: str, renderer: SceneRenderer, count: int) -> Iterator[None]:
+    """Write the same scenes below ``ade/`` and ``coco/``; yields after each scene."""
+    ade, coco = root / 'ade/ADEChallengeData2016', root / 'coco'
+    images, labels = (ade / kind / ADE_SPLITS[split] for kind in ('images', 'annotations'))
+    for folder in (images, labels, coco / f'{split}2017', coco / 'annotations'):
+        folder.mkdir(parents=True, exist_ok=True)
+    image_entries, instances = [], []
+    for index in range(count):
+        scene, image_id = renderer.several(index), FIRST_IMAGE[split] + index
+        data, file = encode(scene.image, '.jpg'), f'{image_id:012d}.jpg'
+        name = f'ADE_{split}_{index + 1:08d}'
+        (images / f'{name}.jpg').write_bytes(data)
+        (labels / f'{name}.png').write_bytes(encode(label_map(scene), '.png'))
+        (coco / f'{split}2017' / file).write_bytes(data)
+        image_entries.append({'id': image_id, 'file_name': file, 'height': SIZE, 'width': SIZE})
+        for position, (digit, mask) in enumerate(zip(scene.digits, scene.masks, strict=True)):
+            instances.append(_instance(image_id * 10 + position, image_id, digit, mask))
+        yield
+    content = {
+        'info': {'description': 'handwritten digits of scikit-learn', 'version': '1'},
+        'licenses': [],
+        'images': image_entries,
+        'annotations': instances,
+        'categories': [
+            {'id': digit + 1, 'name': name, 'supercategory': 'digit'}
+            for digit, name in enumerate(CLASSES)
+        ],
+    }
+    path = coco / 'annotations' / f'instances_{split}2017.json'
+    path.write_text(json.dumps(content, separators=(',', ':')) + '\n', encoding='utf-8')
+
+
+def _instance(number: int, image_id: int, digit: int, mask: np.ndarray) -> dict[str, Any]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x, y = int(columns[0]), int(rows[0])
+    return {
+        'id': number,
+        'image_id': image_id,
+        'category_id': digit + 1,
+        'bbox': [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
+        'area': int(mask.sum()),
+        'iscrowd': 0,
+        'segmentation': {'size': [SIZE, SIZE], 'counts': run_lengths(mask)},
+    }

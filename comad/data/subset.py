@@ -1,0 +1,90 @@
+"""Parts of a data set for evaluation with few labels."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from comad.data.storage import Storage
+
+
+def check_subset(subset: Mapping[str, Any]) -> None:
+    """Look at the options alone, before images are listed.
+
+    Raises:
+        ValueError: unknown or missing options, a share or seed out of range.
+    """
+    options = dict(subset)
+    if set(options) == {'list'}:
+        return
+    if 'share' not in options or not set(options) <= {'share', 'seed'}:
+        raise ValueError(f'subset={options}: expected dict(share=, seed=) or dict(list=)')
+    share, seed = options['share'], options.get('seed', 0)
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+        raise ValueError(f'subset.share={share!r}: expected a share above 0 and up to 1')
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f'subset.seed={seed!r}: expected 0 or more')
+
+
+def select_subset(storage: Storage, subset: Mapping[str, Any]) -> np.ndarray:
+    """Positions of the images that belong to a subset, (n,) int64, ascending.
+
+    Args:
+        storage: all images of the split.
+        subset: ``dict(share=0.01, seed=0)`` draws that share of every class, rounded, at least one
+            image; ``dict(list='1percent.txt')`` takes the files that the text file names, one per
+            line, as SimCLR's lists do (``n01440764_10026.JPEG``).
+
+    Raises:
+        OSError: the list cannot be read.
+        ValueError: see `check_subset`; names that are unknown, ambiguous or listed twice.
+    """
+    check_subset(subset)
+    if 'list' in subset:
+        return _listed(storage, Path(subset['list']))
+    return _drawn(storage, subset['share'], subset.get('seed', 0))
+
+
+def _drawn(storage: Storage, share: float, seed: int) -> np.ndarray:
+    """Those whose hash comes first: free of any generator's state, version and of the order."""
+    chosen: list[int] = []
+    # The images of a class are neighbours.
+    bounds = np.searchsorted(storage.labels, np.arange(len(storage.classes) + 1)).tolist()
+    for label, name in enumerate(storage.classes):
+        prefix = f'{seed}/{name}/'.encode()
+        ranks = {
+            index: hashlib.sha256(prefix + bytes(storage.names[index])).digest()
+            for index in range(bounds[label], bounds[label + 1])
+        }
+        count = max(1, int(share * len(ranks) + 0.5))
+        chosen += sorted(ranks, key=ranks.__getitem__)[:count]
+    return np.sort(np.array(chosen))
+
+
+def _listed(storage: Storage, path: Path) -> np.ndarray:
+    wanted = [os.fsencode(line.strip()) for line in path.read_text('utf-8').splitlines()]
+    wanted = [name for name in wanted if name]
+    if not wanted:
+        raise ValueError(f'{path}: no file names; expected one per line')
+    order = np.argsort(storage.names, kind='stable')
+    names = storage.names[order]
+    query = np.array(wanted, dtype=bytes)
+    left = np.searchsorted(names, query, 'left')
+    counts = np.searchsorted(names, query, 'right') - left
+    for reason, bad in (
+        (f'not in {storage.folder}', counts == 0),
+        (f'in more than one class of {storage.folder}', counts > 1),
+    ):
+        if bad.any():
+            first = os.fsdecode(wanted[int(np.argmax(bad))])
+            raise ValueError(
+                f'{path}: {bad.sum():,} of {len(wanted):,} names are {reason}; {first}'
+            )
+    chosen = np.sort(order[left])
+    if (twice := np.flatnonzero(np.diff(chosen) == 0)).size:
+        name = os.fsdecode(bytes(storage.names[chosen[twice[0]]]))
+        raise ValueError(f'{path}: {name} is listed twice')
+    return chosen

@@ -1,0 +1,56 @@
+"""Results per class, beside a run: too many for its record, and what a mean hides."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from comad.data.files import write_text
+
+FILE = 'per_class.json'
+
+
+def percentages(names: Sequence[str], shares: Sequence[float]) -> dict[str, float | None]:
+    """Return class -> percent with two digits; None for a class without a figure (NaN).
+
+    Args:
+        names: Names of the classes.
+        shares: Figures between 0 and 1, one per class.
+    """
+    figures = (None if math.isnan(share) else round(100 * float(share), 2) for share in shares)
+    return dict(zip(names, figures, strict=True))
+
+
+@HOOKS.register_module()
+class PerClassHook(Hook):
+    """Writes ``per_class.json`` into the work dir: metric -> class -> percent, null for no figure.
+
+    After every validation and after a test, so the last one stays. The figures are those that a
+    metric keeps as ``per_class``; without such a metric no file is written.
+    """
+
+    priority = 'VERY_LOW'
+
+    def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Write what the validation's metrics keep."""
+        self._write(runner, runner.val_evaluator)
+
+    def after_test_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Write what the test's metrics keep."""
+        self._write(runner, runner.test_evaluator)
+
+    @staticmethod
+    def _write(runner: Any, evaluator: Any) -> None:
+        if not is_main_process():
+            return
+        found: dict[str, dict[str, float | None]] = {}
+        for metric in evaluator.metrics:
+            found |= getattr(metric, 'per_class', {})
+        if found:
+            text = json.dumps({'metrics': found}, indent=1, ensure_ascii=False) + '\n'
+            write_text(Path(runner.work_dir) / FILE, text)

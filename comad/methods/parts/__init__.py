@@ -1,0 +1,1 @@
+"""What methods share: masks, alignment, fusion, losses, decoder, relations, teachers, moments."""

@@ -1,0 +1,86 @@
+"""A light transformer decoder that rebuilds all positions from the visible tokens."""
+
+from functools import partial
+
+import torch
+from timm.layers import trunc_normal_
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from comad.methods.parts.positions import sincos_positions
+
+# name -> width, blocks, heads. 'base' is MAE's own decoder; the small ones are our choice: eight
+# blocks of width 512 would cost as much as two ViT-B teachers. Sizes are named like the backbone's
+# so that a sample run shrinks both by the same rule.
+DECODERS = {
+    'tiny': (192, 1, 3),
+    'small': (384, 1, 6),
+    'base': (512, 8, 16),
+    'sample_tiny': (64, 1, 2),
+    'sample_base': (64, 1, 2),
+}
+
+
+class MaskedDecoder(nn.Module):
+    """Mask tokens at hidden positions, fixed sin-cos positions, a few blocks, one linear output.
+
+    Args:
+        in_dim: width of the incoming tokens.
+        out_dim: width of the output per position.
+        grid_size: patches per side.
+        arch: a name in ``DECODERS``.
+        width, depth, num_heads: replace single values of ``arch``.
+
+    Raises:
+        ValueError: if ``arch`` is unknown.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        grid_size: int,
+        arch: str = 'tiny',
+        width: int | None = None,
+        depth: int | None = None,
+        num_heads: int | None = None,
+    ) -> None:
+        super().__init__()
+        if arch not in DECODERS:
+            raise ValueError(f'decoder arch={arch!r}: expected one of {", ".join(DECODERS)}')
+        table = DECODERS[arch]
+        width, depth, heads = width or table[0], depth or table[1], num_heads or table[2]
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.embed = nn.Linear(in_dim, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.register_buffer(
+            'positions', sincos_positions(width, grid_size, first='w'), persistent=False
+        )
+        self.blocks = nn.Sequential(
+            *(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
+        )
+        self.norm = norm(width)
+        self.predict = nn.Linear(width, out_dim)
+        trunc_normal_(self.mask_token, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
+        """Rebuild every position.
+
+        Args:
+            tokens: (B, 1 + n, in_dim) encoder output, cls first.
+            keep: (B, n) long, the patch that each token belongs to.
+
+        Returns:
+            (B, N, out_dim) in raster order.
+        """
+        tokens = self.embed(tokens)
+        batch, _, width = tokens.shape
+        patches = self.mask_token.to(tokens.dtype).expand(batch, self.positions.shape[1] - 1, width)
+        index = keep.unsqueeze(-1).expand(-1, -1, width)
+        patches = patches.scatter(1, index, tokens[:, 1:])
+        x = torch.cat([tokens[:, :1], patches], dim=1) + self.positions.to(tokens.dtype)
+        return self.predict(self.norm(self.blocks(x)))[:, 1:]

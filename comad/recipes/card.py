@@ -1,0 +1,113 @@
+"""A recipe card: every field of the protocol that runs, and how it differs from the published."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from comad.engine.run_config import TRANSFERS
+from comad.recipes.published import agree, read_protocols
+from comad.tasks.fields import READERS
+from comad.tasks.protocol import lookup
+
+SAME, DIFFERENT, UNSTATED = 'same', 'different', 'not stated'
+# The network under evaluation is nobody's deviation: it is what is compared.
+EVALUATED = {'network': 'the student that is evaluated'}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One field: what runs, what is published (None: not stated), and why they differ."""
+
+    field: str
+    effective: str
+    published: str | None
+    status: str
+    reason: str = ''
+
+
+@dataclass(frozen=True)
+class Card:
+    """The card of one config.
+
+    Attributes:
+        name, version: Of the protocol, as in run records.
+        published: Name of the published protocol that it claims; '' for one of our own.
+        sources: Where that is stated.
+        rows: All fields.
+        problems: Where claim and config disagree; empty in a released config.
+    """
+
+    name: str
+    version: int
+    published: str
+    sources: tuple[str, ...]
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain Python for ``--json``."""
+        return asdict(self)
+
+
+def recipe_card(config: Mapping[str, Any], kind: str, processes: int, sample: bool = False) -> Card:
+    """Read a resolved config and compare it with the published protocol that it claims.
+
+    A config claims a protocol by ``protocol.published`` and gives a reason for every field that
+    differs in ``protocol.deviations``. Problems are a difference without a reason, a reason
+    without a difference, and a stated field that the card does not know. On the embedded sample
+    nothing is claimed.
+
+    Raises:
+        ValueError: an unknown protocol is claimed.
+    """
+    protocol = config.get('protocol') or {}
+    effective = READERS[TRANSFERS.get(kind, kind)](config, processes)
+    claimed = '' if sample else protocol.get('published') or ''
+    stated = {}
+    if claimed:
+        known = read_protocols()
+        if claimed not in known:
+            raise ValueError(f'protocol.published={claimed!r}: expected one of {", ".join(known)}')
+        stated = known[claimed]
+    reasons = dict(protocol.get('deviations') or {}) if claimed else {}
+    given = EVALUATED | reasons
+    rows, problems = [], []
+    for field, value in effective.items():
+        if field not in stated:
+            if field in reasons:
+                problems.append(f'{field}: a reason to differ, but the source states no value')
+            rows.append(Row(field, _text(value), None, UNSTATED))
+            continue
+        published = stated[field].value
+        if agree(value, published):
+            if field in reasons:
+                problems.append(f'{field}: a reason to differ, but it is {value} as published')
+            rows.append(Row(field, _text(value), published, SAME))
+        else:
+            if field not in given:
+                problems.append(f'{field}: {value} instead of {published}, without a reason')
+            rows.append(Row(field, _text(value), published, DIFFERENT, given.get(field, '')))
+    problems += [f'{f}: stated, but the card does not show it' for f in stated.keys() - effective]
+    problems += [f'{f}: a reason to differ, but no such field' for f in reasons.keys() - effective]
+    sources = tuple(dict.fromkeys(entry.source for entry in stated.values()))
+    return Card(
+        str(protocol.get('name') or kind),
+        int(protocol.get('version') or 1),
+        claimed,
+        sources,
+        tuple(rows),
+        tuple(sorted(problems)),
+    )
+
+
+def recipe_processes(config: Mapping[str, Any]) -> int:
+    """Processes with which the config gives the recipe's batch; 1 where it trains nothing."""
+    base = lookup(config, 'auto_scale_lr.base_batch_size')
+    batch = lookup(config, 'train_dataloader.batch_size')
+    if not base or not batch:
+        return 1
+    return max(1, base // (batch * (lookup(config, 'optim_wrapper.accumulative_counts') or 1)))
+
+
+def _text(value: object) -> str:
+    return f'{value:.6g}' if isinstance(value, float) else str(value)

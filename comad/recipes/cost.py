@@ -1,0 +1,150 @@
+"""What a config costs: parameters and GFLOPs of its parts, and hours at a stated speed."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from backbones import untrained_teachers
+from comad.engine.batches import image_size, make_batch
+from comad.engine.flops import count_training
+from comad.tasks.protocol import lookup
+
+TRAIN_IMAGES = {
+    'data/imagenet': 1_281_167,
+    'data/sample/imagenet': 6_000,
+}
+STEP_IMAGES = 2  # batch norms need more than one
+# A backward pass costs two forward passes.
+TRAINED, FROZEN = 3, 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of one model.
+
+    Attributes:
+        parameters: Parameters by part, ``backbone`` first, then everything else.
+        gflop: GFLOP (2 per multiply-add) of one forward pass of one image at test size, by part.
+            Operators outside of torch (RoIAlign, NMS) are not counted. Empty for a pretraining,
+            which is never tested.
+        trained_gflop: The same of one training image: the forward pass, twice more for what has
+            gradients; for a pretraining counted in a real step, frozen teachers included.
+        images: Training images of the whole run.
+        workers: Data workers of all processes, where the images are ImageNet's; else 0.
+    """
+
+    parameters: dict[str, int]
+    gflop: dict[str, float]
+    trained_gflop: float
+    images: int
+    workers: int
+
+    def hours(self, gpus: int, tflops: float) -> float:
+        """Hours of computing on ``gpus`` that each sustain ``tflops``, evaluation left out."""
+        return self.images * self.trained_gflop / (gpus * tflops * 1000) / 3600
+
+    def data_hours(self, rate: float) -> float:
+        """Hours of decoding when each worker delivers ``rate`` images per second."""
+        return self.images / (self.workers * rate) / 3600 if self.workers else 0.0
+
+
+def build_model(config: Mapping[str, Any]) -> nn.Module:
+    """The config's model on the CPU with random weights, frozen teachers included."""
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    model = ConfigDict(copy.deepcopy(config['model']))
+    model.backbone.init_cfg = None
+    with untrained_teachers():
+        return MODELS.build(model)
+
+
+def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost:
+    """Count a model that `build_model` made."""
+    parameters = {'backbone': sum(p.numel() for p in model.backbone.parameters())}
+    for name, child in model.named_children():
+        if name not in ('backbone', 'data_preprocessor'):
+            count = sum(p.numel() for p in child.parameters())
+            parameters |= {name: count} if count else {}
+    if config.get('train_cfg') and not config.get('test_cfg'):
+        return Cost(
+            parameters,
+            {},
+            round(_step_gflop(config, model), 3),
+            _images(config, processes),
+            _workers(config, processes),
+        )
+    total, backbone = _forward_gflop(config, model)
+    frozen = not any(p.requires_grad for p in model.backbone.parameters())
+    trained = TRAINED * (total - backbone) + (FROZEN if frozen else TRAINED) * backbone
+    return Cost(
+        parameters,
+        {'backbone': round(backbone, 3), 'rest': round(total - backbone, 3)},
+        round(trained, 3),
+        _images(config, processes),
+        _workers(config, processes),
+    )
+
+
+def _workers(config: Mapping[str, Any], processes: int) -> int:
+    """Workers of all processes that decode whole images of ImageNet, else 0."""
+    if not lookup(config, 'train_dataloader.dataset.views'):
+        return 0
+    return (lookup(config, 'train_dataloader.num_workers') or 0) * processes
+
+
+def _step_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
+    batch = make_batch(config, STEP_IMAGES)
+    if hasattr(model, 'fit'):
+        with torch.no_grad():
+            model.fit(iter([model.data_preprocessor(batch, True)['inputs']]))
+    return count_training(model, batch, STEP_IMAGES)
+
+
+@torch.no_grad()
+def _forward_gflop(config: Mapping[str, Any], model: nn.Module) -> tuple[float, float]:
+    """GFLOP of the whole model and of its backbone."""
+    model.eval()
+    size = image_size(config)
+    images = torch.zeros(1, 3, size, size)
+    # The fused CPU attention has no counting rule; the plain one is made of counted products.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        if 'roi_head' in config['model']:
+            _detect(model, size)
+        else:
+            model(images, mode='tensor')
+    parts = counter.get_flop_counts().get(f'{type(model).__name__}.backbone')
+    if parts is None:  # it was asked for tokens, not called
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as alone:
+            model.backbone.tokens(images)
+        return counter.get_total_flops() / 1e9, alone.get_total_flops() / 1e9
+    return counter.get_total_flops() / 1e9, sum(parts.values()) / 1e9
+
+
+def _detect(model: nn.Module, size: int) -> None:
+    """A detector's forward pass: 1,000 proposals at most, masks for 100 of them."""
+    from mmdet.structures import DetDataSample
+
+    shape = dict(img_shape=(size, size), ori_shape=(size, size), img_id=0, scale_factor=(1, 1))
+    batch = dict(
+        inputs=torch.zeros(3, size, size, dtype=torch.uint8),
+        data_samples=DetDataSample(metainfo=shape),
+    )
+    data = model.data_preprocessor(pseudo_collate([batch]), False)
+    model(data['inputs'], data['data_samples'], mode='tensor')
+
+
+def _images(config: Mapping[str, Any], processes: int) -> int:
+    loop = config.get('train_cfg') or {}
+    batch = (lookup(config, 'train_dataloader.batch_size') or 0) * processes
+    if 'max_iters' in loop:
+        return loop['max_iters'] * batch
+    root = lookup(config, 'train_dataloader.dataset.root')
+    return loop.get('max_epochs', 0) * TRAIN_IMAGES.get(root, 0)

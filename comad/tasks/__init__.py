@@ -1,0 +1,1 @@
+"""The evaluations: kind, data, metrics and protocol fields of each."""

@@ -1,0 +1,177 @@
+"""Recipe cards: every leaf's claim agrees with what it runs, and would not if it were changed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import comad.engine.register  # noqa: F401
+from comad.engine.options import RunOptions
+from comad.engine.run_config import load_run_config
+from comad.recipes.card import DIFFERENT, recipe_card, recipe_processes
+from comad.recipes.cost import build_model, cost_of
+from comad.recipes.groups import parameter_groups
+from comad.recipes.published import PROTOCOLS, agree, read_protocols
+
+FOLDERS = ('pretrain', 'cls', 'seg', 'det')
+LEAVES = sorted(str(p) for f in FOLDERS for p in Path(f'{f}_configs').glob('*.py'))
+
+
+def resolved(path, **options):
+    cfg = load_run_config(RunOptions(path, **options), check=False)
+    return cfg._cfg_dict.to_dict(), cfg.run.kind
+
+
+@pytest.mark.parametrize('leaf', LEAVES)
+def test_claim_and_config_agree(leaf):
+    config, kind = resolved(leaf)
+    card = recipe_card(config, kind, recipe_processes(config))
+    assert card.problems == ()
+    assert all(row.reason for row in card.rows if row.status == DIFFERENT)
+    assert all(row.effective not in ('', 'None') for row in card.rows if kind != 'pretrain')
+
+
+@pytest.mark.parametrize('leaf', [path for path in LEAVES if 'pretrain' not in path])
+def test_sample_cards_claim_nothing(leaf):
+    config, kind = resolved(leaf, sample=True)
+    card = recipe_card(config, kind, 1, sample=True)
+    assert (card.published, card.problems) == ('', ())
+
+
+@pytest.mark.parametrize(
+    ('change', 'problem'),
+    [
+        (dict(optim_wrapper=dict(optimizer=dict(lr=1e-3))), 'learning_rate: 0.001 instead of'),
+        (dict(train_cfg=dict(max_epochs=100)), 'length: 100 epochs instead of 300 epochs'),
+        (dict(model=dict(mixup=dict(mixup_alpha=0.8))), 'mixup: 0.8 instead of 0.2'),
+        (dict(train_dataloader=dict(batch_size=64)), 'batch: 512 instead of 1024'),
+        (dict(protocol=dict(deviations=dict(mixup='x'))), 'mixup: a reason to differ, but it is'),
+        (dict(protocol=dict(deviations=dict(tempo='x'))), 'tempo: a reason to differ, but no'),
+    ],
+)
+def test_an_undeclared_difference_is_a_problem(change, problem):
+    cfg = load_run_config(RunOptions('cls_configs/finetune_comad_tiny.py'), check=False)
+    cfg.merge_from_dict(change)
+    card = recipe_card(cfg._cfg_dict.to_dict(), 'finetune', 8)
+    assert [p for p in card.problems if p.startswith(problem)]
+
+
+def test_accumulated_and_auto_scaled_runs_keep_the_claim():
+    for leaf in ('cls_configs/finetune_comad_tiny.py', 'seg_configs/upernet_comad_tiny.py'):
+        config, kind = resolved(leaf, accumulate=4)
+        assert recipe_processes(config) == 2
+        assert recipe_card(config, kind, 2).problems == ()
+
+
+def test_every_published_protocol_is_claimed_by_a_leaf():
+    claimed = set()
+    for leaf in LEAVES:
+        config, _ = resolved(leaf)
+        claimed.add((config.get('protocol') or {}).get('published'))
+    assert set(read_protocols()) == claimed - {None}
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('mae_linear,batch,1,x', 'mae_linear states batch twice'),
+        ('mae_linear,other,1,', 'expected 4 entries'),
+    ],
+)
+def test_a_row_without_source_or_a_second_value_is_refused(tmp_path, line, message):
+    path = tmp_path / 'p.csv'
+    path.write_text(PROTOCOLS.read_text() + line + '\n')
+    with pytest.raises(ValueError, match=message):
+        read_protocols(path)
+
+
+def test_numbers_agree_in_any_spelling():
+    assert agree(0.05, '.05') and agree('1e-4', '0.0001') and agree(1.0, '1')
+    assert not agree(0.05, '0.06') and not agree('cosine to 0', 'cosine')
+
+
+def test_cost_of_a_vit_tiny():
+    config, _ = resolved('cls_configs/finetune_scratch_tiny.py')
+    model = build_model(config)
+    cost = cost_of(config, model, 8)
+    assert cost.parameters['backbone'] + cost.parameters['head'] == 5_717_416
+    # By hand: 197 tokens of width 192 through 12 blocks and the patch embedding.
+    tokens, width, patches = 197, 192, 196
+    block = 2 * tokens * 12 * width**2 + 2 * 2 * tokens**2 * width
+    expected = (12 * block + 2 * patches * 768 * width) / 1e9
+    assert cost.gflop['backbone'] == pytest.approx(expected, rel=1e-3)
+    assert cost.images == 300 * 1_281_167
+    assert cost.trained_gflop == pytest.approx(3 * sum(cost.gflop.values()), rel=1e-3)
+    assert cost.hours(8, 50) == pytest.approx(cost.images * cost.trained_gflop / 4e5 / 3600)
+    assert cost.data_hours(300) == pytest.approx(cost.images / (8 * 12 * 300) / 3600)
+
+
+@pytest.mark.parametrize(
+    ('method', 'shown'),
+    [
+        ('hybrid_distill', 'mocov3 (features), mae (relations)'),
+        ('amd', 'mae (masked 0.5)'),
+        ('comad', 'mae (masked 0.6), mocov3 (masked 0.4), ibot (masked 0.2)'),
+    ],
+)
+def test_teachers_are_shown_with_their_roles_and_masks(method, shown):
+    config, kind = resolved(f'pretrain_configs/{method}_tiny.py')
+    rows = {row.field: row.effective for row in recipe_card(config, kind, 8).rows}
+    assert rows['teachers'] == shown
+
+
+# Values by hand: 0.65^13, 0.65^12, 0.65^1; 0.85^13, 0.85^12, 0.85^1.
+@pytest.mark.parametrize(
+    ('leaf', 'input_scale', 'first_block', 'last_block'),
+    [
+        ('finetune', 0.1209055, 0.1422418, 0.85),
+        ('mae_finetune', 0.003697206, 0.005688009, 0.65),
+        ('tinymim_finetune', 0.003697206, 0.005688009, 0.65),
+        ('ibot_finetune', 0.003697206, 0.005688009, 0.65),
+    ],
+)
+def test_groups_of_the_fine_tuning_recipes(leaf, input_scale, first_block, last_block):
+    config, _ = resolved(f'cls_configs/{leaf}_comad_tiny.py')
+    groups = parameter_groups(config, build_model(config))
+    table = {(g.layer, g.weight_decay): g for g in groups}
+    assert table['input', 0.05].lr_scale == pytest.approx(input_scale, rel=1e-6)
+    assert table['block 0', 0.05].lr_scale == pytest.approx(first_block, rel=1e-6)
+    assert table['block 11', 0.0].lr_scale == pytest.approx(last_block, rel=1e-6)
+    assert table['head', 0.05].parameters == 192_000 and table['head', 0.0].parameters == 1000
+    # Class token, positions and the patch embedding's bias; norms and biases of a block.
+    assert table['input', 0.0].parameters == 192 + 197 * 192 + 192
+    assert table['block 3', 0.0].parameters == 4 * 192 + 3 * 192 + 192 + 768 + 192
+    assert sum(g.parameters for g in groups) == sum(
+        p.numel() for p in build_model(config).parameters() if p.requires_grad
+    )
+
+
+def test_show_as_json():
+    command = [sys.executable, 'tools/show.py', 'cls_configs/linear_mae_tiny.py', '--json']
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    shown = json.loads(result.stdout)
+    assert shown['student'] == 'mae_tiny' and shown['gpus'] == 8
+    rows = {row['field']: row for row in shown['card']['rows']}
+    assert rows['learning_rate']['effective'] == '6.4'
+    assert shown['groups'][0]['lr_scale'] == 1.0 and 'missing' in shown['missing']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'line'),
+    [
+        (['nope.py'], 'error: config nope.py does not exist'),
+        (['base_configs/cls_knn.py'], 'is no leaf of the suite'),
+        (
+            ['cls_configs/linear_mae_tiny.py', '--cfg-options', 'model.pools=[tail]'],
+            "pools ('tail',) must be one or more of",
+        ),
+    ],
+)
+def test_show_refuses_in_one_line(arguments, line):
+    command = [sys.executable, 'tools/show.py', *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2
+    assert line in result.stderr and len(result.stderr.splitlines()) == 1

@@ -1,0 +1,50 @@
+"""The source tree's state: commit, and dirty by everything but results and runs."""
+
+import subprocess
+
+import pytest
+
+from comad.runs.environment import collect_environment, git_state
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    identity = ['-c', 'user.name=t', '-c', 'user.email=t@example.org']
+
+    def git(*arguments):
+        subprocess.run(['git', '-C', tmp_path, *identity, *arguments], check=True)
+
+    git('init', '-q')
+    for name in ('code.py', 'results/table.csv'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('1')
+    git('add', '.')
+    git('commit', '-qm', 'one')
+    return tmp_path
+
+
+def test_clean_checkout_ignores_results_and_runs(checkout):
+    (checkout / 'results/table.csv').write_text('2')
+    (checkout / 'results/new.csv').write_text('2')
+    (checkout / 'work_dirs').mkdir()
+    (checkout / 'work_dirs/run.log').write_text('x')
+    commit, dirty = git_state(checkout)
+    assert len(commit) == 40 and dirty is False
+
+
+@pytest.mark.parametrize('name', ['code.py', 'untracked.py'])
+def test_changed_or_new_code_is_dirty(checkout, name):
+    (checkout / name).write_text('changed')
+    assert git_state(checkout)[1] is True
+
+
+def test_outside_of_git_nothing_is_claimed(tmp_path, monkeypatch):
+    monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
+    assert git_state(tmp_path) == (None, None)
+
+
+def test_environment_names_versions_and_processes(monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '8')
+    environment = collect_environment()
+    assert environment['world_size'] == 8
+    assert {'torch', 'mmengine', 'timm'} <= set(environment['versions'])
