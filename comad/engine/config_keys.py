@@ -11,10 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comad.runs.place import REPOSITORY
+
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 RUNNER_KEYS = {
     'model',
     'work_dir',

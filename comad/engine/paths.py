@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
+from comad.runs.place import pretrain_root
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -18,11 +19,6 @@ LAYOUTS = {
     'coco': 'train2017, val2017 and annotations/instances_{train,val}2017.json',
 }
 DATA_KEYS = ('root', 'data_root')
-
-
-def pretrain_root(sample: bool) -> str:
-    """Folder of the pretraining runs."""
-    return 'work_dirs/sample/pretrain' if sample else 'work_dirs/pretrain'
 
 
 def check_paths(cfg: Config, sample: bool) -> None:

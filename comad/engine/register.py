@@ -8,8 +8,9 @@ import comad.engine.autocast  # noqa: F401
 import comad.engine.checkpointing  # noqa: F401
 import comad.engine.exact_data  # noqa: F401
 import comad.engine.hooks  # noqa: F401
-import comad.engine.layer_decay  # noqa: F401
+import comad.engine.linear_loop  # noqa: F401
 import comad.engine.loops  # noqa: F401
 import comad.engine.runner  # noqa: F401
 import comad.evaluation  # noqa: F401
+import comad.evaluation.layer_decay  # noqa: F401
 import comad.methods  # noqa: F401

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comad.engine.config_keys import REPOSITORY, RUNNER_KEYS, find_unknown_keys
+from comad.engine.config_keys import RUNNER_KEYS, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
-from comad.engine.paths import check_paths, pretrain_root
+from comad.engine.paths import check_paths
 from comad.engine.schedules import accumulate, check_schedule
+from comad.runs.place import REPOSITORY, pretrain_root
 
 if TYPE_CHECKING:
     from mmengine.config import Config

@@ -5,21 +5,7 @@ Nothing here imports torch.
 
 from typing import Any
 
-
-def scale_schedule(entry: dict[str, Any], factor: float) -> dict[str, Any]:
-    """A copy of a scheduler's config with all iteration counts multiplied by ``factor``."""
-    if entry.get('by_epoch', True):
-        return dict(entry)
-    scaled = dict(entry)
-    for key in ('begin', 'end', 'T_max', 'milestones'):
-        if scaled.get(key) is not None:
-            value = scaled[key]
-            scaled[key] = (
-                [round(one * factor) for one in value]
-                if isinstance(value, (list, tuple))
-                else round(value * factor)
-            )
-    return scaled
+from comad.tasks.protocol import scale_schedule
 
 
 def accumulate(cfg: Any, steps: int) -> None:

@@ -8,7 +8,6 @@ from comad.evaluation.iou import class_areas
 from comad.evaluation.knn import KNNTestLoop, weighted_votes
 from comad.evaluation.lars import Lars
 from comad.evaluation.linear import LinearProbe
-from comad.evaluation.linear_loop import LinearProbeLoop
 from comad.evaluation.lowshot import LowShotTestLoop
 from comad.evaluation.metrics import Accuracy, gather_in_order, sample_predictions
 
@@ -22,7 +21,6 @@ __all__ = [
     'KNNTestLoop',
     'Lars',
     'LinearProbe',
-    'LinearProbeLoop',
     'LowShotTestLoop',
     'class_areas',
     'encode_masks',

@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.registry import METRICS
 from torch import Tensor
 
-from comad.engine.hooks.per_class import percentages
+from comad.evaluation.metrics import percentages
 
 SUFFIX = '_precision'  # of mmdet's results per class
 

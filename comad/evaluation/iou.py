@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import METRICS
 from torch import Tensor
 
-from comad.engine.hooks.per_class import percentages
+from comad.evaluation.metrics import percentages
 
 
 def class_areas(

@@ -1,5 +1,6 @@
 """Top-k accuracy of one or several classifiers, exact under any number of processes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,17 @@ from torch import Tensor
 
 # Between a classifier's name and the setting of one of its variants.
 VARIANT = '@'
+
+
+def percentages(names: Sequence[str], shares: Sequence[float]) -> dict[str, float | None]:
+    """Return class -> percent with two digits; None for a class without a figure (NaN).
+
+    Args:
+        names: Names of the classes.
+        shares: Figures between 0 and 1, one per class.
+    """
+    figures = (None if math.isnan(share) else round(100 * float(share), 2) for share in shares)
+    return dict(zip(names, figures, strict=True))
 
 
 def sample_predictions(scores: Mapping[str, Tensor], labels: Tensor) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from comad.data.manifest import data_manifest
-from comad.engine.paths import pretrain_root
 from comad.leaderboard.admission import Record
+from comad.runs.place import pretrain_root
 from comad.runs.resolved import read_resolved
 from comad.runs.schema import resolved_name
 

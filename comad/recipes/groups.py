@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
-from comad.engine.layer_decay import layer_of
+from comad.evaluation.layer_decay import layer_of
 
 
 @dataclass(frozen=True)

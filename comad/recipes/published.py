@@ -4,7 +4,7 @@ import csv
 import os
 from typing import NamedTuple
 
-from comad.engine.config_keys import REPOSITORY
+from comad.runs.place import REPOSITORY
 
 PROTOCOLS = REPOSITORY / 'results' / 'published_protocols.csv'
 COLUMNS = ['protocol', 'field', 'value', 'source']

@@ -7,7 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from comad.runs.place import REPOSITORY
+
 # Import name -> distributions that provide it, the maintained forks of OpenMMLab's last.
 PACKAGES = {
     'torch': ('torch',),

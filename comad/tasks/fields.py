@@ -11,8 +11,7 @@ from typing import Any
 from mmengine.registry import MODELS
 
 from backbones.vit import ARCHITECTURES
-from comad.engine.layer_decay import DEFAULTS
-from comad.engine.schedules import scale_schedule
+from comad.evaluation.layer_decay import DEFAULTS
 from comad.tasks.protocol import (
     accumulation,
     batch_size,
@@ -21,6 +20,7 @@ from comad.tasks.protocol import (
     lookup,
     pipeline_entry,
     precision,
+    scale_schedule,
 )
 
 Field = str | int | float

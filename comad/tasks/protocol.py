@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from comad.data.shard_manifest import describe_images
-from comad.engine.schedules import scale_schedule
 
 Field = str | int | float | None
 Reader = Callable[[Mapping[str, Any], int], Field]
@@ -137,6 +136,22 @@ def schedule(config: Mapping[str, Any], world_size: int) -> Field:
         for entry in lookup(config, 'param_scheduler') or ()
     ]
     return describe(entries or None) or 'constant'
+
+
+def scale_schedule(entry: dict[str, Any], factor: float) -> dict[str, Any]:
+    """A copy of a scheduler's config with all iteration counts multiplied by ``factor``."""
+    if entry.get('by_epoch', True):
+        return dict(entry)
+    scaled = dict(entry)
+    for key in ('begin', 'end', 'T_max', 'milestones'):
+        if scaled.get(key) is not None:
+            value = scaled[key]
+            scaled[key] = (
+                [round(one * factor) for one in value]
+                if isinstance(value, (list, tuple))
+                else round(value * factor)
+            )
+    return scaled
 
 
 def extra_hooks(config: Mapping[str, Any], world_size: int) -> Field:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from comad.engine.config_keys import REPOSITORY
+from comad.runs.place import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

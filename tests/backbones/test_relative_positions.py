@@ -6,7 +6,7 @@ import torch
 from backbones import CheckpointError, MaskedViT, load_student, save_student
 from backbones.checkpoints import sha256_of, write_safetensors
 from backbones.relative_positions import attend, distances
-from comad.engine.layer_decay import LayerWiseDecayConstructor
+from comad.evaluation.layer_decay import LayerWiseDecayConstructor
 
 WINDOWS = dict(
     arch='sample_tiny', out_indices=(3,), window_size=3, global_blocks=(1, 3), with_cls=False

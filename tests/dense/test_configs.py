@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from backbones import MaskedViT, save_student
-from comad.engine.config_keys import REPOSITORY
 from comad.engine.run_config import apply_sample, parse_config, parse_leaf_name, replace_values
+from comad.runs.place import REPOSITORY
 
 LEAVES = sorted(
     path for folder in ('seg', 'det') for path in (REPOSITORY / f'{folder}_configs').glob('*.py')

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from comad.engine.config_keys import REPOSITORY
+from comad.runs.place import REPOSITORY
 
 STEP = """
 import sys, torch

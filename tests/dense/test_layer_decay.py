@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from comad.engine.config_keys import REPOSITORY
+from comad.runs.place import REPOSITORY
 
 GROUPS = """
 import json, sys

@@ -13,12 +13,12 @@ from torch import nn
 
 from backbones.checkpoints import sha256_of
 from comad.benchmark.analytic import vit_gflop
-from comad.engine.config_keys import REPOSITORY
 from comad.engine.hooks import MultiScaleTestHook, RunRecordHook
 from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import load_run_config
 from comad.engine.unwrapping import unwrapped
+from comad.runs.place import REPOSITORY
 from comad.runs.schema import resolved_name
 from comad.tasks.task import TASKS
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from comad.data.sample.write import SampleSizes, write_sample
-from comad.engine.config_keys import REPOSITORY
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
+from comad.runs.place import REPOSITORY
 from tests.engine.resume_toy import train
 
 pytestmark = pytest.mark.slow

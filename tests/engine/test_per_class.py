@@ -4,7 +4,8 @@ import json
 import math
 from types import SimpleNamespace
 
-from comad.engine.hooks.per_class import FILE, PerClassHook, percentages
+from comad.engine.hooks.per_class import FILE, PerClassHook
+from comad.evaluation.metrics import percentages
 
 
 def run(folder, *metrics):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from comad.engine.config_keys import REPOSITORY
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import (
     _sample_value,
@@ -15,6 +14,7 @@ from comad.engine.run_config import (
     parse_leaf_name,
     replace_values,
 )
+from comad.runs.place import REPOSITORY
 from tools.train import parse_args
 
 LEAVES = sorted(

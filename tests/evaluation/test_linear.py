@@ -5,7 +5,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
-import comad.engine.layer_decay  # noqa: F401
+import comad.evaluation.layer_decay  # noqa: F401
 from comad.evaluation import LinearProbe
 
 BACKBONE = dict(type='MaskedViT', arch='sample_tiny', img_size=32, depth=2, drop_path_rate=0.5)

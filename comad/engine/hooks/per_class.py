@@ -1,8 +1,7 @@
 """Results per class, beside a run: too many for its record, and what a mean hides."""
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,6 @@ from mmengine.registry import HOOKS
 from comad.data.files import write_text
 
 FILE = 'per_class.json'
-
-
-def percentages(names: Sequence[str], shares: Sequence[float]) -> dict[str, float | None]:
-    """Return class -> percent with two digits; None for a class without a figure (NaN).
-
-    Args:
-        names: Names of the classes.
-        shares: Figures between 0 and 1, one per class.
-    """
-    figures = (None if math.isnan(share) else round(100 * float(share), 2) for share in shares)
-    return dict(zip(names, figures, strict=True))
 
 
 @HOOKS.register_module()

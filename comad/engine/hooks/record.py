@@ -19,9 +19,9 @@ from comad.data.manifest import data_manifest
 from comad.engine.checkpoint_files import checkpoint_digest
 from comad.engine.checkpointing import SafeCheckpointHook
 from comad.engine.flops import backbone_gflop
-from comad.engine.paths import pretrain_root
 from comad.engine.unwrapping import unwrapped
 from comad.runs.environment import collect_environment
+from comad.runs.place import pretrain_root
 from comad.runs.records import build_record, write_record
 from comad.runs.schema import resolved_name
 from comad.tasks.task import get_task

@@ -6,7 +6,7 @@ from mmengine.optim import CosineAnnealingLR, LinearLR, build_optim_wrapper
 from torch import nn
 
 from backbones import MaskedViT
-from comad.engine.layer_decay import LayerWiseDecayConstructor, is_norm
+from comad.evaluation.layer_decay import LayerWiseDecayConstructor, is_norm
 
 
 class Model(nn.Module):

@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import Dataset
 
-import comad.engine.layer_decay  # noqa: F401
+import comad.evaluation.layer_decay  # noqa: F401
 from comad.evaluation import LinearProbe
 
 
