@@ -12,7 +12,6 @@ from typing import Any
 from comad.runs.records import Record
 
 PER_CLASS = 'per_class.json'
-PREDICTIONS = 'predictions.png'
 MAX_JSON_BYTES = 1_000_000
 
 

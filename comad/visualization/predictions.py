@@ -13,7 +13,6 @@ import torch
 from mmengine.dataset import pseudo_collate
 from PIL import Image
 
-FIGURE = 'predictions.png'
 COLUMNS = ('image', 'ground truth', 'prediction')
 IGNORED = 255
 MIN_SCORE = 0.3
