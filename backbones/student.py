@@ -11,10 +11,9 @@ from .checkpoints import (
     fill_completely,
     read_card,
     read_checkpoint,
-    sha256_of,
-    write_card,
     write_safetensors,
 )
+from .files import sha256_of, write_json
 
 if TYPE_CHECKING:
     from .vit import MaskedViT
@@ -147,7 +146,7 @@ def save_student(folder: str | Path, backbone: 'MaskedViT', card: Mapping[str, A
     tensors = {k: v for k, v in backbone.state_dict().items() if k not in left_out}
     digest = write_safetensors(folder / STUDENT_FILE, tensors)
     architecture = backbone.architecture()
-    write_card(folder / CARD_FILE, {**card, 'architecture': architecture, 'sha256': digest})
+    write_json(folder / CARD_FILE, {**card, 'architecture': architecture, 'sha256': digest})
     return folder / STUDENT_FILE
 
 

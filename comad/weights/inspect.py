@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backbones import ARCHITECTURES, CheckpointError, Teacher, read_checkpoint
-from backbones.checkpoints import digest_of, fill_completely, find_file
+from backbones.checkpoints import fill_completely, find_file
 from backbones.families import (
     FAMILIES,
     Network,
@@ -13,6 +13,7 @@ from backbones.families import (
     find_networks,
     infer_architecture,
 )
+from backbones.files import digest_of
 from backbones.teachers import network_options, tell_family
 
 # First digits of published md5 sums (official MAE repository) and the files they belong to.

@@ -1,6 +1,5 @@
 """A loss that is not finite: the run stops before the step and leaves what replays it."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from backbones import Teacher
-from backbones.checkpoints import write_card, write_torch
+from backbones.checkpoints import write_torch
+from backbones.files import write_json
 from comad.engine.bundles import encode, generator_states, plain_states
 from comad.engine.checkpointing import to_plain
 from comad.engine.failures import RunStopped
@@ -169,7 +169,7 @@ class LossCheckHook(Hook):
         write_torch(partial / BUNDLE, content)
         shown = {name: str(value) for name, value in values.items()}  # JSON knows no NaN
         report = dict(step=runner.iter, rank=get_rank(), losses=shown, command=command)
-        write_card(partial / REPORT, json.loads(json.dumps({**report, 'note': note.strip('; ')})))
+        write_json(partial / REPORT, {**report, 'note': note.strip('; ')})
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
         return note
