@@ -12,17 +12,10 @@ from timm.layers import LayerNorm
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from .architectures import ARCHITECTURES
 from .relative_positions import add_tables, attend, is_table
 from .student import StudentWeights
 
-ARCHITECTURES: dict[str, dict[str, int]] = {
-    'tiny': dict(img_size=224, patch_size=16, embed_dim=192, depth=12, num_heads=3),
-    'small': dict(img_size=224, patch_size=16, embed_dim=384, depth=12, num_heads=6),
-    'base': dict(img_size=224, patch_size=16, embed_dim=768, depth=12, num_heads=12),
-    # The embedded sample's stand-ins: 64-px images, 8-px patches, minutes on a CPU.
-    'sample_tiny': dict(img_size=64, patch_size=8, embed_dim=64, depth=4, num_heads=2),
-    'sample_base': dict(img_size=64, patch_size=8, embed_dim=128, depth=4, num_heads=4),
-}
 POSITION_RULES = ('bicubic', 'bicubic_offset', 'bicubic_antialias')
 
 
