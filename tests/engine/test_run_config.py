@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from comad.commands.train import parse_args
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import (
     _sample_value,
@@ -15,7 +16,6 @@ from comad.engine.run_config import (
     replace_values,
 )
 from comad.runs.place import REPOSITORY
-from tools.train import parse_args
 
 LEAVES = sorted(
     path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools._environment import Requirement, diagnose, read_pins, requirements
+from comad.commands._environment import Requirement, diagnose, read_pins, requirements
 
 ROOT = Path(__file__).resolve().parents[2]
 

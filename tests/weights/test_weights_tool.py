@@ -12,9 +12,9 @@ import torch
 
 from backbones import FAMILIES as TABLE
 from backbones import CheckpointError, MaskedViT, build_teacher, load_student, save_student
+from comad.commands.weights import FAMILIES
 from comad.methods.parts.positions import sincos_positions
 from comad.weights import export_onnx, export_timm
-from tools.weights import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[2]
 
