@@ -16,13 +16,14 @@ HOMES = {
     'SimpleFeaturePyramid': 'pyramid',
     'check_strides': 'pyramid',
     'StudentWeights': 'student',
-    'load_student': 'student',
+    'build_network': 'networks',
+    'load_student': 'networks',
     'save_student': 'student',
-    'FAMILIES': 'teachers',
+    'FAMILIES': 'families',
     'Teacher': 'teachers',
     'build_teacher': 'teachers',
     'untrained_teachers': 'teachers',
-    'ARCHITECTURES': 'vit',
+    'ARCHITECTURES': 'architectures',
     'MaskedViT': 'vit',
 }
 __all__ = list(HOMES)  # noqa: PLE0605

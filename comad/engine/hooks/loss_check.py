@@ -12,9 +12,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from backbones import Teacher
 from backbones.checkpoints import write_torch
 from backbones.files import write_json
+from backbones.frozen import Frozen
 from comad.engine.bundles import encode, generator_states, plain_states
 from comad.engine.checkpointing import to_plain
 from comad.engine.failures import RunStopped
@@ -47,7 +47,7 @@ class LossCheckHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         model = unwrapped(runner.model)
-        teachers = [module for module in model.modules() if isinstance(module, Teacher)]
+        teachers = [module for module in model.modules() if isinstance(module, Frozen)]
         frozen = {id(tensor) for teacher in teachers for tensor in _tensors(teacher).values()}
         saved = model.state_dict().keys()
         self.others = {
