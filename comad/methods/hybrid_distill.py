@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from backbones.contract import BlockNetwork
 from comad.methods.base import PretrainMethod, full_precision
-from comad.methods.parts.attention_statistics import AttentionSummary, attention_statistics
+from comad.methods.parts.attention import AttentionSummary, attention_statistics
 from comad.methods.parts.block_pairs import Pairs, check_pairs
 from comad.methods.parts.losses import normalize
 from comad.methods.parts.positions import choose_positions
