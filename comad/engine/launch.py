@@ -85,13 +85,14 @@ def launch_replay(options: RunOptions, bundle: str) -> int:
     """Compute a saved step again; 0: its loss is not finite again, 1: it is finite, 2: refused."""
     try:
         _check_there(bundle, 'nan_step<N>/ of a work dir')
-        load_run_config(options, check=False)
-    except ConfigError as error:
-        return _refuse(error)
-    try:
-        from comad.engine.replay import replay
+        cfg = load_run_config(options)
+        if cfg.get('train_cfg') is None:
+            raise ConfigError('--replay: this config has no training')
+        from comad.engine import register, replay  # noqa: F401
 
-        return replay(options, bundle)
+        return replay.replay(cfg, bundle)
+    except ConfigError as error:  # told without torch, which the others take to be named
+        return _refuse(error)
     except _user_errors() as error:
         return _refuse(error)
 
