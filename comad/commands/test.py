@@ -2,7 +2,7 @@
 
 import argparse
 
-from comad.commands.train import add_run_arguments, run_options
+from comad.engine.options import COMMON, add_options, run_options
 
 EXAMPLES = """examples:
   python tools/test.py seg_configs/upernet_comad_tiny.py --sample     # its newest checkpoint
@@ -19,12 +19,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', nargs='?', help='default: the newest checkpoint of the work dir'
     )
-    parser.add_argument(
-        '--tta',
-        action='store_true',
-        help='segmentation: average over several scales and flips; the record is one of its own',
-    )
-    add_run_arguments(parser)
+    add_options(parser, *COMMON, 'tta')
     return parser.parse_args(argv)
 
 

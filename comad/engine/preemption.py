@@ -16,6 +16,9 @@ from types import FrameType
 
 from backbones.files import read_json, write_json
 
+# Exit codes of train.py; _torchrun.py imports them, slurm_train.sh reads the line of PREEMPTED.
+REFUSED = 2
+FAILED = 3  # for a reason told in one line
 PREEMPTED = 75  # EX_TEMPFAIL: the same command with --resume goes on
 INTERRUPTED = 130  # what shells report of a process ended by Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)

@@ -56,6 +56,14 @@ SAMPLE_TEACHERS = {
     'teachers/vit-b-300ep.pth.tar': 'mocov3_base',
     'teachers/vitb_16/checkpoint_teacher.pth': 'ibot_base',
 }
+MMENGINE_HOOKS = {
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+}
 RUN_KEYS = {'work_dir', 'run', 'launcher', 'resume', 'load_from', 'randomness', 'sample'}
 
 
@@ -124,8 +132,10 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     leaf_sample = cfg.pop('sample', None)
     if leaf is not None and options.sample:
         apply_sample(cfg, leaf, leaf_sample)
+    hooks = set(cfg.get('default_hooks', {}))
     if options.cfg_options:
         cfg.merge_from_dict(options.cfg_options)
+    _drop_hooks(cfg, hooks)
     if leaf is not None:
         leaf, pretrain_seed = _name_student(cfg, leaf, options)
         if options.compute_of:
@@ -223,6 +233,23 @@ def parse_student(text: str) -> tuple[str, str, int]:
             f'arch one of {", ".join(NAMES)}'
         )
     return *names, int(match[2] or 0)
+
+
+def _drop_hooks(cfg: Config, known: set[str]) -> None:
+    """Take out hooks that are switched off by None; MMEngine knows that of its own six only."""
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None]:
+        if name not in known | MMENGINE_HOOKS:
+            raise ConfigError(
+                f'default_hooks.{name}=None: expected one of {", ".join(sorted(known))}'
+            )
+        if name == 'wall_time':
+            raise ConfigError(
+                'default_hooks.wall_time=None: cards, records and the log state what it measures; '
+                'every other hook can be switched off'
+            )
+        if name not in MMENGINE_HOOKS:
+            del hooks[name]
 
 
 def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[LeafName, int]:

@@ -83,6 +83,8 @@ def machine(tmp_path: Path) -> Machine:
     shutil.copytree(ROOT / 'tools', made.repository / 'tools')
     for name in ('setup.cfg', 'constraints.txt'):
         shutil.copy(ROOT / name, made.repository)
+    (made.repository / 'comad/engine').mkdir(parents=True)
+    shutil.copy(ROOT / 'comad/engine/preemption.py', made.repository / 'comad/engine')
     for name in ('comad_tiny', 'mae_tiny', 'mae_base'):
         path = made.repository / 'pretrain_configs' / f'{name}.py'
         path.parent.mkdir(exist_ok=True)
