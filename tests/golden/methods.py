@@ -198,7 +198,7 @@ def _train(model: Any, count: int = STEPS) -> list[dict[str, float]]:
         inputs = [images(size) for size in sizes] if sizes else images(SIZE)
         labels = torch.arange(BATCH) % 4
         logged = model.train_step(dict(inputs=inputs, labels=labels), wrapper)
-        steps.append({key: float(value) for key, value in logged.items()})
+        steps.append({key: value.item() for key, value in logged.items()})
     return steps
 
 

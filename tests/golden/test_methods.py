@@ -11,8 +11,9 @@ from comad.methods.base import PretrainMethod
 from tests.golden.methods import FILE, METHODS, STEPS, train
 
 GOLDEN = json.loads(FILE.read_text())
-# Between processors and their kernels losses differ by 6e-11 of themselves at most, figures of the
-# student by 8e-11; where a bias has no gradient but rounding, by all of its 1e-11.
+# Between sets of kernels (ATen default to AVX-512, MKL SSE 4.2 to AVX-512, one and
+# two threads) losses differ by 6e-11 of themselves at most, figures of the student by 8e-11; a bias
+# that has no gradient but rounding differs by all of its 1e-11.
 RELATIVE, ABSOLUTE = 1e-8, 1e-9
 
 
@@ -46,7 +47,11 @@ def test_same_losses_and_same_student(name, folder):
     assert list(found['steps']) == list(wanted['steps'])
     for key, values in wanted['steps'].items():
         assert len(values) == STEPS
-        assert found['steps'][key] == pytest.approx(values, rel=RELATIVE, abs=ABSOLUTE), key
+        logged = [value is not None for value in values]
+        assert [value is not None for value in found['steps'][key]] == logged, key
+        pairs = [pair for pair in zip(found['steps'][key], values, strict=True) if None not in pair]
+        now, before = zip(*pairs, strict=True)
+        assert now == pytest.approx(before, rel=RELATIVE, abs=ABSOLUTE), key
     assert sorted(found['student']) == sorted(wanted['student'])
     for key, (norm, *others) in wanted['student'].items():
         close = max(ABSOLUTE, RELATIVE * norm)
