@@ -3,11 +3,14 @@
 A foreign MMEngine config needs ``custom_imports = dict(imports=['backbones'])`` and nothing else
 to build `MaskedViT` and the pyramids under any default scope. Where MMEngine is not loaded, as in
 tools that only read and write files, importing the package is cheap: names come on first use.
+mmcv's operators come with it where none are compiled, see `mmcv_finder`.
 """
 
 import sys
 from importlib import import_module
 from typing import Any
+
+from backbones.mmcv_finder import provide_operators
 
 HOMES = {
     'CheckpointError': 'checkpoints',
@@ -41,5 +44,6 @@ def register() -> None:
         import_module(f'.{module}', __name__)
 
 
+provide_operators()
 if 'mmengine' in sys.modules:  # as in every process that reads a config's custom_imports
     register()
