@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.architectures import NAMES, network_type, sample_name, split_name
+from comad.engine import bridges
 from comad.engine.config_keys import RUNNER_KEYS, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
@@ -159,11 +159,9 @@ def parse_config(path: str | Path) -> Config:
     """`Config.fromfile` without importing custom modules, errors as one line."""
     from mmengine.config import Config
 
+    bridges.apply()
     try:
-        with warnings.catch_warnings():
-            # MMEngine looks up mm* bases through pkg_resources, whose notice is not the user's.
-            warnings.simplefilter('ignore')
-            return Config.fromfile(path, import_custom_modules=False)
+        return Config.fromfile(path, import_custom_modules=False)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f'{path} needs the package {error.name!r}: install it with tools/setup.sh'
