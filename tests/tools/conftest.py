@@ -97,7 +97,7 @@ def machine(tmp_path: Path) -> Machine:
     """No GPU, no Slurm, an environment whose packages are all pretended."""
     made = Machine(tmp_path)
     shutil.copytree(ROOT / 'tools', made.repository / 'tools')
-    for name in ('setup.cfg', 'constraints.txt', *OPERATORS):
+    for name in ('setup.cfg', 'constraints.txt', 'comad/engine/preemption.py', *OPERATORS):
         (made.repository / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, made.repository / name)
     for name in ('comad_tiny', 'mae_tiny', 'mae_base'):
