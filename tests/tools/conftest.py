@@ -98,7 +98,7 @@ def machine(tmp_path: Path) -> Machine:
     made = Machine(tmp_path)
     shutil.copytree(ROOT / 'tools', made.repository / 'tools')
     for name in ('setup.cfg', 'constraints.txt', 'comad/engine/preemption.py', *OPERATORS):
-        (made.repository / name).parent.mkdir(exist_ok=True)
+        (made.repository / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, made.repository / name)
     for name in ('comad_tiny', 'mae_tiny', 'mae_base'):
         path = made.repository / 'pretrain_configs' / f'{name}.py'
