@@ -67,7 +67,7 @@ SECONDS = {
 }
 STUDENT_SECONDS = 75
 DATA_PROOFS = ('data/sample/manifest.json', 'data/sample/contact_sheet.png')
-DATA_SOURCES = tuple(f'comad/data/{name}.py' for name in ('sample', 'scenes', 'layouts'))
+DATA_SOURCES = tuple(f'comad/data/sample/{name}.py' for name in ('write', 'scenes', 'layouts'))
 LEADERBOARDS = tuple(f'results/sample/leaderboard_{name}.csv' for name in TABLES)
 
 

@@ -7,7 +7,7 @@ optimizer steps, rates those after scaling. What no field tells completely enter
 
 from typing import Any
 
-from backbones.architectures import ARCHITECTURES
+from backbones.architectures import card_name
 from comad.tasks.protocol import Config, Field, ProtocolReader
 
 # What classes and constructors take where a config is silent; tests compare them with the code.
@@ -37,7 +37,6 @@ FEATURES = {
     'cls4': 'cls of the last 4 blocks, normed',
     'cls_mean': 'cls and mean of normed patch tokens',
 }
-SIZES = {'tiny': 'T', 'small': 'S', 'base': 'B'}
 
 
 def number(value: float) -> str:
@@ -59,10 +58,7 @@ def size(value: Any) -> Field:
 
 def network(config: Config) -> str:
     """``ViT-T/16, 3 heads``: the network under evaluation, which is no part of the protocol."""
-    backbone = config['model']['backbone']
-    arch = backbone.get('arch', 'tiny')
-    shape = ARCHITECTURES[arch] | {k: v for k, v in backbone.items() if v is not None}
-    return f'ViT-{SIZES.get(arch, arch)}/{shape["patch_size"]}, {shape["num_heads"]} heads'
+    return card_name(config['model']['backbone'])
 
 
 def features(protocol: ProtocolReader, path: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from backbones.architectures import ARCHITECTURES
 from comad.data.shard_manifest import describe_images
 
 Field = str | int | float | None
@@ -29,6 +30,7 @@ LEFT_OUT = frozenset(
         *('batch_size', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'),
     )
 )
+# The student's own, beside whatever its architecture states.
 BACKBONE_OWN = ('type', 'arch', 'img_size', 'embed_dim', 'depth', 'num_heads', 'init_cfg')
 # Hooks that look on, write and stop; all others count.
 OBSERVERS = (
@@ -63,7 +65,8 @@ class ProtocolReader:
         steps = [steps] if isinstance(steps, Mapping) else steps
         self.config = {**config, 'param_scheduler': [scale_schedule(s, factor) for s in steps]}
         self.processes, self.tested = processes, tested
-        self.told: set[str] = set(NOT_PROTOCOL)
+        network = ARCHITECTURES.get(self.get('model.backbone.arch', ''), {})
+        self.told = {*NOT_PROTOCOL, *(f'model.backbone.{key}' for key in network)}
 
     def get(self, path: str, default: Any = None) -> Any:
         """The entry at a dotted path; ``default`` where there is none or it is None."""

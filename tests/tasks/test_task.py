@@ -15,7 +15,7 @@ from comad.data import views
 from comad.engine.config_keys import RUNNER_KEYS
 from comad.evaluation.lars import Lars
 from comad.runs.place import REPOSITORY
-from comad.tasks.fields import FEATURES, OPTIMIZER_DEFAULTS, SIZES, VIEW_DEFAULTS
+from comad.tasks.fields import FEATURES, OPTIMIZER_DEFAULTS, VIEW_DEFAULTS
 from comad.tasks.task import FOLDERS, TABLES, TASKS, get_task
 
 FILES = sorted(Path(comad.tasks.__file__).parent.glob('*.py'))
@@ -89,8 +89,7 @@ def test_defaults_of_optimizers_are_those_of_the_code(name):
     assert {k: parameters[k].default for k in OPTIMIZER_DEFAULTS[name]} == OPTIMIZER_DEFAULTS[name]
 
 
-def test_features_and_sizes_are_those_that_exist():
-    from backbones.architectures import NAMES
+def test_features_are_those_that_exist():
     from comad.evaluation.features import WIDTHS
 
-    assert set(FEATURES) == set(WIDTHS) and set(SIZES) == set(NAMES)
+    assert set(FEATURES) == set(WIDTHS)
