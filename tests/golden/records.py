@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from comad.leaderboard.records import build_record
-from comad.leaderboard.schema import record_name
+from comad.runs.records import build_record
+from comad.runs.schema import record_name
 
 FOLDERS = {False: 'results/records', True: 'results/sample/records'}
 FILE = Path(__file__).with_name('records.jsonl')

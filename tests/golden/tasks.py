@@ -8,7 +8,7 @@ from typing import Any
 from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
-from comad.leaderboard.records import build_record
+from comad.runs.records import build_record
 from tests.golden.records import ENVIRONMENT, digest
 
 FILE = Path(__file__).with_name('tasks.json')

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from comad.leaderboard.schema import record_name
+from comad.runs.schema import record_name
 from tests.golden.tables import FILES, comparable, figure_digests, make_tables
 
 GOLDEN = {
