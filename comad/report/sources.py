@@ -9,7 +9,7 @@ import math
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from comad.runs.records import Record
+from comad.runs.record import Record
 
 PER_CLASS = 'per_class.json'
 PREDICTIONS = 'predictions.png'

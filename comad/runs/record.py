@@ -83,6 +83,11 @@ class Student(Section):
     git_commit: str | None = None
     sha256: str | None = None
 
+    @property
+    def pretrain_data(self) -> str | None:
+        """What it was pretrained on, as a table's cell shows it."""
+        return None if self.data is None else self.data.text
+
 
 class Seeds(Section):
     """Seed of the pretraining and of the evaluation."""
@@ -165,6 +170,13 @@ class Record(Section, kw_only=True):
     def file(self) -> str:
         """Name of the record's file."""
         return record_name(self)
+
+    @property
+    def manifest(self) -> str | None:
+        """Digests of the data that the run read, joined by '+'; None if any has no manifest."""
+        read = [data for data in (self.train_dataset, self.dataset) if data is not None]
+        digests = list(dict.fromkeys(data.manifest for data in read))
+        return None if None in digests else '+'.join(map(str, digests))
 
     @property
     def data(self) -> dict[str, Any]:
