@@ -213,7 +213,7 @@ def seal(contents: Mapping[str, Any]) -> Record:
         made = msgspec.convert({'schema': SCHEMA, **contents, 'digest': ''}, Record)
         made = msgspec.structs.replace(made, digest=_digest(made))
         # Through its bytes: half a surrogate pair is no text, and NaN becomes null.
-        record = _decode(encode(made))
+        record = decode(encode(made))
         if record != made:
             raise RecordError('holds a number that is not finite')
     except RecordError:
@@ -244,7 +244,7 @@ def write_record(directory: str | os.PathLike[str], record: Record) -> Path:
         RecordError: If `seal` did not make the record.
     """
     content = encode(record)
-    _decode(content)
+    decode(content)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / record.file) as stream:
@@ -280,7 +280,7 @@ def read_record(path: str | os.PathLike[str]) -> Record:
         raise RecordError('not a plain file')
     if (size := path.stat().st_size) >= MAX_BYTES:
         raise RecordError(f'{size} bytes, {MAX_BYTES} are the limit')
-    record = _decode(path.read_bytes())
+    record = decode(path.read_bytes())
     if path.name != record.file:
         raise RecordError(f'holds the record {record.file}; was the file copied?')
     return record
@@ -299,8 +299,8 @@ class _Head(Struct):
     config: Any = None
 
 
-def _decode(content: bytes) -> Record:
-    """The record that these bytes are, exactly."""
+def decode(content: bytes) -> Record:
+    """Return the record that these bytes are, exactly; errors as `read_record`."""
     try:
         head = msgspec.json.decode(content, type=_Head)
         if head.schema != SCHEMA or isinstance(head.schema, bool):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from backbones import CheckpointError, MaskedViT, load_student
 from backbones.checkpoints import read_card
 from backbones.student import CARD_FILE, STUDENT_FILE
+from comad.runs.card import make_card
 
 # timm's models of our full-scale widths; every other shape is one of these with changed arguments.
 TIMM_NAMES = {
@@ -205,10 +206,11 @@ def model_card(card: Mapping[str, Any], usage: str) -> str:
         for t in teachers
     ]
     licences = sorted({str(t.get('licence', '?')) for t in teachers})
+    known = {**card, 'data': make_card(card).pretrain_data}
     facts = {
-        key: card[key]
+        key: known[key]
         for key in ('method', 'method_version', 'data', 'epochs', 'config_digest', 'sha256')
-        if card.get(key) is not None
+        if known.get(key) is not None
     }
     bound = (
         'What is distilled from a teacher keeps its conditions: ' + ', '.join(licences) + '.'

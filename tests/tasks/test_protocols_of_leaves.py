@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from comad.engine.run_config import apply_sample, parse_config, parse_leaf_name
-from comad.runs.schema import MAX_BYTES
+from comad.runs.record import MAX_BYTES
 from comad.tasks.task import MULTI_SCALE, TASKS
 
 MAIN = ('linear', 'finetune', 'knn', 'upernet', 'mask_rcnn')

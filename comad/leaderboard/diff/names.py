@@ -10,7 +10,7 @@ from typing import Any
 
 from comad.leaderboard.build import RESULTS, SAMPLE_RESULTS
 from comad.leaderboard.tables import identity
-from comad.runs.record import RecordError, read_record
+from comad.runs.record import RecordError, decode
 from comad.tasks.recording import check_task
 
 RECORDS = (RESULTS / 'records', SAMPLE_RESULTS / 'records')
@@ -105,7 +105,7 @@ def _of_records(name: str, paths: Sequence[Path]) -> Run:
     for path in paths:
         record = run.records[path.name] = _read(path)
         try:
-            check_task(read_record(path))
+            check_task(decode(path.read_bytes()))
         except RecordError as error:
             refused.setdefault(str(error), []).append(path.stem)
         if folder := _work_dir(path, record):
