@@ -170,7 +170,7 @@ def copied(world):
 
 
 def unknown_metric(world):
-    edit(world.records[0], lambda r: r['metrics'].update(top1_best=99.0))
+    edit(world.records[0], lambda r: r.update(metrics={'top1_best': 99.0, **r['metrics']}))
     return world.records[0].name, "unknown metric 'top1_best'"
 
 
@@ -241,7 +241,7 @@ def odd_teacher(world):
 def nested(world):
     path = world.records[0].with_name('deep.json')
     path.write_text('[' * 4000 + ']' * 4000)
-    return path.name, 'not valid JSON'
+    return path.name, 'Expected object, got array'
 
 
 def huge(world):
