@@ -16,8 +16,13 @@ CARD_FILE = 'student.json'
 class StudentCard(Student, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """What the student's records take over, and what else its pretraining is to be known by.
 
-    ``architecture`` and ``sha256`` are filled in where the weights are written.
+    ``architecture`` and ``sha256`` are filled in where the weights are written. ``method`` may be
+    a class that has several presets: what a record is named after is the run's to say.
     """
+
+    name: str
+    method: str
+    arch: str
 
     config: str | None = None
     seed: int | None = None

@@ -6,13 +6,13 @@ Those that are known before a run are told at its start.
 import re
 from typing import Any
 
+from backbones.architectures import missing_sizes
 from comad.data.identity import DataIdentity
 from comad.data.manifest import QUICK
 from comad.runs.record import Environment, Record, Student
 
 SHA256 = re.compile('[0-9a-f]{64}')
 COMMIT = re.compile('[0-9a-f]{40}([0-9a-f]{24})?')
-ARCHITECTURE = ('embed_dim', 'depth', 'num_heads', 'patch_size')
 # The random network has no pretraining of which anything could be known.
 SCRATCH = 'scratch'
 PRETRAINED = ('method_version', 'data', 'epochs')
@@ -89,8 +89,7 @@ def of_student(student: Student) -> list[str]:
     architecture = student.architecture or {}
     questions = [
         f'student.architecture.{key} is {_show(architecture.get(key))}, no size'
-        for key in ARCHITECTURE
-        if not (isinstance(architecture.get(key), int) and architecture[key] > 0)
+        for key in missing_sizes(student.arch, architecture)
     ]
     if not student.params_m:
         questions.append(f'student.params_m is {_show(student.params_m)}')

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from comad.data.files import atomic_file
+from backbones.files import atomic_file
 from comad.data.identity import DataIdentity
 
 SCHEMA = 4
@@ -49,13 +49,17 @@ class Protocol(Section):
     fields: dict[str, str | int | float | None]
 
 
-class Teacher(Section):
-    """A frozen teacher of the pretraining; ``digest`` is that of its tensors."""
+class Teacher(Section, forbid_unknown_fields=False):
+    """A frozen teacher of the pretraining; ``digest`` is that of its tensors.
+
+    ``input_size`` is the edge that images were resized to for it, in pixels; None if they were not.
+    """
 
     family: str | None = None
     file: str | None = None
     digest: str | None = None
     licence: str | None = None
+    input_size: Whole | None = None
 
 
 class Student(Section):
@@ -131,6 +135,7 @@ class Environment(Section):
     device: str
     git_commit: str | None
     git_dirty: bool | None
+    mmcv_operators: str | None = None
     python: str | None = None
     platform: str | None = None
     cpu: str | None = None

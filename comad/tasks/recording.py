@@ -186,8 +186,8 @@ def _student(
 ) -> dict[str, Any]:
     """What the record says about the student, from its card where it has one."""
     # The run's own names decide the row: a card's method may be a class with several presets.
-    names = {'name': run.get('student'), 'method': run.get('method'), 'arch': run.get('arch')}
-    measured = {'architecture': architecture, 'params_m': params_m}
+    names = {'name': run.get('student'), 'method': run.get('method')}
+    measured = {'arch': run.get('arch'), 'architecture': architecture, 'params_m': params_m}
     if card is None:
         return {**measured, **names}
     if card.name != names['name']:

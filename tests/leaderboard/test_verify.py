@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from comad.commands.leaderboard import main
 from comad.leaderboard.published import PUBLISHED
 from comad.runs.record import MAX_BYTES, read_record, resolved_name, write_record
 from comad.tasks.recording import build_record
@@ -21,7 +22,6 @@ from tests.leaderboard.examples import (
     make_config,
     make_data,
 )
-from tools.leaderboard import main
 
 RESULTS = PUBLISHED.parent.resolve()
 STUDENTS = ('comad_tiny', 'mae_tiny')

@@ -13,7 +13,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from comad.data.files import write_text
+from backbones.files import write_text
 from comad.data.identity import DataIdentity
 from comad.engine.checkpoint_files import checkpoint_digest
 from comad.engine.checkpointing import SafeCheckpointHook
