@@ -1,50 +1,12 @@
 #!/usr/bin/env python
 """Measure how fast training steps and data loading are on this machine."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from comad.benchmark import data, step
-from tools.data import Progress
-
-EXAMPLES = """examples:
-  python tools/benchmark.py step pretrain_configs/comad_tiny.py --batch 8 --compare reference
-  python tools/benchmark.py step pretrain_configs/comad_tiny.py --device cuda --compile
-  python tools/benchmark.py step seg_configs/upernet_comad_tiny.py --batch 2 --compare reference
-  python tools/benchmark.py data --compare imagefolder
-
-Everything that is compared takes turns in one process, so that a busy machine slows all of it.
-Ratios mean something on any machine; images per second describe the one they were measured on.
-Neither data nor weights are needed: weights and images are made up.
-"""
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=style)
-    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for name, module, short in (
-        ('step', step, "images/s of a config's training step, part by part"),
-        ('data', data, 'images/s that folders and shards deliver'),
-    ):
-        command = commands.add_parser(name, help=short, description=module.__doc__)
-        module.add_arguments(command)
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    try:
-        if args.command == 'step':
-            return step.run(args, Progress('turns'))
-        return data.run(args)
-    except (OSError, RuntimeError, ValueError) as error:
-        print(f'benchmark {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
-        return 2
-
+from comad.commands.benchmark import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -1,77 +1,12 @@
 #!/usr/bin/env python
 """Look into weight files, turn them into one plain file, hand students to others."""
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-# Of backbones.families, named here so that a mistake is answered without importing torch.
-FAMILIES = ('auto', 'mae', 'mocov3', 'ibot', 'dino', 'dinov2')
-EXAMPLES = """examples:
-  python tools/weights.py inspect teachers/vit-b-300ep.pth.tar
-  python tools/weights.py convert teachers/vit-b-300ep.pth.tar teachers/mocov3_base.safetensors
-  python tools/weights.py export work_dirs/pretrain/comad_tiny/seed0 comad_tiny --to timm
-
-Nothing in a file is ever executed: one that asks for code is refused.
-"""
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    inspect = commands.add_parser(
-        'inspect', help='family, network, tensors used and left out, verdict; 1 if incomplete'
-    )
-    inspect.add_argument('file', metavar='FILE', help='a weight file, or a directory with one')
-    convert = commands.add_parser('convert', help='write one plain safetensors file and its card')
-    convert.add_argument('file', metavar='FILE', help='a weight file, or a directory with one')
-    convert.add_argument('out', metavar='OUT.safetensors', help='its card is called OUT.json')
-    for command in (inspect, convert):
-        command.add_argument(
-            '--family',
-            default='auto',
-            choices=FAMILIES,
-            help='default: told by content',
-        )
-    export = commands.add_parser('export', help='write a student for other libraries')
-    export.add_argument('student', metavar='STUDENT', help='student.safetensors or its folder')
-    export.add_argument('out', metavar='FOLDER', help='gets weights, configuration and model card')
-    export.add_argument('--to', choices=('timm', 'onnx'), default='timm', help='default: timm')
-    return parser.parse_args(argv)
-
-
-def main(args: argparse.Namespace) -> int:
-    source = Path(args.student if args.command == 'export' else args.file)
-    if not source.exists():  # before torch is imported
-        print(f'error: {source} does not exist; a weight file is expected there', file=sys.stderr)
-        return 2
-    from backbones import CheckpointError
-    from comad import weights
-
-    try:
-        if args.command == 'inspect':
-            report = weights.inspect_file(args.file, args.family)
-            print(report.text())
-            return 1 if report.problem else 0
-        if args.command == 'convert':
-            card = weights.convert(args.file, args.out, args.family)
-            print(f'{args.out}: {card["family"]}, {card["network"]} of {card["source"]}')
-            return 0
-        if args.to == 'onnx':
-            difference = weights.export_onnx(args.student, args.out)
-            print(f'{args.out}: model.onnx, largest difference in onnxruntime {difference:.1e}')
-            return 0
-        config = weights.export_timm(args.student, args.out)
-        print(f'{args.out}: {config["architecture"]}, features in timm identical')
-        return 0
-    except (CheckpointError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-
+from comad.commands.weights import main
 
 if __name__ == '__main__':
-    sys.exit(main(parse_args()))
+    sys.exit(main())

@@ -78,7 +78,7 @@ SECONDS = {
 STUDENT_SECONDS = 75
 STUDY_KINDS = ('linear', 'upernet', 'mask_rcnn')
 DATA_PROOFS = ('data/sample/manifest.json', 'data/sample/contact_sheet.png')
-DATA_SOURCES = tuple(f'comad/data/{name}.py' for name in ('sample', 'scenes', 'layouts'))
+DATA_SOURCES = tuple(f'comad/data/sample/{name}.py' for name in ('write', 'scenes', 'layouts'))
 LEADERBOARDS = tuple(
     f'results/sample/leaderboard_{name}.csv'
     for name in ('classification', 'segmentation', 'detection')

@@ -7,8 +7,8 @@ import torch
 
 from comad.benchmark.reference import largest_difference, straightforward
 from comad.benchmark.workload import Workload, build, wrap
+from comad.commands.benchmark import main
 from comad.engine.run_config import RunOptions, load_run_config
-from tools.benchmark import main
 
 import comad.engine.register  # noqa: F401  isort:skip
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mmengine.runner import Runner
 
+from comad.commands.train import parse_args
 from comad.engine.launch import _refuse
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import (
@@ -18,7 +19,6 @@ from comad.engine.run_config import (
     replace_values,
 )
 from comad.runs.place import REPOSITORY
-from tools.train import parse_args
 
 LEAVES = sorted(
     path

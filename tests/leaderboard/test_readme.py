@@ -200,7 +200,7 @@ def test_the_command_rewrites_only_at_full_scale_and_by_default(tmp_path):
 
 
 def test_verify_names_a_readme_of_other_tables(tmp_path, monkeypatch, capsys):
-    from tools.leaderboard import main
+    from comad.commands.leaderboard import main
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'results').mkdir()

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from comad.commands.leaderboard import main
 from comad.leaderboard.published import PUBLISHED
 from comad.runs.records import build_record, write_record
 from comad.runs.schema import MAX_BYTES, record_digest, resolved_name
 from tests.leaderboard.examples import ENVIRONMENT, make_card, make_config
-from tools.leaderboard import main
 
 RESULTS = PUBLISHED.parent.resolve()
 STUDENTS = ('comad_tiny', 'mae_tiny')

@@ -126,7 +126,7 @@ def test_wrong_arguments_are_answered_at_once(arguments, message):
 
 
 def test_ablations_go_on_after_a_failed_cell_and_a_quickstart_does_not():
-    from tools.sweep import make_sweep
+    from comad.commands.sweep import make_sweep
 
     assert make_sweep('ablations', 1, 1).keep_going
     assert not make_sweep('quickstart', 1, 1).keep_going

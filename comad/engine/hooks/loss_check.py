@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from backbones import Teacher
+from backbones.frozen import Frozen
 from comad.engine.failures import RunStopped
 from comad.engine.options import command_of
 from comad.engine.replay import save_step
@@ -39,7 +39,7 @@ class LossCheckHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         model = unwrapped(runner.model)
-        teachers = [module for module in model.modules() if isinstance(module, Teacher)]
+        teachers = [module for module in model.modules() if isinstance(module, Frozen)]
         frozen = {id(tensor) for teacher in teachers for tensor in _tensors(teacher).values()}
         saved = model.state_dict().keys()
         self.others = {

@@ -1,0 +1,115 @@
+"""Show what a config really runs: its recipe card, cost and optimizer groups.
+
+The card puts the effective protocol, after inheritance, overlays and options, beside the published
+protocol that the config claims, and marks each difference with its reason.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+
+from comad.engine.options import COMMON, ConfigError, add_options, run_options
+
+EXAMPLES = """examples:
+  python tools/show.py seg_configs/upernet_comad_tiny.py
+  python tools/show.py cls_configs/linear_comad_tiny.py --sample --json
+  python tools/show.py det_configs/mask_rcnn_comad_tiny.py --gpus 4 --accumulate 2
+
+marks: = as published, ≠ different (with the reason), none: the sources at hand do not state it.
+Nothing is read from data or weights; what a run would miss is listed. Exit status 1 when claim
+and config disagree.
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='a leaf of pretrain_, cls_, seg_ or det_configs/')
+    parser.add_argument('--json', action='store_true', help='everything as one JSON object')
+    parser.add_argument(
+        '--gpus', type=int, help="processes of the run (default: what gives the recipe's batch)"
+    )
+    parser.add_argument(
+        '--tflops',
+        type=float,
+        default=50.0,
+        help='TFLOP/s that each GPU is assumed to sustain, for the hours (default %(default)s)',
+    )
+    parser.add_argument(
+        '--decode-rate',
+        type=float,
+        default=300.0,
+        help='ImageNet images/s that each data worker is assumed to decode (default %(default)s)',
+    )
+    add_options(parser, *COMMON, 'auto_scale_lr', 'accumulate')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    warnings.filterwarnings('ignore')  # of packages that the mm* frameworks still use
+    from comad.engine.paths import check_paths
+    from comad.engine.run_config import load_run_config
+
+    try:
+        cfg = load_run_config(run_options(args), check=False)
+        if 'run' not in cfg:
+            raise ConfigError(f'{args.config} is no leaf of the suite: it claims no protocol')
+    except ConfigError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    missing = ''
+    try:
+        check_paths(cfg, args.sample)
+    except ConfigError as error:
+        missing = str(error)
+
+    from mmengine.logging import MMLogger
+
+    import comad.engine.register  # noqa: F401
+    from comad.recipes.card import recipe_card, recipe_processes
+    from comad.recipes.cost import build_model, cost_of
+    from comad.recipes.groups import parameter_groups
+    from comad.recipes.text import cost_text, groups_text, protocol_text
+
+    # Building says which groups it makes; here they are the output.
+    MMLogger.get_instance('show', log_level='ERROR')
+    config = cfg._cfg_dict.to_dict()
+    gpus = args.gpus or (1 if args.sample else recipe_processes(config))
+    try:
+        model = build_model(config)
+        card = recipe_card(config, cfg.run.kind, gpus, args.sample)
+        cost = cost_of(config, model, gpus)
+        groups = parameter_groups(config, model) if 'train_cfg' in config else []
+    except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
+        print(f'error: {args.config}: {" ".join(str(error).split())}', file=sys.stderr)
+        return 2
+    if args.json:
+        content = {
+            'config': cfg.run.config,
+            'student': cfg.run.student,
+            'gpus': gpus,
+            'card': card.as_json(),
+            'cost': cost
+            and {
+                **vars(cost),
+                'hours': round(cost.hours(gpus, args.tflops), 2),
+                'data_hours': round(cost.data_hours(args.decode_rate), 2),
+                'assumed_tflops': args.tflops,
+                'assumed_decode_rate': args.decode_rate,
+            },
+            'groups': [vars(group) for group in groups],
+            'missing': missing,
+        }
+        print(json.dumps(content, indent=1))
+    else:
+        print(f'{cfg.run.config}: {cfg.run.kind}, student {cfg.run.student}')
+        print(protocol_text(card))
+        if cost:
+            print(cost_text(cost, gpus, args.tflops, args.decode_rate))
+        if groups:
+            print(f'optimizer groups:\n{groups_text(groups)}')
+        print(f'missing here: {missing}' if missing else 'data and weights are in place')
+    return 1 if card.problems else 0

@@ -1,0 +1,31 @@
+"""Test a trained checkpoint of any transfer config on its validation set."""
+
+import argparse
+
+from comad.engine.options import COMMON, add_options, run_options
+
+EXAMPLES = """examples:
+  python tools/test.py seg_configs/upernet_comad_tiny.py --sample     # its newest checkpoint
+  python tools/test.py det_configs/mask_rcnn_comad_tiny.py CHECKPOINT
+  python tools/test.py seg_configs/upernet_comad_tiny.py --tta        # several scales and flipped
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='a leaf of cls_, seg_ or det_configs/')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='default: the newest checkpoint of the work dir'
+    )
+    add_options(parser, *COMMON, 'tta')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Test; exit codes as those of training."""
+    args = parse_args(argv)
+    from comad.engine.launch import launch
+
+    return launch(run_options(args), checkpoint=args.checkpoint, test=True)
