@@ -4,6 +4,9 @@ import argparse
 import sys
 
 from comad.engine.options import ConfigError, KeyValues, RunOptions
+from comad.runs.place import enter_home, find_config, typed, worded
+
+AUTO = 'auto'
 
 EXAMPLES = """examples:
   python tools/train.py pretrain_configs/comad_tiny.py --sample       # on the embedded sample, CPU
@@ -28,14 +31,19 @@ that you trust.
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=worded(EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', help='a leaf of pretrain_, cls_, seg_ or det_configs/')
+    parser.add_argument(
+        'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
+    )
     add_run_arguments(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
-        const='auto',
+        const=AUTO,
+        type=lambda text: text if text == AUTO else typed(text),
         metavar='CHECKPOINT',
         help='continue from the newest complete checkpoint of the work dir ("auto", the default; '
         'without one from the beginning; nothing to do for a finished run), or from CHECKPOINT',
@@ -54,6 +62,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--replay',
+        type=typed,
         metavar='BUNDLE',
         help='instead of training, compute a step again whose loss was not finite, saved as '
         'nan_step<N>/ in the work dir, and name the first module that breaks; status 0 if it '
@@ -88,7 +97,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NAME[:SEED]',
         help='transfers: another student, e.g. mae_tiny, or comad_tiny:1 for pretraining seed 1',
     )
-    parser.add_argument('--work-dir', help='default: work_dirs/[sample/]<kind>/<student>/seed<N>')
+    parser.add_argument(
+        '--work-dir', type=typed, help='default: work_dirs/[sample/]<kind>/<student>/seed<N>'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -110,6 +121,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
 def main(argv: list[str] | None = None) -> int:
     """Train, replay or print the work dir; the exit codes are those of `EXAMPLES`."""
     args = parse_args(argv)
+    enter_home()
     options = run_options(args)
     if args.print_work_dir:
         from comad.engine.run_config import load_run_config

@@ -19,7 +19,7 @@ from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import check_paths
 from comad.engine.schedules import accumulate, check_schedule
-from comad.runs.place import REPOSITORY, pretrain_root
+from comad.runs.place import FILES, pretrain_root, worded
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -155,8 +155,11 @@ def parse_config(path: str | Path) -> Config:
             warnings.simplefilter('ignore')
             return Config.fromfile(path, import_custom_modules=False)
     except ModuleNotFoundError as error:
+        # MMEngine's own message about a missing base package leaves the name to its text.
+        needed = error.name or str(error).split()[0]
         raise ConfigError(
-            f'{path} needs the package {error.name!r}: install it with tools/setup.sh'
+            f'{path} needs the package {needed!r}: install it with '
+            + worded('tools/setup.sh --extras dense')
         ) from error
     except (KeyError, TypeError, SyntaxError, OSError, AttributeError) as error:
         raise ConfigError(f'{path} cannot be read: {str(error).splitlines()[0]}') from error
@@ -167,7 +170,7 @@ def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
 
     A variant gets the part of the kind it belongs to and then one named like itself, if any.
     """
-    overlay = parse_config(REPOSITORY / 'base_configs' / 'sample' / f'{leaf.folder}.py')
+    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{leaf.folder}.py')
     content = overlay._cfg_dict.to_dict()
     shared = TRANSFERS.get(leaf.kind, leaf.kind)
     own = [content.get(kind) for kind in dict.fromkeys((shared, leaf.kind))]
@@ -285,9 +288,7 @@ def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOpti
 
 def _relative(path: str | Path) -> str:
     resolved = Path(path).resolve()
-    return (
-        str(resolved.relative_to(REPOSITORY)) if resolved.is_relative_to(REPOSITORY) else str(path)
-    )
+    return str(resolved.relative_to(FILES)) if resolved.is_relative_to(FILES) else str(path)
 
 
 def config_digest(cfg: Config) -> str:
