@@ -44,3 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, RuntimeError, ValueError) as error:
         print(f'benchmark {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

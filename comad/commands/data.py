@@ -248,3 +248,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'data {args.command}: stopped; {args.stopped}', file=sys.stderr)
         return 130
     return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

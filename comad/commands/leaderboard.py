@@ -174,3 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f'leaderboard: {error}', file=sys.stderr)
         return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

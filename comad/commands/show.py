@@ -121,3 +121,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f'optimizer groups:\n{groups_text(groups)}')
         print(f'missing here: {missing}' if missing else 'data and weights are in place')
     return 1 if card.problems else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -201,3 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('sweep: interrupted; the same command goes on from here', file=sys.stderr)
         return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())

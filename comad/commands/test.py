@@ -1,6 +1,7 @@
 """Test a trained checkpoint of any transfer config on its validation set."""
 
 import argparse
+import sys
 
 from comad.commands.train import add_run_arguments, run_options
 from comad.runs.place import enter_home, find_config, typed, worded
@@ -38,3 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     from comad.engine.launch import launch
 
     return launch(run_options(args), checkpoint=args.checkpoint, test=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

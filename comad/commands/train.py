@@ -135,3 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     from comad.engine.launch import launch, launch_replay
 
     return launch_replay(options, args.replay) if args.replay else launch(options)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

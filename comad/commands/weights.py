@@ -84,3 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     except (CheckpointError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

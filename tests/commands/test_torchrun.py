@@ -11,11 +11,13 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from comad.commands import torchrun
 
-TORCHRUN = [sys.executable, str(Path(torchrun.__file__)), '--nproc_per_node=2']
+TORCHRUN = [sys.executable, '-m', 'comad.commands.torchrun', '--nproc_per_node=2']
+SOURCE = str(Path(torchrun.__file__).parents[2])
 SIGNALS = (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM)
 
 
-def test_hands_every_signal_on_and_waits(tmp_path):
+def test_hands_every_signal_on_and_waits(tmp_path, monkeypatch):
+    monkeypatch.setenv('PYTHONPATH', SOURCE)
     script = tmp_path / 'worker.py'
     script.write_text(
         'import os, signal, sys, time\nfrom pathlib import Path\n'
@@ -45,7 +47,8 @@ def test_hands_every_signal_on_and_waits(tmp_path):
     assert run.returncode == 75 and 'Traceback' not in said and 'error' not in said
 
 
-def test_a_killed_process_is_named_in_one_line(tmp_path):
+def test_a_killed_process_is_named_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv('PYTHONPATH', SOURCE)
     script = tmp_path / 'worker.py'
     script.write_text(
         "import os, time\nif os.environ['RANK'] == '0':\n    time.sleep(60)\n"
