@@ -6,20 +6,19 @@ command-line arguments in every checkpoint; a Namespace holds data and runs no c
 """
 
 import argparse
-import errno
 import hashlib
-import json
-import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from .files import atomic_path, digest_of, read_json, sha256_of
 
 # What a directory is read from: transformers' and timm's names first, else its only weight file.
 DIRECTORY_FILES = ('model.safetensors', 'pytorch_model.bin')
@@ -144,52 +143,18 @@ def _unsafe_reason(path: Path) -> str:
     return 'it is not a plain PyTorch checkpoint (a text file, or a pickle of other objects)'
 
 
-def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file in the target's folder, sync it and rename it.
-
-    Either the old or the complete new file is found under ``path`` at any moment, also after a
-    power cut: the folder is synced as well.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        write(temporary)
-        with open(temporary, 'rb') as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:  # some network file systems cannot sync a folder
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)
-
-
 def write_safetensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> str:
     """Write bare tensors atomically and return the file's sha256."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(plain, temporary))
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary)
     return sha256_of(path)
 
 
 def write_torch(path: str | Path, content: Any) -> None:
-    """``torch.save`` to a temporary file, then rename."""
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
-
-
-def write_card(path: str | Path, card: Mapping[str, Any]) -> None:
-    """Write a JSON card atomically, keys in the given order."""
-    text = json.dumps(card, indent=2, allow_nan=False) + '\n'
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding='utf-8'))
+    """``torch.save``, atomically."""
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -198,32 +163,14 @@ def read_card(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: missing or not a JSON object.
     """
-    path = Path(path)
     try:
-        card = json.loads(path.read_text(encoding='utf-8'))
+        return read_json(path)
     except OSError as error:
         raise CheckpointError(
             f'{path} is missing: a student is a student.safetensors with its student.json beside it'
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f'{path} is not valid JSON: {error}') from error
-    if not isinstance(card, dict):
-        raise CheckpointError(f'{path} holds a {type(card).__name__}, not a JSON object')
-    return card
-
-
-def sha256_of(path: str | Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    return digest_of(path, 'sha256')
-
-
-def digest_of(path: str | Path, algorithm: str) -> str:
-    """Hex digest of a file's bytes by one of hashlib's algorithms."""
-    digest = hashlib.new(algorithm)
-    with open(path, 'rb') as handle:
-        for block in iter(lambda: handle.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def tensor_digest(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:

@@ -4,20 +4,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .architectures import split_name
 from .checkpoints import (
     CheckpointError,
     fill_completely,
     read_card,
     read_checkpoint,
-    sha256_of,
-    write_card,
     write_safetensors,
 )
-
-if TYPE_CHECKING:
-    from .vit import MaskedViT
+from .files import sha256_of, write_json
 
 STUDENT_FILE = 'student.safetensors'
 CARD_FILE = 'student.json'
@@ -57,7 +54,7 @@ class StudentWeights:
         kind = options.pop('type', 'StudentWeights')
         if kind != 'StudentWeights':
             raise ValueError(
-                f"init_cfg type {kind!r} is not supported by MaskedViT: use 'StudentWeights', "
+                f"init_cfg type {kind!r} is not supported by students: use 'StudentWeights', "
                 'which loads completely or stops'
             )
         unknown = sorted(options.keys() - cls.__dataclass_fields__.keys())
@@ -82,10 +79,10 @@ class StudentWeights:
             return None
         return Path(self.root) / self.student / f'seed{self.seed}' / STUDENT_FILE
 
-    def load_into(self, backbone: 'MaskedViT') -> None:
+    def load_into(self, backbone: 'LoadsStudent') -> None:
         """Fill every tensor of the backbone from the file; random weights stay as they are.
 
-        Parameters that a transfer adds (`MaskedViT.new_parameters`) stay as they are as well.
+        Parameters that a transfer adds (`LoadsStudent.new_parameters`) stay as they are as well.
 
         Raises:
             CheckpointError: anything but a complete match of tensors and architecture, or a
@@ -95,7 +92,7 @@ class StudentWeights:
         if path is None:
             return
         if not path.is_file() and self.student is not None:
-            method, arch = self.student.rsplit('_', 1)
+            method, arch = split_name(self.student) or (self.student, '')
             name = method if arch == 'tiny' else self.student
             hint = f'tools/pretrain.sh {name}' + (' --sample' if self.sample else '')
             raise CheckpointError(f'{path} does not exist: pretrain this student first ({hint})')
@@ -106,6 +103,29 @@ class StudentWeights:
             )
         check_architecture(card, backbone.architecture(), path)
         fill_completely(backbone, tensors, path, backbone.new_parameters())
+
+
+class LoadsStudent:
+    """Mixin of networks that a student's file fills, by name (``init_cfg``) or otherwise.
+
+    Attributes:
+        init_student: Where the weights come from; None for random ones, or once they are not
+            needed any more.
+        loaded: Whether the weights are those of a file.
+    """
+
+    init_student: StudentWeights | None = None
+    loaded = False
+
+    def new_parameters(self) -> set[str]:
+        """Parameters that no student file holds; none."""
+        return set()
+
+    def load_weights(self) -> None:
+        """Fill the network from the file that ``init_student`` names, if it names any."""
+        if self.init_student is not None:
+            self.init_student.load_into(self)
+            self.loaded = True
 
 
 def read_student(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -122,7 +142,7 @@ def read_student(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return tensors, card
 
 
-def check_architecture(card: Mapping[str, Any], wanted: Mapping[str, int], path: Path) -> None:
+def check_architecture(card: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     """Compare a card with a network; head counts leave no trace in the tensors' shapes."""
     stated = card.get('architecture')
     if not isinstance(stated, Mapping):
@@ -136,8 +156,8 @@ def check_architecture(card: Mapping[str, Any], wanted: Mapping[str, int], path:
         raise CheckpointError(f'{path} is another architecture: {"; ".join(different)}')
 
 
-def save_student(folder: str | Path, backbone: 'MaskedViT', card: Mapping[str, Any]) -> Path:
-    """Write ``student.safetensors`` (bare timm keys) and, last, ``student.json``.
+def save_student(folder: str | Path, backbone: 'LoadsStudent', card: Mapping[str, Any]) -> Path:
+    """Write ``student.safetensors`` (bare keys, timm's for ViTs) and, last, ``student.json``.
 
     The mask token of pretraining and a transfer's relative positions are no part of a student and
     are left out.
@@ -147,17 +167,5 @@ def save_student(folder: str | Path, backbone: 'MaskedViT', card: Mapping[str, A
     tensors = {k: v for k, v in backbone.state_dict().items() if k not in left_out}
     digest = write_safetensors(folder / STUDENT_FILE, tensors)
     architecture = backbone.architecture()
-    write_card(folder / CARD_FILE, {**card, 'architecture': architecture, 'sha256': digest})
+    write_json(folder / CARD_FILE, {**card, 'architecture': architecture, 'sha256': digest})
     return folder / STUDENT_FILE
-
-
-def load_student(path: str | Path, **options: Any) -> 'MaskedViT':
-    """A `MaskedViT` built from the card's architecture and filled from the file."""
-    from .vit import MaskedViT
-
-    tensors, card = read_student(path)
-    backbone = MaskedViT(**{**card['architecture'], **options})
-    check_architecture(card, backbone.architecture(), Path(path))
-    fill_completely(backbone, tensors, path, backbone.new_parameters())
-    backbone.loaded = True
-    return backbone

@@ -1,4 +1,4 @@
-"""`TimmTokens`: the token contract on top of any timm ViT (CLIP, DeiT, supervised, ...)."""
+"""`TimmTokens`: the token contract on timm's plain ViTs with a class token (CLIP, DeiT, ...)."""
 
 import re
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from .checkpoints import CheckpointError
-from .families import find_networks
+from .contents import find_networks
 
 CLASSIFIER = re.compile(r'(head|head_dist)\.')
 
 
 class TimmTokens(nn.Module):
-    """A timm VisionTransformer that can leave patches out and speaks our token contract.
+    """A timm VisionTransformer that can leave patches out, a `TokenNetwork`.
 
     Args:
         model: timm's name, e.g. ``vit_base_patch16_clip_224.openai``.
@@ -35,7 +35,9 @@ class TimmTokens(nn.Module):
                 model, pretrained=False, num_classes=0, dynamic_img_size=True, **overrides
             )
         except (RuntimeError, TypeError) as error:
-            raise ValueError(f'timm cannot build model={model!r}: {error}') from error
+            if 'dynamic_img_size' in str(error):
+                error = 'it is no plain ViT; one with a class token is needed'
+            raise ValueError(f'timm cannot build model={model!r}: {error}') from None
         if not isinstance(vit, VisionTransformer) or vit.cls_token is None:
             raise ValueError(
                 f'model={model!r} is a {type(vit).__name__}: a ViT with class token is needed'

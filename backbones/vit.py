@@ -12,28 +12,21 @@ from timm.layers import LayerNorm
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from .architectures import timm_name, vits
 from .relative_positions import add_tables, attend, is_table
-from .student import StudentWeights
+from .student import LoadsStudent, StudentWeights
 
-ARCHITECTURES: dict[str, dict[str, int]] = {
-    'tiny': dict(img_size=224, patch_size=16, embed_dim=192, depth=12, num_heads=3),
-    'small': dict(img_size=224, patch_size=16, embed_dim=384, depth=12, num_heads=6),
-    'base': dict(img_size=224, patch_size=16, embed_dim=768, depth=12, num_heads=12),
-    # The embedded sample's stand-ins: 64-px images, 8-px patches, minutes on a CPU.
-    'sample_tiny': dict(img_size=64, patch_size=8, embed_dim=64, depth=4, num_heads=2),
-    'sample_base': dict(img_size=64, patch_size=8, embed_dim=128, depth=4, num_heads=4),
-}
 POSITION_RULES = ('bicubic', 'bicubic_offset', 'bicubic_antialias')
 
 
 @MODELS.register_module()
-class MaskedViT(VisionTransformer):
+class MaskedViT(LoadsStudent, VisionTransformer):
     """Plain pre-norm ViT (class token, learned or loaded position table, LayerNorm eps 1e-6).
 
     Dropped patches are gathered out before the first block, so they cost nothing.
 
     Args:
-        arch: Name in `ARCHITECTURES`; the next five arguments override single entries.
+        arch: Name of a ViT in `ARCHITECTURES`; the next five arguments override single entries.
         drop_path_rate: Stochastic depth of the last block, rising linearly from 0.
         out_indices: 0-based blocks whose outputs `forward` returns as maps.
         out_norm: Apply the final norm to each returned map (iBOT's convention; MAE's is raw).
@@ -82,8 +75,8 @@ class MaskedViT(VisionTransformer):
         rel_pos_grid: int = 64,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        if arch not in ARCHITECTURES:
-            raise ValueError(f'arch {arch!r} is unknown; known: {", ".join(ARCHITECTURES)}')
+        if arch not in vits():
+            raise ValueError(f'arch {arch!r} is unknown; known: {", ".join(vits())}')
         if pos_interpolation not in POSITION_RULES:
             raise ValueError(f'pos_interpolation {pos_interpolation!r}: one of {POSITION_RULES}')
         if window_size and with_cls:
@@ -101,7 +94,7 @@ class MaskedViT(VisionTransformer):
             depth=depth,
             num_heads=num_heads,
         )
-        shape = ARCHITECTURES[arch] | {k: v for k, v in given.items() if v is not None}
+        shape = vits()[arch] | {k: v for k, v in given.items() if v is not None}
         self.init_student = StudentWeights.from_cfg(init_cfg)
         self._constructed = False
         super().__init__(
@@ -130,7 +123,6 @@ class MaskedViT(VisionTransformer):
         self.frozen = frozen
         self.pos_interpolation = pos_interpolation
         self.init_cfg = init_cfg
-        self.loaded = False
         self.mask_token = None
         if use_mask_token:
             self.mask_token = torch.nn.Parameter(torch.zeros(1, 1, self.embed_dim))
@@ -151,7 +143,36 @@ class MaskedViT(VisionTransformer):
         """The fields that a student card states and that decide whether weights fit."""
         return dict(self._shape)
 
+    def timm_model(self) -> tuple[str, dict[str, Any]]:
+        """Name and arguments of the same network in timm."""
+        return timm_name(self._shape)
+
+    @property
+    def num_prefix(self) -> int:
+        """Class token and registers."""
+        return 1 + self.num_reg_tokens
+
+    @property
+    def size_divisor(self) -> int:
+        """Edges of images are multiples of the patch size."""
+        return self.patch_size
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """Class token and mean of the patch tokens after the final norm, each (B, D) float32."""
+        tokens = self.tokens(images).float()
+        return {'cls': tokens[:, 0], 'mean': tokens[:, 1:].mean(1)}
+
     # Tokens -------------------------------------------------------------------------------------
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of images (B, 3, H, W)."""
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f'image size {height}x{width} is not a multiple of the patch size '
+                f'{self.patch_size}; pad the batch (size_divisor={self.patch_size})'
+            )
+        return height // self.patch_size, width // self.patch_size
 
     def embed(
         self, images: Tensor, keep: Tensor | None = None, mask: Tensor | None = None
@@ -169,7 +190,7 @@ class MaskedViT(VisionTransformer):
         """
         if mask is not None and self.mask_token is None:
             raise ValueError('embed(mask=...) needs use_mask_token=True')
-        grid = self._grid(images)
+        grid = self.grid(images)
         table = self._positions(grid)
         if keep is not None and mask is None:
             patches = self._kept_patches(images, keep, grid) + table[0, 1:][keep]
@@ -238,7 +259,7 @@ class MaskedViT(VisionTransformer):
             x = self.run(x, position, index + 1, grid)
             position = index + 1
             out = self.norm(x) if self.out_norm else x
-            out = out[:, 1 + self.num_reg_tokens :] if self.with_cls else out
+            out = out[:, self.num_prefix :] if self.with_cls else out
             maps.append(out.transpose(1, 2).reshape(images.shape[0], -1, *grid).contiguous())
         return tuple(maps)
 
@@ -252,9 +273,8 @@ class MaskedViT(VisionTransformer):
         """
         if not self._constructed:
             super().init_weights(mode, needs_reset)
-        elif self.init_student is not None:
-            self.init_student.load_into(self)
-            self.loaded = True
+        else:
+            self.load_weights()
 
     def train(self, mode: bool = True) -> 'MaskedViT':
         """A frozen network stays in eval mode."""
@@ -285,17 +305,8 @@ class MaskedViT(VisionTransformer):
 
     # Parts --------------------------------------------------------------------------------------
 
-    def _grid(self, images: Tensor) -> tuple[int, int]:
-        height, width = images.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f'image size {height}x{width} is not a multiple of the patch size '
-                f'{self.patch_size}; pad the batch (size_divisor={self.patch_size})'
-            )
-        return height // self.patch_size, width // self.patch_size
-
     def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        grid = self._grid(images)
+        grid = self.grid(images)
         return self.patch_embed.proj(images).flatten(2).transpose(1, 2), grid
 
     def _kept_patches(self, images: Tensor, keep: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -318,7 +329,7 @@ class MaskedViT(VisionTransformer):
     def _without_registers(self, x: Tensor) -> Tensor:
         if not self.num_reg_tokens:
             return x
-        return torch.cat([x[:, :1], x[:, 1 + self.num_reg_tokens :]], dim=1)
+        return torch.cat([x[:, :1], x[:, self.num_prefix :]], dim=1)
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """Position table (1, 1 + N, D) for a grid; the class row is never interpolated."""

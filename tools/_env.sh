@@ -1,7 +1,6 @@
 # Shared by the shell tools, which source it first. It changes to the repository's root and defines
 #   script, caller, root   the tool's own file, the directory the user called from, the repository
 #   venv, python           the project's environment and, after `need_python`, its interpreter
-#   preempted              train.py's exit code after it was asked to stop
 
 set -euo pipefail
 
@@ -13,7 +12,6 @@ venv=${COMAD_VENV:-$root/.venv}
 [[ $venv == /* ]] || venv=$caller/$venv
 [[ -z ${COMAD_VENV:-} ]] || export COMAD_VENV=$venv
 dry_run=0
-preempted=75 # train.py's exit code for: saved as it was asked to, --resume goes on
 cd -- "$root"
 # A second clone may share the environment: the code of this one comes first.
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Make the project's environment, or bring it up to date; does nothing when all is there.
 #
-#   tools/setup.sh [--extras core|dense|export|dev] [--check]
-#   tools/setup.sh                    # everything, into .venv
-#   tools/setup.sh --extras core      # pretraining and classification: nothing to compile
+#   tools/setup.sh [--extras LIST] [--compiled | --lite] [--python V] [--torch V] [--check]
+#   tools/setup.sh                                # everything, into .venv
+#   tools/setup.sh --extras core                  # pretraining and classification only
+#   tools/setup.sh --python 3.13 --torch 2.14     # another set, into .venv-py3.13-torch2.14
 #   COMAD_VENV=~/envs/comad tools/setup.sh
 #
 # --extras LIST   what to install beside the core, separated by commas (default: dense,dev)
@@ -11,47 +12,76 @@
 #                   dense   mmcv, mmseg, mmdet: segmentation and detection
 #                   export  what tools/weights.py export --to onnx needs
 #                   dev     pytest, ruff and what the tests need of export
+# --compiled      compile all operators of mmcv, for networks other than the suite's; takes a C++
+#                 compiler and minutes, for the GPU also nvcc. --lite goes back to the default:
+#                 the two that UperNet and Mask R-CNN need, on torchvision's kernels
+# --python V      3.10 to 3.13
+# --torch V       2.6 or newer, with the torchvision for it; other pins hold as far as they can
 # --check         only say what is there and what is missing; exit status 1 when something is
 #
-# Needs Python 3.10-3.12, git, for `dense` a C++ compiler, and 8 GB of disk. Installs the versions
-# of constraints.txt. mmcv is compiled once, which takes some minutes; where a GPU and nvcc are
-# found, its CUDA ops are built too.
+# Needs Python 3.10-3.13, git, and 8 GB of disk. Installs the versions of constraints.txt, by uv
+# where it is on the PATH or pip can install it, else by pip. Without a GPU PyTorch's CPU build is
+# taken where uv reaches its index. An environment keeps its extras, torch and mmcv until others
+# are named.
 #
 # Environment: COMAD_VENV (.venv), PYTHON (the interpreter to start from, else python3.11, 3.12,
-# 3.10 or python3 of the PATH), MAX_JOBS (compiler processes, all cores), CUDA_HOME.
+# 3.10, 3.13 or python3 of the PATH); for --compiled MAX_JOBS (all cores), CUDA_HOME.
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
-# What the user's shell adds to Python or pip must not leak into the environment.
-unset PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
-python=$venv/bin/python
-shown=${venv#"$root"/}
-stamp=$venv/.comad-setup
-log=$venv/setup.log
+source tools/_compile.sh
+# What the user's shell adds to Python, pip or uv must not leak into the environment.
+unset PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX UV_TARGET UV_PREFIX UV_SYSTEM_PYTHON
 check=0
 problems=0
 extras=
+mmcv=
+release=
+torch=
 
 while (($#)); do
     case $1 in
+        --extras=* | --python=* | --torch=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+    esac
+    case $1 in
         -h | --help) show_help && exit 0 ;;
         --check) check=1 ;;
+        --compiled | --lite) mmcv=${1#--} ;;
         --extras)
             (($# > 1)) || die '--extras needs a list of core, dense, export, dev'
             extras=$2
             shift
             ;;
-        --extras=*) extras=${1#--extras=} ;;
+        --python)
+            [[ ${2:-} =~ ^3\.1[0-3]$ ]] || die "--python is '${2:-}'; it may be 3.10, 3.11, 3.12 or 3.13"
+            release=$2
+            shift
+            ;;
+        --torch)
+            [[ ${2:-} =~ ^2\.([6-9]|[1-9][0-9])(\.[0-9]+)?$ ]] ||
+                die "--torch is '${2:-}'; a release from 2.6 on is needed, such as 2.6 or 2.14.1"
+            torch=$2
+            shift
+            ;;
         *) die "unknown argument '$1'; --help lists them" ;;
     esac
     shift
 done
+# Another set lies beside the usual one.
+[[ -n ${COMAD_VENV:-} ]] || venv+=${release:+-py$release}${torch:+-torch$torch}
+python=$venv/bin/python
+shown=${venv#"$root"/}
+stamp=$venv/.comad-setup
+log=$venv/setup.log
 
 stamped() {
-    [[ -f $stamp ]] && sed -n "s/^$1=//p" "$stamp"
+    [[ -f $stamp ]] && sed -n "s/^$1=//p" "$stamp" || true
 }
 
-if ((check)) && [[ -z $extras ]]; then
-    extras=$(stamped extras) || true
+torch=${torch:-$(stamped torch)}
+mmcv=${mmcv:-$(stamped mmcv)}
+mmcv=${mmcv:-lite}
+if ((check)); then
+    extras=${extras:-$(stamped extras)}
 fi
 extras=${extras:-dense,dev}
 for extra in ${extras//,/ }; do
@@ -62,18 +92,27 @@ wants() {
     [[ ,$extras, == *,$1,* ]]
 }
 
-# Everything that decides what belongs into the environment, beside the extras.
-digest() {
-    { cat constraints.txt setup.cfg && printf '%s\n' "$root" && "$python" -I -V; } | sha256sum | cut -c1-64
+compiles() {
+    wants dense && [[ $mmcv == compiled ]]
 }
 
-# cuda_wanted: a GPU, and an nvcc of the CUDA version of the installed torch.
-cuda_wanted() {
-    local ours theirs
-    (($(gpu_count))) && command -v nvcc >/dev/null || return 1
-    ours=$(sed -n "s/^cuda.*'\([0-9]*\)\..*/\1/p" "$venv"/lib/python3*/site-packages/torch/version.py)
-    theirs=$(nvcc --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
-    [[ $ours == "$theirs" ]]
+# devices: where mmcv's operators must run.
+devices() {
+    if (($(gpu_count) == 0)) || { compiles && ! cuda_wanted; }; then echo cpu; else echo cpu cuda; fi
+}
+
+# Everything that decides what belongs into the environment, beside the extras and the hardware.
+digest() {
+    {
+        cat constraints.txt setup.cfg ops/pyproject.toml ops/setup.py backbones/mmcv_ext.py
+        printf '%s\n' "$root" "$torch" "$mmcv"
+        "$python" -I -V
+    } | sha256sum | cut -c1-64
+}
+
+# torch_is TEXT: whether the installed torch's version file has it; importing torch takes seconds.
+torch_is() {
+    grep -qs -- "$1" "$venv"/lib/python3*/site-packages/torch/version.py
 }
 
 complete() {
@@ -82,8 +121,9 @@ complete() {
     for extra in ${extras//,/ }; do
         [[ $extra == core || ,$(stamped extras), == *,$extra,* ]] || return 1
     done
-    # An environment made on a machine without a GPU gets its CUDA ops on the first one with.
-    ! wants dense || [[ $(stamped ops) != cpu ]] || ! cuda_wanted
+    # An environment made on a machine without a GPU is remade for CUDA on the first one with.
+    ((!$(gpu_count))) || [[ $(stamped build) != cpu ]] || return 1
+    ! compiles || [[ $(stamped devices) == *cuda* ]] || ! cuda_wanted
 }
 
 # report ok|note|missing TEXT: a diagnosis; an installation shows only what is missing.
@@ -98,48 +138,40 @@ python_version() {
 }
 
 supported() {
-    [[ $1 =~ ^3\.1[0-2]\. ]]
+    [[ $1 =~ ^3\.1[0-3]\. && $1 == ${release:-3}.* ]]
+}
+
+# interpreters NAME: where it is, on the PATH or kept by pyenv or uv.
+interpreters() {
+    local number=${1#python}
+    type -aP "$1" || true
+    [[ $number =~ ^3\.[0-9]+$ ]] || return 0
+    compgen -G "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$number.*/bin/$1" || true
+    uv python find --no-python-downloads "$number" 2>/dev/null || true
 }
 
 # find_base: the first interpreter that really starts; a version manager's shim may not.
 find_base() {
-    local candidate version tried=
-    for candidate in ${PYTHON:-python3.11 python3.12 python3.10 python3}; do
-        if ! command -v "$candidate" >/dev/null; then
-            tried+="; $candidate: not found"
-        elif ! version=$(python_version "$candidate"); then
-            tried+="; $candidate: does not start"
-        elif ! supported "$version"; then
-            tried+="; $candidate: is $version"
-        else
-            base=$(command -v "$candidate")
-            report ok "Python $version ($base)"
-            "$base" -I -c 'import ensurepip, venv' 2>/dev/null ||
-                report missing "Python's venv module (Debian, Ubuntu: apt install python${version%.*}-venv)"
-            return
-        fi
+    local name candidate version found tried= names=${PYTHON:-${release:+python$release}}
+    names=${names:-python3.11 python3.12 python3.10 python3.13 python3}
+    for name in $names; do
+        found='not found'
+        while read -r candidate; do
+            if ! version=$(python_version "$candidate"); then
+                found='does not start'
+            elif ! supported "$version"; then
+                found="is $version"
+            else
+                base=$candidate
+                report ok "Python $version ($base)"
+                "$base" -I -c 'import ensurepip, venv' 2>/dev/null ||
+                    report missing "Python's venv module (Debian, Ubuntu: apt install python${version%.*}-venv)"
+                return
+            fi
+        done < <(interpreters "$name")
+        tried+="; $name: $found"
     done
-    report missing "Python 3.10-3.12 (${tried#; }); install one or name it: PYTHON=/path/to/python"
-}
-
-check_compiler() {
-    local cxx kind=missing
-    # Nothing is left to compile once mmcv is installed.
-    [[ -x $python ]] && "$python" -I -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("mmcv"))' \
-        2>/dev/null && kind=note
-    for cxx in ${CXX:-c++ g++}; do
-        if echo 'int main() {}' | "$cxx" -std=c++17 -x c++ - -o /dev/null 2>/dev/null; then
-            report ok "C++ compiler ($("$cxx" --version | head -n 1))"
-            cxx=
-            break
-        fi
-    done
-    [[ -z $cxx ]] || report $kind "a C++17 compiler that works (Debian, Ubuntu: apt install g++)"
-    cxx=$python
-    [[ -x $cxx ]] || cxx=${base:-}
-    [[ -z $cxx ]] || "$cxx" -I -c 'import os, sys, sysconfig
-sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||
-        report $kind "Python's headers (Debian, Ubuntu: apt install python3-dev)"
+    report missing "Python ${release:-3.10-3.13} (${tried#; }); install one or name it: PYTHON=/path/to/python"
 }
 
 # check_machine: what must be there before anything can be installed.
@@ -151,7 +183,7 @@ check_machine() {
         if supported "$version"; then
             report ok "environment $shown (Python $version)"
         else
-            report missing "Python 3.10-3.12 in $shown: it has $version; delete it, or set COMAD_VENV"
+            report missing "Python ${release:-3.10-3.13} in $shown: it has $version; delete it, or set COMAD_VENV"
         fi
     elif [[ -d $venv && ! -f $venv/pyvenv.cfg && -n $(ls -A "$venv") ]]; then
         report missing "an environment in $shown: it holds other files; set COMAD_VENV to a new folder"
@@ -163,82 +195,110 @@ check_machine() {
         ((free >= 8)) || report missing "disk: 8 GB are needed at $place, $free GB are free"
     fi
     if version=$(git --version 2>/dev/null); then report ok "$version"; else report missing git; fi
-    ! wants dense || check_compiler
+    ! compiles || check_compiler
 }
 
-# ask COMMAND ARGS...: requirements, diagnose, core and ops of tools/_environment.py.
+# ask COMMAND ARGS...: what tools/_environment.py knows.
 ask() {
     "$python" -I -B tools/_environment.py "$@"
 }
 
 pip_install() {
-    "$python" -I -m pip install --quiet --no-input --disable-pip-version-check -c constraints.txt "$@"
+    "$python" -I -m pip install --quiet --no-input --disable-pip-version-check -c "$pins" "$@"
+}
+
+# install ARGS...: by uv, many times faster, or else by pip; their options used here are the same.
+install() {
+    if [[ -n $uv ]]; then
+        "$uv" pip install --quiet --python "$python" -c "$pins" "$@" && return
+        uv=
+        printf 'uv failed, so pip ... ' >&3
+    fi
+    pip_install "$@"
+}
+
+uninstall() {
+    "$python" -I -m pip uninstall --quiet --yes --disable-pip-version-check "$@"
 }
 
 make_environment() {
+    local setting
     [[ -x $python ]] || "$base" -m venv "$venv"
-    pip_install pip
+    pins=$venv/constraints.txt
+    ask pins "$torch" >"$pins"
+    export UV_PYTHON_DOWNLOADS=never
+    uv=$(type -P uv) || uv=$venv/bin/uv
+    [[ -x $uv ]] || pip_install uv || true
+    [[ -x $uv ]] || uv=
+    while read -r setting; do export "${setting?}"; done < <(ask uv_settings)
+    install pip setuptools
 }
 
-# Compiler processes: all cores, but one needs up to 2 GB of memory.
-job_count() {
-    local cores memory
-    cores=$(core_count)
-    memory=$(awk '/^MemAvailable/ { print 1 + int($2 / 2000000) }' /proc/meminfo 2>/dev/null) || true
-    printf '%s\n' $((${memory:-$cores} < cores ? memory : cores))
-}
-
-# cuda_home: the toolkit that nvcc itself names; its place on the PATH may be a link or a wrapper.
-cuda_home() {
-    local top
-    top=$(nvcc --dryrun -c none.cu 2>&1 | sed -n 's/^#\$ TOP=//p')
-    (cd -- "${top:-$(dirname -- "$(command -v nvcc)")/..}" && pwd -P)
-}
-
-# install_mmcv [PIP OPTIONS...]: in a subshell, so that the compiler's settings stay here.
-install_mmcv() (
-    export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$jobs}
-    if [[ $ops == cuda ]]; then
-        export FORCE_CUDA=1 CUDA_HOME=${CUDA_HOME:-$(cuda_home)}
-        # A toolkit may come without the libraries' headers; torch's own packages hold them.
-        if [[ ! -e $CUDA_HOME/include/cusparse.h ]]; then
-            headers=("$venv"/lib/python3*/site-packages/nvidia/cu13/include)
-            export CPATH=${headers[0]}${CPATH:+:$CPATH}
-        fi
+# install_torch: says which build and why. The question whether uv reaches the index of CPU builds
+# is a matter of seconds either way; uv knows its address.
+install_torch() {
+    local wanted=("torch${torch:+==$torch.*}" torchvision)
+    if (($(gpu_count))); then
+        printf 'with CUDA, as a GPU is here ... ' >&3
+        ! torch_is '+cpu' || uninstall torch torchvision
+    elif [[ -z $uv || $(uname -s) != Linux ]]; then
+        printf "PyPI's build ... " >&3
+    elif UV_HTTP_RETRIES=0 UV_HTTP_TIMEOUT=5 "$uv" pip install --quiet --python "$python" --dry-run \
+        --reinstall --no-deps --torch-backend=cpu -c "$pins" "${wanted[@]}"; then
+        printf 'CPU build, as no GPU is here ... ' >&3
+        wanted+=(--torch-backend=cpu)
+    else
+        printf 'with CUDA, 3 GB: no GPU is here, but the index of CPU builds is out of reach ... ' >&3
     fi
-    pip_install --no-build-isolation "$@" mmcv
-)
+    install "${wanted[@]}"
+}
+
+has() {
+    compgen -G "$venv/lib/python3*/site-packages/$1-[0-9]*.dist-info" >/dev/null
+}
+
+# clear_mmcv OTHER...: mmcv and mmcv-lite own the same files, so both go before one of them comes.
+clear_mmcv() {
+    local other
+    for other in "$@"; do
+        if has "$other"; then
+            uninstall mmcv mmcv-lite comad-bench-ops
+            return
+        fi
+    done
+}
 
 # keep_one_opencv: the two builds overwrite each other's files, and one of them needs libGL.
 keep_one_opencv() {
-    local keep=opencv-python count
+    local keep=opencv-python
     "$python" -I -c 'import ctypes; ctypes.CDLL("libGL.so.1")' || keep=opencv-python-headless
-    count=$("$python" -I -m pip list --format=freeze | grep -c '^opencv-python') || true
-    if ((count != 1)) || ! "$python" -I -c 'import cv2'; then
-        "$python" -I -m pip uninstall --quiet --yes opencv-python opencv-python-headless
-        pip_install "$keep"
+    if ! has "${keep//-/_}" || { has opencv_python && has opencv_python_headless; } ||
+        ! "$python" -I -c 'import cv2'; then
+        uninstall opencv-python opencv-python-headless
+        install "$keep"
     fi
 }
 
 install_requirements() {
     local wanted
-    mapfile -t wanted < <(ask requirements ${extras//,/ })
-    pip_install "${wanted[@]}"
+    mapfile -t wanted < <(ask requirements "$mmcv" ${extras//,/ })
+    if compiles; then clear_mmcv mmcv_lite comad_bench_ops; else clear_mmcv mmcv; fi
+    install "${wanted[@]}"
     keep_one_opencv
 }
 
-# prove: the packages start, and mmcv's ops run, if need be after another build:
-# pip may have offered a wheel that it once built against another torch, or without CUDA.
+install_project() {
+    local ours=(-e .)
+    ! wants dense || compiles || ours+=(./ops)
+    install --no-deps --no-build-isolation "${ours[@]}"
+}
+
+# prove: the packages start, and mmcv's operators are right.
 prove() {
-    local device=cpu
-    ask core
-    wants dense || return 0
-    [[ $ops != cuda ]] || device=cuda
-    ask ops cpu && ask ops $device && return
-    printf 'the ops of mmcv do not, so it is built anew; this takes some minutes ... ' >&3
-    install_mmcv --no-cache-dir --force-reinstall --no-deps
-    ask ops cpu
-    ask ops $device
+    local what=core
+    ! wants dense || what="ops $(devices)"
+    proved=$(ask $what)
+    echo "$proved"
 }
 
 # step TEXT COMMAND...: shows where we are and how long it took; the output goes to the log.
@@ -268,38 +328,21 @@ on_exit() {
 }
 
 check_only() {
-    local kind text gpus
+    local kind text what=core
     check_machine
-    gpus=$(gpu_count)
-    report note "GPUs: $gpus; nvcc: $(nvcc --version 2>/dev/null | sed -n 's/.*release \([^,]*\),.*/\1/p' | grep . || echo none)"
+    report note "GPUs: $(gpu_count); nvcc: $(nvcc --version 2>/dev/null | sed -n 's/.*release \([^,]*\),.*/\1/p' | grep . || echo none)"
     if [[ -x $python ]] && supported "$(python_version "$python")"; then
-        while IFS=$'\t' read -r kind text; do report "$kind" "$text"; done < <(ask diagnose ${extras//,/ })
-        if text=$(ask core 2>&1); then
-            report ok 'torch, timm and mmengine start'
+        while IFS=$'\t' read -r kind text; do report "$kind" "$text"; done \
+            < <(ask diagnose "$torch" ${extras//,/ })
+        ! wants dense || what="ops $(devices)"
+        if text=$(ask $what 2>&1); then
+            report ok "${text##*$'\n'}"
         else
-            report missing "a core that starts (${text##*$'\n'})"
+            report missing "packages that run (${text##*$'\n'})"
         fi
-        if wants dense; then check_ops "$gpus"; fi
     fi
     ((!problems)) || die "$problems missing; tools/setup.sh mends the environment, the rest is the machine's"
     echo 'all there'
-}
-
-check_ops() {
-    local text
-    if text=$(ask ops cpu 2>&1); then
-        report ok "mmcv's ops run on the CPU"
-    else
-        report missing "mmcv's ops (${text##*$'\n'})"
-    fi
-    (($1)) || return 0
-    if text=$(ask ops cuda 2>&1); then
-        report ok "mmcv's ops run on the GPU"
-    elif cuda_wanted; then
-        report missing "mmcv's ops on the GPU (${text##*$'\n'})"
-    else
-        report note "mmcv's ops do not run on the GPU, as Mask R-CNN there needs: no nvcc of torch's CUDA"
-    fi
 }
 
 if ((check)); then
@@ -326,36 +369,28 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 at=0
 steps=5
-! wants dense || steps=6
+! compiles || steps=6
 # The stamp vouches for the environment, so it goes before the first change and comes back last.
 known=
-ops=none
-if [[ -f $stamp && $(stamped digest) == "$(digest 2>/dev/null)" ]]; then
-    known=$(stamped extras)
-    ops=$(stamped ops)
-fi
+[[ $(stamped digest) != "$(digest 2>/dev/null)" ]] || known=$(stamped extras)
 rm -f "$stamp"
 
 step "environment $shown" make_environment
-step 'PyTorch (about 3 GB the first time)' pip_install torch torchvision setuptools wheel ninja psutil
-if wants dense; then
-    jobs=$(job_count)
-    ops=cpu
-    minutes=$((1 + 15 / jobs))
-    if cuda_wanted; then
-        ops=cuda
-        minutes=$((1 + 90 / jobs))
-    fi
-    step "mmcv: compiles its $ops ops, this takes some minutes the first time (about $minutes)" install_mmcv
-fi
+step "PyTorch${torch:+ $torch}" install_torch
 step 'the other packages' install_requirements
-step 'the project, editable' pip_install --no-deps --no-build-isolation -e .
+if compiles; then
+    step "mmcv: compiles its operators for $(devices), about $(build_minutes) minutes" compile_mmcv
+fi
+step 'the project, editable' install_project
 step 'proof that all of it runs' prove
 for extra in ${known//,/ }; do
     wants "$extra" || extras+=,$extra
 done
-printf 'digest=%s\nextras=%s\nops=%s\n' "$(digest)" "$extras" "$ops" >"$stamp.new"
+build=default
+! torch_is '+cpu' || build=cpu
+printf '%s\n' "digest=$(digest)" "extras=$extras" "torch=$torch" "mmcv=$mmcv" "build=$build" \
+    "devices=$(devices)" >"$stamp.new"
 mv "$stamp.new" "$stamp"
-[[ $ops != cpu || $(gpu_count) == 0 ]] || echo "note: no nvcc of torch's CUDA version here, so" \
-    'mmcv runs on the CPU only; Mask R-CNN on the GPU needs it, nothing else does'
+(($(gpu_count) == 0)) || ! wants dense || [[ $proved == *cuda* ]] ||
+    echo "note: there is a GPU, but $proved"
 echo "ready: $shown ($("$python" -I -V), extras $extras) after $SECONDS s"

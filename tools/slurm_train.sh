@@ -89,6 +89,9 @@ done
 ((status)) || exit 0
 # srun may report the task that it killed after the first had ended, so the marker counts too.
 marker=$("$python" "${train[@]}" --print-work-dir)/requeue || marker=
+# train.py's exit code after it has saved as it was asked to; its home is that file.
+preempted=$(sed -n 's/^PREEMPTED = \([0-9]*\).*/\1/p' comad/engine/preemption.py)
+[[ -n $preempted ]] || die 'comad/engine/preemption.py states no PREEMPTED'
 if ((status == preempted)) || [[ -n $marker && -e $marker ]]; then
     scontrol requeue "$SLURM_JOB_ID" || die "job $SLURM_JOB_ID could not be queued again"
     exit "$preempted"

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from backbones import MaskedViT
+from backbones.contract import BlockNetwork
 from comad.methods.parts.decoder import MaskedDecoder
 
 
@@ -25,7 +25,7 @@ def vit_gflop(
     return (embedding + depth * (linear + attention)) / 1e9
 
 
-def network_gflop(network: MaskedViT, kept: int | None = None) -> float:
+def network_gflop(network: BlockNetwork, kept: int | None = None) -> float:
     """GFLOP of a network's forward pass on ``kept`` patches, by default all."""
     kept = network.num_patches if kept is None else kept
     return vit_gflop(1 + kept, kept, network.embed_dim, network.depth, network.patch_size)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from backbones import MaskedViT
-from backbones.teachers import FrozenTokens
+from backbones.contract import TokenNetwork
+from backbones.frozen import Frozen
 from comad.benchmark.timing import PartClock
 from comad.benchmark.workload import Workload
 
@@ -46,7 +46,7 @@ def _parts(model: Any) -> Iterator[tuple[str, nn.Module]]:
     """Networks and heads with the names that people know them by."""
     labels = {}
     names = getattr(model, 'teacher_names', None)
-    frozen = [m for m in model.modules() if isinstance(m, FrozenTokens)]
+    frozen = [m for m in model.modules() if isinstance(m, Frozen)]
     for k, teacher in enumerate(frozen):
         labels[teacher] = f'teacher {names[k] if names else teacher.card["family"]}'
     for module, label in labels.items():
@@ -54,6 +54,6 @@ def _parts(model: Any) -> Iterator[tuple[str, nn.Module]]:
     for name, child in model.named_children():
         if name == 'data_preprocessor' or any(module in labels for module in child.modules()):
             continue
-        label = 'student' if name == 'backbone' and isinstance(child, MaskedViT) else name
+        label = 'student' if name == 'backbone' and isinstance(child, TokenNetwork) else name
         if next(child.parameters(), None) is not None:
             yield label, child

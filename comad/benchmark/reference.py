@@ -11,8 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from backbones import MaskedViT
-from backbones.teachers import FrozenTokens
+from backbones.contract import BlockNetwork
+from backbones.frozen import Frozen
 from comad.benchmark.workload import Workload
 
 # Between two float32 computations of the same tokens and losses; more means another function.
@@ -23,20 +23,20 @@ def straightforward(model: nn.Module) -> nn.Module:
     """A copy of a pretraining method whose networks run on all tokens.
 
     Raises:
-        ValueError: a network that is no MaskedViT, such as a teacher of timm.
+        ValueError: a teacher whose blocks cannot be run one by one, such as one of timm.
     """
     model = copy.deepcopy(model)
     for name, module in model.named_modules():
-        if isinstance(module, MaskedViT):
+        if isinstance(module, BlockNetwork):
             module.tokens = partial(all_tokens, module)
-        elif isinstance(module, FrozenTokens):
+        elif isinstance(module, Frozen):
             raise ValueError(f'{name}: there is no reference for {type(module).__name__}')
     return model
 
 
-def all_tokens(network: MaskedViT, images: Tensor, keep: Tensor | None = None) -> Tensor:
-    """`MaskedViT.tokens` by way of all N patches: (B, 1 + n, D) of the kept ones."""
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not network.frozen):
+def all_tokens(network: BlockNetwork, images: Tensor, keep: Tensor | None = None) -> Tensor:
+    """`tokens` by way of all N patches: (B, 1 + n, D) of the kept ones."""
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not isinstance(network, Frozen)):
         x = network.embed(images)
         mask = None
         if keep is not None:

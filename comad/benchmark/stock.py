@@ -8,14 +8,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from backbones.vit import ARCHITECTURES
+from backbones.architectures import vits
 from comad.benchmark.workload import Workload, build_model, wrap
 from comad.engine.batches import image_size
 
 
 def timm_vit(arch: str, size: int, **options: Any) -> nn.Module:
     """timm's VisionTransformer with the numbers of one of our architectures."""
-    numbers = {'img_size': size, **ARCHITECTURES[arch], **options}
+    numbers = {'img_size': size, **vits()[arch], **options}
     return timm.models.VisionTransformer(qkv_bias=True, **numbers)
 
 
@@ -99,7 +99,7 @@ def _dense(cfg: Config) -> tuple[nn.Module, str]:
         return build_model(config), "timm's ViT with global attention; neck and heads are equal"
     config.neck = dict(
         type='Feature2Pyramid',
-        embed_dim=ARCHITECTURES[old.arch]['embed_dim'],
+        embed_dim=vits()[old.arch]['embed_dim'],
         rescales=[4, 2, 1, 0.5],
         norm_cfg=dict(type='BN'),
     )

@@ -9,7 +9,7 @@ import json
 import sys
 import warnings
 
-from comad.commands.train import add_batch_arguments, add_run_arguments, run_options
+from comad.engine.options import COMMON, ConfigError, add_options, run_options
 from comad.runs.place import enter_home, find_config, worded
 
 EXAMPLES = """examples:
@@ -48,8 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=300.0,
         help='ImageNet images/s that each data worker is assumed to decode (default %(default)s)',
     )
-    add_batch_arguments(parser)
-    add_run_arguments(parser)
+    add_options(parser, *COMMON, 'auto_scale_lr', 'accumulate')
     return parser.parse_args(argv)
 
 
@@ -57,7 +56,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     enter_home()
     warnings.filterwarnings('ignore')  # of packages that the mm* frameworks still use
-    from comad.engine.options import ConfigError
     from comad.engine.paths import check_paths
     from comad.engine.run_config import load_run_config
 

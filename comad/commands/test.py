@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from comad.commands.train import add_run_arguments, run_options
+from comad.engine.options import COMMON, add_options, run_options
 from comad.runs.place import enter_home, find_config, typed, worded
 
 EXAMPLES = """examples:
@@ -23,12 +23,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', type=typed, nargs='?', help='default: the newest checkpoint of the work dir'
     )
-    parser.add_argument(
-        '--tta',
-        action='store_true',
-        help='segmentation: average over several scales and flips; the record is one of its own',
-    )
-    add_run_arguments(parser)
+    add_options(parser, *COMMON, 'tta')
     return parser.parse_args(argv)
 
 

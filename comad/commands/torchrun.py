@@ -12,16 +12,17 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 from torch.distributed.elastic.multiprocessing.api import PContext
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
-REFUSED = 2
-PREEMPTED = 75
-INTERRUPTED = 130
-FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from comad.engine.preemption import INTERRUPTED, PREEMPTED, REFUSED, SIGNALS
+
 # Tells of a failure and of every process stopped because of it, which `report` does in one line.
 CHATTER = 'torch.distributed.elastic.multiprocessing.api'
 
@@ -41,7 +42,7 @@ def forward_signals() -> None:
     def start_and_listen(context: PContext) -> None:
         started.append(context)
         start(context)
-        for number in FORWARDED:  # over those that torchrun has just installed
+        for number in SIGNALS:  # over those that torchrun has just installed
             signal.signal(number, forward)
 
     PContext.start = start_and_listen

@@ -3,10 +3,8 @@
 import argparse
 import sys
 
-from comad.engine.options import ConfigError, KeyValues, RunOptions
+from comad.engine.options import COMMON, ConfigError, add_options, run_options
 from comad.runs.place import enter_home, find_config, typed, worded
-
-AUTO = 'auto'
 
 EXAMPLES = """examples:
   python tools/train.py pretrain_configs/comad_tiny.py --sample       # on the embedded sample, CPU
@@ -38,27 +36,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
     )
-    add_run_arguments(parser)
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const=AUTO,
-        type=lambda text: text if text == AUTO else typed(text),
-        metavar='CHECKPOINT',
-        help='continue from the newest complete checkpoint of the work dir ("auto", the default; '
-        'without one from the beginning; nothing to do for a finished run), or from CHECKPOINT',
-    )
+    add_options(parser, *COMMON, 'resume', 'amp', 'compute_of', 'auto_scale_lr', 'accumulate')
     parser.add_argument(
         '--print-work-dir', action='store_true', help="print the run's folder and do nothing"
-    )
-    parser.add_argument(
-        '--amp', action='store_true', help='bfloat16 mixed precision (accelerators)'
-    )
-    parser.add_argument(
-        '--compute-of',
-        metavar='STUDENT:FACTOR',
-        help="pretraining: as many epochs as cost FACTOR times that student's finished run, e.g. "
-        'comad_tiny:4; the student is then called <method>_equal<FACTOR>_<arch>',
     )
     parser.add_argument(
         '--replay',
@@ -68,54 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'nan_step<N>/ in the work dir, and name the first module that breaks; status 0 if it '
         'happens again, 1 if not',
     )
-    add_batch_arguments(parser)
     return parser.parse_args(argv)
-
-
-def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to do with other hardware than the recipe's."""
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help="scale the learning rate with the total batch relative to the recipe's",
-    )
-    parser.add_argument(
-        '--accumulate',
-        type=int,
-        default=1,
-        metavar='N',
-        help='one optimizer step per N batches, so that N times fewer GPUs keep the recipe',
-    )
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that train.py and test.py share."""
-    parser.add_argument('--sample', action='store_true', help='run on the embedded sample data')
-    parser.add_argument('--seed', type=int, default=0, help='seed of this run (default 0)')
-    parser.add_argument(
-        '--student',
-        metavar='NAME[:SEED]',
-        help='transfers: another student, e.g. mae_tiny, or comad_tiny:1 for pretraining seed 1',
-    )
-    parser.add_argument(
-        '--work-dir', type=typed, help='default: work_dirs/[sample/]<kind>/<student>/seed<N>'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=KeyValues,
-        default={},
-        metavar='KEY=VALUE',
-        help='override config keys, e.g. optim_wrapper.optimizer.lr=1e-4',
-    )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
-    # torchrun and older launchers pass it; the environment variable is what counts.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
-def run_options(args: argparse.Namespace) -> RunOptions:
-    names = RunOptions.__dataclass_fields__
-    return RunOptions(**{key: value for key, value in vars(args).items() if key in names})
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,10 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from backbones.families import FAMILIES  # imports no torch
 from comad.runs.place import enter_home, typed, worded
 
-# Of backbones.families, named here so that a mistake is answered without importing torch.
-FAMILIES = ('auto', 'mae', 'mocov3', 'ibot', 'dino', 'dinov2')
 EXAMPLES = """examples:
   python tools/weights.py inspect teachers/vit-b-300ep.pth.tar
   python tools/weights.py convert teachers/vit-b-300ep.pth.tar teachers/mocov3_base.safetensors
@@ -41,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         command.add_argument(
             '--family',
             default='auto',
-            choices=FAMILIES,
+            choices=('auto', *FAMILIES),
             help='default: told by content',
         )
     export = commands.add_parser('export', help='write a student for other libraries')

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from comad.data.files import write_text
+from backbones.files import read_json, write_json
 from comad.data.shard_manifest import SHARDS, describe_images, shards_digest
 
 MANIFEST = 'manifest.json'
@@ -30,10 +30,9 @@ def digest_lines(files: Iterable[tuple[str, int, str | None]]) -> str:
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """A manifest, also the embedded sample's; None if there is none that can be read."""
     try:
-        manifest = json.loads(path.read_text(encoding='utf-8'))
+        return read_json(path)
     except (OSError, ValueError):
         return None
-    return manifest if isinstance(manifest, dict) else None
 
 
 def is_sample(manifest: Mapping[str, Any] | None) -> bool:
@@ -80,7 +79,7 @@ def write_manifest(root: Path, manifest: Mapping[str, Any]) -> bool:
         return False
     time = datetime.now(timezone.utc).isoformat(timespec='seconds')
     content = {'format': FORMAT, 'time': time, **manifest}
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+    write_json(path, content, ensure_ascii=False)
     return True
 
 

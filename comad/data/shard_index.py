@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from comad.data.files import atomic_file
+from backbones.files import atomic_file
 from comad.data.images import IMAGE_SUFFIXES, first_line
 
 INDEX = 'index.npz'

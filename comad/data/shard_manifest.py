@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comad.data.files import write_text
+from backbones.files import read_json, write_json
 
 SHARDS = 'shards.json'
 FORMAT = 1
@@ -38,7 +38,7 @@ class ShardManifest:
             'images': sum(entry['images'] for entry in entries.values()),
             'shards': entries,
         }
-        write_text(folder / SHARDS, json.dumps(content, indent=1) + '\n')
+        write_json(folder / SHARDS, content, indent=1)
 
 
 def read_shard_manifest(folder: Path) -> ShardManifest | None:
@@ -49,7 +49,7 @@ def read_shard_manifest(folder: Path) -> ShardManifest | None:
     """
     path = folder / SHARDS
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = read_json(path)
         if content['format'] != FORMAT or not isinstance(content['settings']['images'], str):
             raise ValueError(f'format {content["format"]!r}')
         return ShardManifest(
@@ -59,15 +59,6 @@ def read_shard_manifest(folder: Path) -> ShardManifest | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f'{path}: not written by the shard command ({error!r})') from None
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def check_same(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from comad.data.files import atomic_file, write_text
+from backbones.files import atomic_file, sha256_of, write_text
 from comad.data.pool import run_tasks
 from comad.data.reencoding import ORIGINAL, Reencoding
 from comad.data.shard_index import Progress, scan_shard, shard_files
@@ -16,7 +16,6 @@ from comad.data.shard_manifest import (
     SHARDS,
     ShardManifest,
     check_same,
-    hash_file,
     read_shard_manifest,
 )
 from comad.data.shard_plan import Item, Shard, plan_shards
@@ -213,7 +212,7 @@ def _is_there(shard: Shard, manifest: ShardManifest) -> bool:
         return True
     if entry is not None or _members(shard) != _scanned(shard):
         raise FileExistsError(f'{shard.path}: holds other images than this run would write; {MOVE}')
-    manifest.shards[shard.path.name] = _entry(shard, size, hash_file(shard.path))
+    manifest.shards[shard.path.name] = _entry(shard, size, sha256_of(shard.path))
     return True
 
 

@@ -15,14 +15,15 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from backbones.checkpoints import CheckpointError, sha256_of, write_atomically
+from backbones.checkpoints import CheckpointError
+from backbones.files import atomic_path, sha256_of, write_text
 
 POINTER = 'last_checkpoint'
 SIDECAR = '.sha256'
 BACKEND = 'verified'
 # Checkpoints that a run goes on from; best_*.pth and official layouts are no such files.
 NAME = re.compile(r'epoch_(\d+)(?:_iter_(\d+))?\.pth|iter_(\d+)\.pth')
-TEMPORARY = re.compile(r'\..+\.\d+\.tmp')  # see `write_atomically`
+TEMPORARY = re.compile(r'\..+\.\d+\.tmp')  # see `atomic_path`
 MEGABYTE = 1e6
 
 
@@ -44,16 +45,13 @@ def write_verified(path: str | Path, content: bytes) -> None:
     """
     path = Path(path)
     digest = hashlib.sha256(content).hexdigest()
-
-    def write(temporary: Path) -> None:
-        with open(temporary, 'wb') as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        _write_sidecar(path, [*_valid_digests(path), digest])
-
     try:
-        write_atomically(path, write)
+        with atomic_path(path) as temporary:
+            with open(temporary, 'wb') as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+            _write_sidecar(path, [*_valid_digests(path), digest])
         if len(_recorded(path)) > 1:
             _write_sidecar(path, [digest])
     except OSError as error:
@@ -147,8 +145,7 @@ def newest_valid(work_dir: str | Path) -> tuple[Path | None, list[str]]:
 
 def point_to(work_dir: str | Path, names: Sequence[str]) -> None:
     """Swap ``last_checkpoint``: the checkpoints of the run, the newest first, one a line."""
-    text = '\n'.join(names) + '\n'
-    write_atomically(Path(work_dir) / POINTER, lambda temporary: temporary.write_text(text))
+    write_text(Path(work_dir) / POINTER, '\n'.join(names) + '\n')
 
 
 def checkpoint_digest(path: Path) -> str:
@@ -211,4 +208,4 @@ def _valid_digests(path: Path) -> list[str]:
 
 def _write_sidecar(path: Path, digests: list[str]) -> None:
     text = ''.join(f'{digest}  {path.name}\n' for digest in dict.fromkeys(digests))
-    write_atomically(_sidecar(path), lambda temporary: temporary.write_text(text))
+    write_text(_sidecar(path), text)

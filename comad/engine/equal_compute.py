@@ -6,10 +6,11 @@ method trains for the whole number of epochs whose cost comes nearest to the bud
 its own GFLOP per image are those of its own run's card. Warm-up, rates and everything else stay.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from backbones.files import read_json
 
 FORM = re.compile(r'([a-z0-9_]+):([1-9]\d*)')
 
@@ -74,7 +75,7 @@ def read_run(student: str, root: Path) -> Run:
     """
     path = root / student / 'seed0' / 'student.json'
     try:
-        card = json.loads(path.read_text(encoding='utf-8'))
+        card = read_json(path)
         run = Run(card['pretrain_gflop_per_image'], card['images_seen'], card['epochs'])
     except (OSError, ValueError, KeyError, TypeError):
         run = None

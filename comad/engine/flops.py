@@ -30,9 +30,9 @@ def training_gflop_per_image(runner: Any) -> float:
 def backbone_gflop(backbone: nn.Module, height: int, width: int) -> float:
     """GFLOP (2 per multiply-add) of a backbone's forward pass on one image of so many pixels.
 
-    Edges that are no multiple of the patch size are rounded up, as padding does.
+    Edges that are no multiple of its ``size_divisor`` are rounded up, as padding does.
     """
-    side = backbone.patch_size
+    side = backbone.size_divisor
     size = [-(-edge // side) * side for edge in (height, width)]
     training = backbone.training
     backbone.eval()

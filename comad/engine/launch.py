@@ -2,13 +2,16 @@
 
 import os
 import sys
+import traceback
 from dataclasses import asdict
 from typing import Any
 
 from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.preemption import (
+    FAILED,
     PREEMPTED,
+    REFUSED,
     Preempted,
     begin,
     is_finished,
@@ -82,13 +85,14 @@ def launch_replay(options: RunOptions, bundle: str) -> int:
     """Compute a saved step again; 0: its loss is not finite again, 1: it is finite, 2: refused."""
     try:
         _check_there(bundle, 'nan_step<N>/ of a work dir')
-        load_run_config(options, check=False)
-    except ConfigError as error:
-        return _refuse(error)
-    try:
-        from comad.engine.replay import replay
+        cfg = load_run_config(options)
+        if cfg.get('train_cfg') is None:
+            raise ConfigError('--replay: this config has no training')
+        from comad.engine import register, replay  # noqa: F401
 
-        return replay(options, bundle)
+        return replay.replay(cfg, bundle)
+    except ConfigError as error:  # told without torch, which the others take to be named
+        return _refuse(error)
     except _user_errors() as error:
         return _refuse(error)
 
@@ -167,16 +171,27 @@ def _stop(error: Exception, runner: Any) -> int:
     if rank == '0' or not (isinstance(error, RunStopped) and error.agreed):
         where = '' if rank == '0' else f'process {rank}: '
         sys.stderr.write(f'error: {where}{text}\n')
-    return 3
+    return FAILED
 
 
 def _refuse(error: Exception) -> int:
     if os.environ.get(TRACEBACK):
         raise error
     if os.environ.get('RANK', '0') != '0':
-        return 2  # the first process says it for all
-    text = ' '.join(str(error).split()) or type(error).__name__
-    sys.stderr.write(f'error: {text}\n')
+        return REFUSED  # the first process says it for all
+    sys.stderr.write(f'error: {_in_one_line(error)}\n')
     if not isinstance(error, (ConfigError, RuntimeError)):
         sys.stderr.write(f'({TRACEBACK}=1 shows where)\n')
-    return 2
+    return REFUSED
+
+
+def _in_one_line(error: Exception) -> str:
+    """An error's message; one without words, as of an assertion, with the line that raised it."""
+    text = ' '.join(str(error).split())
+    if ' ' in text:
+        return text
+    raised = traceback.extract_tb(error.__traceback__)
+    where = (
+        f' in {raised[-1].filename}, line {raised[-1].lineno}: {raised[-1].line}' if raised else ''
+    )
+    return f'{type(error).__name__}{": " + text if text else ""}{where}'

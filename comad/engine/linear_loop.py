@@ -70,6 +70,10 @@ class LinearProbeLoop(ResumableEpochLoop):
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
+    def batch_place(self) -> dict[str, Any] | None:
+        """None for cached features: they are no images to read again."""
+        return None if self.cached_passes else super().batch_place()
+
     def _compute_pass(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
         """Features (N, D) per pool and labels (N,) of one pass over this process's images.
 

@@ -41,6 +41,17 @@ class ValidatingLoop(BaseLoop):
                 return
             yield batch
 
+    @abstractmethod
+    def seek(self) -> None:
+        """Let the batch sampler go on with the current step."""
+
+    def batch_place(self) -> dict[str, Any] | None:
+        """What `place_batch` takes for this process's images of the current step."""
+        self.seek()
+        batch = next(iter(self.dataloader.batch_sampler))
+        epoch, number, _ = batch[0].place
+        return dict(batch=[int(index) for index in batch], epoch=epoch, number=number)
+
     def validation_due(self) -> bool:
         """Whether the position that the loop has reached calls for a validation."""
         if self.runner.val_loop is None:
@@ -116,10 +127,13 @@ class ResumableEpochLoop(ValidatingLoop, EpochBasedTrainLoop):
         self.runner.model.train()
         return done
 
+    def seek(self) -> None:
+        self.dataloader.batch_sampler.begin(self._epoch, skip=self.steps_done())
+
     def run_epoch(self) -> None:
         """One epoch, or what is left of it."""
         done = self.begin_epoch()
-        self.dataloader.batch_sampler.begin(self._epoch, skip=done)
+        self.seek()
         for index, batch in enumerate(self.batches(), start=done):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
@@ -169,13 +183,16 @@ class ResumableIterLoop(ValidatingLoop, IterBasedTrainLoop):
     def validation_place(self) -> tuple[int, int]:
         return self._iter, self._max_iters
 
+    def seek(self) -> None:
+        self.dataloader.batch_sampler.begin(0, skip=self._iter, endless=True)
+
     def run(self) -> torch.nn.Module:
         """Train; a due validation that is missing comes first."""
         note_identity(self.runner, self.dataloader)
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         self.validate_if_missed()
-        self.dataloader.batch_sampler.begin(0, skip=self._iter, endless=True)
+        self.seek()
         batches = self.batches()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()

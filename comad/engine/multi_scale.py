@@ -37,7 +37,8 @@ def use_multi_scale(cfg: Config) -> None:
             raise ConfigError(f'--tta: no task is called {run.kind + MULTI_SCALE!r}')
         run.kind += MULTI_SCALE
         cfg.protocol.name += MULTI_SCALE
-        cfg.default_hooks.run_record.of_test = True
+        if 'run_record' in cfg.default_hooks:
+            cfg.default_hooks.run_record.of_test = True
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     hook = dict(type='MultiScaleTestHook', model=cfg.tta_model)
     cfg.default_hooks = {**cfg.get('default_hooks', {}), 'multi_scale': hook}

@@ -1,48 +1,18 @@
-"""What the command line says of a run; nothing here imports torch or MMEngine."""
+"""What the command line says of a run, each option stated once; imports no torch or MMEngine."""
 
 import argparse
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+from comad.runs.place import typed, worded
+
+AUTO = 'auto'
 
 
 class ConfigError(ValueError):
     """A config, option or path that no run can start with; the message is one line."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Command-line options shared by train.py and test.py."""
-
-    config: str
-    sample: bool = False
-    seed: int = 0
-    student: str | None = None
-    work_dir: str | None = None
-    resume: str | None = None
-    amp: bool = False
-    auto_scale_lr: bool = False
-    accumulate: int = 1
-    launcher: str = 'none'
-    tta: bool = False
-    compute_of: str | None = None
-    cfg_options: dict[str, Any] = field(default_factory=dict)
-
-
-def command_of(options: dict[str, Any]) -> str:
-    """The train.py command with these options (`RunOptions` as a dictionary), without --resume."""
-    words = ['python', 'tools/train.py', str(options.get('config', 'CONFIG'))]
-    for name in ('sample', 'amp', 'auto_scale_lr'):
-        words += ['--' + name.replace('_', '-')] if options.get(name) else []
-    defaults = dict(seed=0, student=None, work_dir=None, accumulate=1, compute_of=None)
-    for name, default in defaults.items():
-        value = options.get(name, default)
-        words += ['--' + name.replace('_', '-'), str(value)] if value != default else []
-    if changes := options.get('cfg_options'):
-        words.append('--cfg-options')
-        words += [f'{key}={value}'.replace(' ', '') for key, value in changes.items()]
-    return shlex.join(words)
 
 
 class KeyValues(argparse.Action):
@@ -67,3 +37,110 @@ class KeyValues(argparse.Action):
             DictAction(self.option_strings, self.dest, nargs='+')(parser, namespace, values)
         except AssertionError as error:  # brackets that do not match
             parser.error(f'{option_string}: {error}')
+
+
+def _option(default: Any, text: str, **settings: Any) -> Any:
+    """A field of `RunOptions`: its default, its help, and what else argparse is told."""
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=dict(settings, help=text, default={}))
+    return field(default=default, metadata=dict(settings, help=text, default=default))
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of train.py and test.py; from them come the parsers and the command of a report."""
+
+    config: str
+    sample: bool = _option(False, 'run on the embedded sample data')
+    seed: int = _option(0, 'seed of this run (default 0)')
+    student: str | None = _option(
+        None,
+        'transfers: another student, e.g. mae_tiny, or comad_tiny:1 for pretraining seed 1',
+        metavar='NAME[:SEED]',
+    )
+    work_dir: str | None = _option(
+        None, 'default: work_dirs/[sample/]<kind>/<student>/seed<N>', type=typed
+    )
+    resume: str | None = _option(
+        None,
+        'continue from the newest complete checkpoint of the work dir ("auto", the default; '
+        'without one from the beginning; nothing to do for a finished run), or from CHECKPOINT',
+        nargs='?',
+        const=AUTO,
+        type=lambda text: text if text == AUTO else typed(text),
+        metavar='CHECKPOINT',
+    )
+    amp: bool = _option(False, 'bfloat16 mixed precision (accelerators)')
+    auto_scale_lr: bool = _option(
+        False, "scale the learning rate with the total batch relative to the recipe's"
+    )
+    accumulate: int = _option(
+        1,
+        'one optimizer step per N batches, so that N times fewer GPUs keep the recipe',
+        metavar='N',
+    )
+    launcher: str = _option(
+        'none',
+        'what started the processes; the shell tools say it',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+    )
+    tta: bool = _option(
+        False, 'segmentation: average over several scales and flips; the record is one of its own'
+    )
+    compute_of: str | None = _option(
+        None,
+        "pretraining: as many epochs as cost FACTOR times that student's finished run, e.g. "
+        'comad_tiny:4; the student is then called <method>_equal<FACTOR>_<arch>',
+        metavar='STUDENT:FACTOR',
+    )
+    cfg_options: dict[str, Any] = _option(
+        {},
+        'override config keys, e.g. optim_wrapper.optimizer.lr=1e-4',
+        nargs='+',
+        action=KeyValues,
+        metavar='KEY=VALUE',
+    )
+
+
+COMMON = ('sample', 'seed', 'student', 'work_dir', 'cfg_options', 'launcher')
+# What belongs to one start, or to tests, and not to a command that repeats a step.
+OF_ONE_START = ('config', 'resume', 'launcher', 'tta')
+
+
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Give a parser the options of these names."""
+    for entry in (RunOptions.__dataclass_fields__[name] for name in names):
+        settings = dict(entry.metadata)
+        if entry.type is bool:
+            settings['action'] = 'store_true'
+        elif entry.type is int:
+            settings['type'] = int
+        parser.add_argument(_flag(entry.name), **settings)
+    if 'launcher' in names:  # torchrun and older launchers pass it; the environment decides
+        hidden = argparse.SUPPRESS
+        parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=hidden)
+
+
+def run_options(args: argparse.Namespace) -> RunOptions:
+    """The options among a parser's results."""
+    names = RunOptions.__dataclass_fields__
+    return RunOptions(**{key: value for key, value in vars(args).items() if key in names})
+
+
+def command_of(options: dict[str, Any]) -> str:
+    """The train.py command with these options (`RunOptions` as a dictionary), without --resume."""
+    words = [*worded('python tools/train.py').split(), str(options.get('config', 'CONFIG'))]
+    for entry in fields(RunOptions):
+        value = options.get(entry.name)
+        if entry.name in OF_ONE_START or value in (None, entry.metadata['default']):
+            continue
+        words.append(_flag(entry.name))
+        if isinstance(value, dict):
+            words += [f'{key}={item}'.replace(' ', '') for key, item in value.items()]
+        elif value is not True:
+            words.append(str(value))
+    return shlex.join(words)
+
+
+def _flag(name: str) -> str:
+    return '--' + name.replace('_', '-')

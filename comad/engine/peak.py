@@ -2,21 +2,17 @@
 
 import torch
 
-# Dense 16-bit tensor-core peak, float32 accumulation, in TFLOP/s, as NVIDIA's data sheets (half of
-# a figure with sparsity) and the Ada white paper are remembered; not checked against them here. The
-# first name contained in the device's counts.
+# Dense bfloat16 tensor-core peak with float32 accumulation in TFLOP/s, and the NVIDIA document that
+# states it; most of its figures are with sparsity, twice these. The first name contained in the
+# device's counts. A card without such a document has no utilisation.
 PEAKS = {
-    'A100': 312.0,
-    'H100 PCIe': 756.5,
-    'H100 NVL': 835.5,
-    'H100': 989.5,
-    'H200 NVL': 835.5,
-    'H200': 989.5,
-    'L40S': 362.05,
-    'RTX 4090 ': None,  # laptop and regional variants
-    'RTX 4090': 165.2,
-    'V100-PCIE': 112.0,
-    'V100': 125.0,
+    'A100': (312.0, 'A100 Tensor Core GPU data sheet'),
+    'H100 PCIe': (756.5, 'H100 Tensor Core GPU data sheet, H100 PCIe: 1,513 with sparsity'),
+    'H100 NVL': (835.5, 'H100 Tensor Core GPU data sheet, H100 NVL: 1,671 with sparsity'),
+    'H100': (989.5, 'H100 Tensor Core GPU data sheet, H100 SXM: 1,979 with sparsity'),
+    'H200 NVL': (835.5, 'H200 Tensor Core GPU data sheet, H200 NVL: 1,671 with sparsity'),
+    'H200': (989.5, 'H200 Tensor Core GPU data sheet, H200 SXM: 1,979 with sparsity'),
+    'L40S': (362.05, 'L40S data sheet'),
 }
 
 
@@ -26,4 +22,4 @@ def known_peak(name: str | None = None) -> float | None:
         if not torch.cuda.is_available():
             return None
         name = torch.cuda.get_device_name()
-    return next((peak for part, peak in PEAKS.items() if part in name), None)
+    return next((peak for part, (peak, _) in PEAKS.items() if part in name), None)

@@ -5,7 +5,6 @@ not import torch.
 """
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -14,8 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
+from backbones.files import read_json, write_json
+
+# Exit codes of train.py; _torchrun.py imports them, slurm_train.sh reads the line of PREEMPTED.
+REFUSED = 2
+FAILED = 3  # for a reason told in one line
 PREEMPTED = 75  # EX_TEMPFAIL: the same command with --resume goes on
 INTERRUPTED = 130  # what shells report of a process ended by Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -94,7 +97,7 @@ def _obey_parent(parent: int) -> None:
 
 def write_requeue(work_dir: str | Path, signal_name: str, step: int, checkpoint: str) -> None:
     """Leave word that the run wants to go on; read by ``tools/slurm_train.sh``."""
-    _write(
+    write_json(
         Path(work_dir) / REQUEUE,
         dict(
             signal=signal_name,
@@ -107,7 +110,7 @@ def write_requeue(work_dir: str | Path, signal_name: str, step: int, checkpoint:
 
 def write_finished(work_dir: str | Path, digest: str) -> None:
     """Leave word that nothing is left to do under the config of this digest."""
-    _write(
+    write_json(
         Path(work_dir) / FINISHED,
         dict(config_digest=digest, time=time.strftime('%Y-%m-%dT%H:%M:%S%z')),
     )
@@ -116,9 +119,8 @@ def write_finished(work_dir: str | Path, digest: str) -> None:
 def is_finished(work_dir: str | Path, digest: str) -> bool:
     """Whether a training of this config has ended in the folder."""
     try:
-        content = json.loads((Path(work_dir) / FINISHED).read_text())
-        return content['config_digest'] == digest
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(Path(work_dir) / FINISHED)['config_digest'] == digest
+    except (OSError, ValueError, KeyError):
         return False
 
 
@@ -136,10 +138,3 @@ def is_first_process() -> bool:
 def say(text: str) -> None:
     if is_first_process():
         sys.stderr.write(text + '\n')
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    from backbones.checkpoints import write_atomically  # with torch, which is there by now
-
-    text = json.dumps(content, indent=2) + '\n'
-    write_atomically(path, lambda temporary: temporary.write_text(text))

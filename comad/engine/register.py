@@ -1,6 +1,6 @@
 """Registers all of the suite's classes; configs name it in ``custom_imports``."""
 
-import backbones  # noqa: F401
+import backbones
 import comad.data.faults  # noqa: F401
 import comad.data.imagenet  # noqa: F401
 import comad.data.preprocessor  # noqa: F401
@@ -14,3 +14,5 @@ import comad.engine.runner  # noqa: F401
 import comad.evaluation  # noqa: F401
 import comad.evaluation.layer_decay  # noqa: F401
 import comad.methods  # noqa: F401
+
+backbones.register()  # which its own import leaves out where MMEngine came later

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backbones.architectures import NAMES, network_type, sample_name, split_name
+from comad.engine import bridges
 from comad.engine.config_keys import RUNNER_KEYS, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
@@ -49,12 +50,19 @@ TRANSFERS = {
     'mask_rcnn_1x': 'mask_rcnn',
     'mae_lite_mask_rcnn': 'mask_rcnn',
 }
-ARCHITECTURES = ('tiny', 'small', 'base')
 # Which pretraining run of the sample stands in for an official teacher file.
 SAMPLE_TEACHERS = {
     'teachers/mae_pretrain_vit_base.pth': 'mae_base',
     'teachers/vit-b-300ep.pth.tar': 'mocov3_base',
     'teachers/vitb_16/checkpoint_teacher.pth': 'ibot_base',
+}
+MMENGINE_HOOKS = {
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
 }
 RUN_KEYS = {'work_dir', 'run', 'launcher', 'resume', 'load_from', 'randomness', 'sample'}
 
@@ -88,13 +96,13 @@ def parse_leaf_name(path: str | Path) -> LeafName | None:
         fitting = (name for name in TRANSFERS if rest.startswith(name + '_'))
         kind = max(fitting, key=len, default='')
         rest = rest[len(kind) + 1 :]
-    method, _, arch = rest.rpartition('_')
-    if not kind or not method or arch not in ARCHITECTURES:
+    names = split_name(rest)
+    if not kind or names is None:
         raise ConfigError(
             f'{path.name} in {path.parent.name}/ is not named <method>_<arch>.py, led by one of '
-            f'{", ".join(TRANSFERS)} for transfers; arch is one of {", ".join(ARCHITECTURES)}'
+            f'{", ".join(TRANSFERS)} for transfers; arch is one of {", ".join(NAMES)}'
         )
-    return LeafName(folder, kind, method, arch)
+    return LeafName(folder, kind, *names)
 
 
 def load_run_config(options: RunOptions, check: bool = True) -> Config:
@@ -124,8 +132,10 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     leaf_sample = cfg.pop('sample', None)
     if leaf is not None and options.sample:
         apply_sample(cfg, leaf, leaf_sample)
+    hooks = set(cfg.get('default_hooks', {}))
     if options.cfg_options:
         cfg.merge_from_dict(options.cfg_options)
+    _drop_hooks(cfg, hooks)
     if leaf is not None:
         leaf, pretrain_seed = _name_student(cfg, leaf, options)
         if options.compute_of:
@@ -149,11 +159,9 @@ def parse_config(path: str | Path) -> Config:
     """`Config.fromfile` without importing custom modules, errors as one line."""
     from mmengine.config import Config
 
+    bridges.apply()
     try:
-        with warnings.catch_warnings():
-            # MMEngine looks up mm* bases through pkg_resources, whose notice is not the user's.
-            warnings.simplefilter('ignore')
-            return Config.fromfile(path, import_custom_modules=False)
+        return Config.fromfile(path, import_custom_modules=False)
     except ModuleNotFoundError as error:
         # MMEngine's own message about a missing base package leaves the name to its text.
         needed = error.name or str(error).split()[0]
@@ -184,8 +192,11 @@ def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
 def _sample_value(key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    if key == 'arch' and value in ARCHITECTURES:
-        return f'sample_{value}'
+    if key == 'arch' and value in NAMES:
+        if sample_name(value) is None:
+            known = ', '.join(name for name in NAMES if sample_name(name))
+            raise ConfigError(f'--sample: {value!r} has no stand-in of its size; {known} have')
+        return sample_name(value)
     if key in ('sha256', 'md5'):
         return None  # pins of the real teachers' files
     if value in SAMPLE_TEACHERS:
@@ -215,13 +226,31 @@ def parse_student(text: str) -> tuple[str, str, int]:
     Raises:
         ConfigError: another form, or an unknown architecture.
     """
-    match = re.fullmatch(r'([a-z0-9_]+)_([a-z0-9]+)(?::(\d+))?', text)
-    if match is None or match[2] not in ARCHITECTURES:
+    match = re.fullmatch(r'([a-z0-9_]+)(?::(\d+))?', text)
+    names = split_name(match[1]) if match else None
+    if names is None:
         raise ConfigError(
             f'--student {text}: expected <method>_<arch> or <method>_<arch>:<seed>, '
-            f'arch one of {", ".join(ARCHITECTURES)}'
+            f'arch one of {", ".join(NAMES)}'
         )
-    return match[1], match[2], int(match[3] or 0)
+    return *names, int(match[2] or 0)
+
+
+def _drop_hooks(cfg: Config, known: set[str]) -> None:
+    """Take out hooks that are switched off by None; MMEngine knows that of its own six only."""
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None]:
+        if name not in known | MMENGINE_HOOKS:
+            raise ConfigError(
+                f'default_hooks.{name}=None: expected one of {", ".join(sorted(known))}'
+            )
+        if name == 'wall_time':
+            raise ConfigError(
+                'default_hooks.wall_time=None: cards, records and the log state what it measures; '
+                'every other hook can be switched off'
+            )
+        if name not in MMENGINE_HOOKS:
+            del hooks[name]
 
 
 def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[LeafName, int]:
@@ -238,7 +267,7 @@ def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[Lea
         method, arch, pretrain_seed = parse_student(options.student)
         leaf = LeafName(leaf.folder, leaf.kind, method, arch)
         init_cfg.student = leaf.student
-        cfg.model.backbone.arch = leaf.arch
+        cfg.model.backbone.update(type=network_type(arch), arch=arch)
     elif init_cfg.student != leaf.student:
         raise ConfigError(
             f'{options.config} is named after {leaf.student} but uses {init_cfg.student}'

@@ -19,7 +19,8 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from backbones import CheckpointError, MaskedViT, Teacher, check_strides
+from backbones import CheckpointError, check_strides
+from backbones.student import LoadsStudent
 from comad.engine.checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook
 from comad.engine.compiling import allow_variants
@@ -169,7 +170,7 @@ class BenchmarkRunner(Runner):
     def _init_model_weights(self) -> None:
         if self._resume and self._resume_path() is not None:
             for module in self.model.modules():
-                if isinstance(module, MaskedViT) and not isinstance(module, Teacher):
+                if isinstance(module, LoadsStudent):
                     module.init_student = None
         super()._init_model_weights()
 
@@ -230,7 +231,7 @@ class BenchmarkRunner(Runner):
         if self._resume:
             restore_rank_buffers(self.model, checkpoint)
         for module in self.model.modules():
-            if isinstance(module, MaskedViT):
+            if isinstance(module, LoadsStudent):
                 module.loaded = True
         return checkpoint
 

@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from backbones import MaskedViT
+from backbones.contract import Backbone, BlockNetwork
 
 # Pool -> feature width as a multiple of the backbone's.
 WIDTHS = {'cls': 1, 'mean': 1, 'cls_mean': 2, 'cls4': 4}
@@ -23,7 +23,7 @@ def check_pools(pools: Sequence[str]) -> tuple[str, ...]:
     return pools
 
 
-def pooled_features(backbone: MaskedViT, images: Tensor, pools: Sequence[str]) -> dict[str, Tensor]:
+def pooled_features(backbone: Backbone, images: Tensor, pools: Sequence[str]) -> dict[str, Tensor]:
     """Features (B, D) per pool, float32, after the backbone's final norm.
 
     ``cls`` is the class token, as in the linear probes of MAE and MoCo v3 and in DINO's k-NN;
@@ -32,18 +32,30 @@ def pooled_features(backbone: MaskedViT, images: Tensor, pools: Sequence[str]) -
     (2 D) is both side by side, ``cls4`` (4 D) the class tokens of the last four blocks, each
     through the final norm.
     """
-    last = 4 if 'cls4' in pools else 1
-    if backbone.depth < last:
-        raise ValueError(f'pool cls4 needs 4 blocks, the backbone has {backbone.depth}')
-    layers = list(range(backbone.depth - last, backbone.depth))
-    raw = backbone.tokens(images, layers=layers)
-    tokens = backbone.norm(raw[-1]).float()
-    pooled = {'cls': tokens[:, 0], 'mean': tokens[:, 1:].mean(1)}
-    pooled['cls_mean'] = torch.cat([pooled['cls'], pooled['mean']], dim=1)
     if 'cls4' in pools:
-        earlier = [backbone.norm(x[:, 0]).float() for x in raw[:-1]]
-        pooled['cls4'] = torch.cat([*earlier, pooled['cls']], dim=1)
+        pooled = _of_last_blocks(backbone, images, 4)
+    else:
+        pooled = dict(backbone.features(images))
+    if 'cls' in pooled:
+        pooled['cls_mean'] = torch.cat([pooled['cls'], pooled['mean']], dim=1)
+    missing = [pool for pool in pools if pool not in pooled]
+    if missing:
+        raise ValueError(
+            f'pool {missing[0]}: {type(backbone).__name__} has {", ".join(sorted(pooled))}'
+        )
     return {pool: pooled[pool] for pool in pools}
+
+
+def _of_last_blocks(backbone: BlockNetwork, images: Tensor, last: int) -> dict[str, Tensor]:
+    """``cls`` and ``mean``, and ``cls<last>`` of so many blocks."""
+    if not isinstance(backbone, BlockNetwork) or backbone.depth < last:
+        blocks = getattr(backbone, 'depth', 'none')
+        raise ValueError(f'pool cls{last} needs {last} blocks, the backbone has {blocks}')
+    raw = backbone.tokens(images, layers=list(range(backbone.depth - last, backbone.depth)))
+    tokens = backbone.norm(raw[-1]).float()
+    earlier = [backbone.norm(x[:, 0]).float() for x in raw[:-1]]
+    cls = tokens[:, 0]
+    return {'cls': cls, 'mean': tokens[:, 1:].mean(1), f'cls{last}': torch.cat([*earlier, cls], 1)}
 
 
 @MODELS.register_module()
@@ -51,7 +63,7 @@ class FrozenFeatures(BaseModel):
     """A frozen backbone with its preprocessor: all that a k-NN evaluation needs of a model.
 
     Args:
-        backbone: Config of a `MaskedViT`.
+        backbone: Config of a `Backbone`.
         pools: Which features to read, see `pooled_features`.
         data_preprocessor: Config of the `ImageDataPreprocessor`.
     """
@@ -64,7 +76,7 @@ class FrozenFeatures(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor)
         self.pools = check_pools(pools)
-        self.backbone: MaskedViT = MODELS.build(backbone)
+        self.backbone: Backbone = MODELS.build(backbone)
         self.backbone.requires_grad_(False)
         self.backbone.eval()
 

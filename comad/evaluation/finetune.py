@@ -9,7 +9,7 @@ from timm.data import Mixup
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor, nn
 
-from backbones import MaskedViT
+from backbones.contract import BlockNetwork, check_offers
 from comad.evaluation.features import check_pools
 from comad.evaluation.metrics import sample_predictions
 
@@ -24,7 +24,7 @@ class ImageClassifier(BaseModel):
     stops on trainable tensors without a gradient. Stochastic depth belongs to the backbone.
 
     Args:
-        backbone: Config of a `MaskedViT`.
+        backbone: Config of a `BlockNetwork`.
         num_classes: Classes of the dataset.
         pool: ``mean`` or ``cls``.
         mixup: Arguments of `timm.data.Mixup` (``mixup_alpha``, ``cutmix_alpha``, ``prob``,
@@ -49,7 +49,8 @@ class ImageClassifier(BaseModel):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f'label_smoothing {label_smoothing} must lie in [0, 1)')
         (self.pool,) = check_pools((pool,))
-        self.backbone: MaskedViT = MODELS.build(backbone)
+        self.backbone: BlockNetwork = MODELS.build(backbone)
+        check_offers(self.backbone, 'tokens', f'backbone {type(self.backbone).__name__}')
         width = self.backbone.embed_dim
         self.fc_norm = nn.LayerNorm(width, eps=1e-6) if pool == 'mean' else nn.Identity()
         self.head = nn.Linear(width, num_classes)

@@ -20,7 +20,7 @@ class LinearProbe(FrozenFeatures):
     own gradients alone, training them together equals training them apart.
 
     Args:
-        backbone: Config of a `MaskedViT`; only the heads get gradients.
+        backbone: Config of a `Backbone`; only the heads get gradients.
         num_classes: Classes of the dataset.
         pools: See `pooled_features`.
         batch_norm: ``BatchNorm1d(affine=False, eps=1e-6)`` before the linear layer and a truncated

@@ -1,10 +1,10 @@
 """The ablations as a figure: mean, sd and n per cell, every seed as a dot."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from backbones.files import atomic_path
 from comad.leaderboard.ablations import AblationRow
 
 ACCENT, PLAIN = 'tab:red', 'tab:blue'
@@ -39,10 +39,8 @@ def draw_ablations(rows: Sequence[AblationRow], path: str | Path) -> Path:
     axes[0].invert_yaxis()
     figure.supxlabel(FOOTNOTE, fontsize=8)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}')
-    figure.savefig(partial, dpi=110, format='png')
-    os.replace(partial, path)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=110, format='png')
     return path
 
 

@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from backbones.architectures import missing_sizes
 from comad.runs.schema import TEACHER_FACTS
 
 SHA256 = re.compile('[0-9a-f]{64}')
 COMMIT = re.compile('[0-9a-f]{40}([0-9a-f]{24})?')
-ARCHITECTURE = ('embed_dim', 'depth', 'num_heads', 'patch_size')
 # The random network has no pretraining of which anything could be known.
 SCRATCH = 'scratch'
 PRETRAINED = ('method_version', 'data', 'epochs', 'git_commit')
@@ -105,8 +105,7 @@ def _of_student(student: Mapping[str, Any]) -> list[str]:
     architecture = student['architecture'] or {}
     questions = [
         f'student.architecture.{key} is {_show(architecture.get(key))}, no size'
-        for key in ARCHITECTURE
-        if not (isinstance(architecture.get(key), int) and architecture[key] > 0)
+        for key in missing_sizes(student['arch'], architecture)
     ]
     if not student['params_m']:
         questions.append(f'student.params_m is {_show(student["params_m"])}')

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from comad.data.files import write_text
+from backbones.files import write_text
 from comad.leaderboard.admission import Record, group_by_reason, open_questions
 from comad.leaderboard.published import PUBLISHED, PublishedRows, read_published
 from comad.leaderboard.tables import Row, build_table, to_csv

@@ -1,11 +1,11 @@
 """The files that records cite, as far as they are on this machine: are they still the same?"""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backbones.files import sha256_of
 from comad.data.manifest import data_manifest
 from comad.leaderboard.admission import Record
 from comad.runs.place import pretrain_root
@@ -117,13 +117,7 @@ def _below(node: Any, root: Path, key: str = '') -> Any:
 
 def _sha256(path: Path) -> str | None:
     """Hex digest of a file's bytes, None if there is no such file or it cannot be read."""
-    digest = hashlib.sha256()
     try:
-        if not path.is_file():  # neither a folder nor a device
-            return None
-        with open(path, 'rb') as stream:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
+        return sha256_of(path) if path.is_file() else None  # neither a folder nor a device
     except (OSError, ValueError):
         return None
-    return digest.hexdigest()

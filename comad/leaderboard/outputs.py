@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from comad.data.files import write_text
+from backbones.files import write_text
 from comad.leaderboard.json_table import to_json
 from comad.leaderboard.latex import to_latex
 from comad.leaderboard.markdown import to_markdown

@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from itertools import groupby
 from pathlib import Path
 
-from comad.data.files import write_text
+from backbones.files import write_text
 from comad.leaderboard.markdown import DASH, escape, figure, markdown_table
 from comad.leaderboard.shown import ShownRow, shown_rows
 from comad.leaderboard.study_table import Cells

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
+from backbones.architectures import display_name
 from comad.leaderboard.admission import Record, open_questions
 from comad.leaderboard.details import known_mean, row_details
 from comad.leaderboard.published import PublishedRow
@@ -140,14 +141,6 @@ def to_csv(rows: Iterable[Row]) -> str:
     return stream.getvalue()
 
 
-def student_name(arch: str, architecture: dict[str, Any] | None, sample: bool = False) -> str:
-    """Return an architecture as tables show it: ``ViT-Tiny/16``, ``ViT-Sample-Tiny/8``."""
-    words = [*(['sample'] if sample else []), *arch.removeprefix('sample_').split('_')]
-    name = 'ViT-' + '-'.join(word.capitalize() for word in words)
-    patch = (architecture or {}).get('patch_size')
-    return f'{name}/{patch}' if patch else name
-
-
 def identity(student: Mapping[str, Any]) -> str:
     """Return what makes two runs seeds of one row: everything about the student but its seed."""
     keys = ('name', 'method', 'method_version', 'arch', 'architecture', 'config_digest', 'data')
@@ -205,7 +198,7 @@ def _measured_row(
     cells = {
         'method': student['method'],
         'method_version': student['method_version'],
-        'student': student_name(student['arch'], student['architecture'], first['sample']),
+        'student': display_name(student['arch'], student['architecture'], first['sample']),
         'heads': (student['architecture'] or {}).get('num_heads'),
         'params_m': _short(student['params_m']),
         'teachers': '; '.join(families),

@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from comad.methods.base import PretrainMethod, full_precision
 from comad.methods.mae import init_as_mae, pixel_loss
 from comad.methods.parts.block_pairs import Pairs, check_pairs
-from comad.methods.parts.decoder import MaskedDecoder
-from comad.methods.parts.generator import FeatureGenerator
+from comad.methods.parts.decoder import FeatureGenerator, MaskedDecoder
 from comad.methods.parts.masking import check_ratios, draw_masks, visibility, visible_count
 from comad.methods.parts.positions import fix_positions
 from comad.methods.parts.teacher_set import TeacherSet

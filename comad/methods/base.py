@@ -15,7 +15,8 @@ from mmengine.registry import MODELS
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from backbones.teachers import FrozenTokens
+from backbones.contract import check_offers
+from backbones.frozen import Frozen
 
 Images = Tensor | list[Tensor]
 
@@ -27,22 +28,27 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
     schedules read :meth:`progress`, which follows the runner's step counter.
 
     Args:
-        backbone: config of the student, a MaskedViT.
+        backbone: config of the student.
         data_preprocessor: config of the preprocessor.
 
     Attributes:
         backbone: the student; what the exporter writes unless ``exported`` says otherwise.
         method_version: changes whenever the same config would train something else.
+        needs: what the method reads of its student: 'tokens', 'maps' or 'logits'.
+        reads_labels: whether :meth:`loss` takes the labels of the images as a second argument.
         teacher_cards: one card per frozen teacher (family, file, digest, licence); empty without.
     """
 
     method_version = '1'
+    needs = 'tokens'
+    reads_labels = False
 
     def __init__(
         self, backbone: dict[str, Any], data_preprocessor: dict[str, Any] | None = None
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = MODELS.build(backbone)
+        check_offers(self.backbone, self.needs, f'student {type(self.backbone).__name__}')
         self.arch = backbone.get('arch', 'tiny').removeprefix('sample_')
         self.teacher_cards: list[dict[str, Any]] = []
 
@@ -64,8 +70,8 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
         """
         frozen: set[nn.Module] = set()
         for module in self.modules():
-            if isinstance(module, FrozenTokens):
-                module.compile_tokens(**options)
+            if isinstance(module, Frozen):
+                module.compile_calls(**options)
                 frozen.update(module.modules())
         for module in self.modules():
             if isinstance(module, Block) and module not in frozen:
@@ -79,22 +85,33 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
 
     def forward(
         self, inputs: Images, labels: Tensor | None = None, mode: str = 'loss'
-    ) -> dict[str, Tensor] | Tensor:
-        """Losses and diagnostics (mode 'loss') or the student's tokens (mode 'tensor').
+    ) -> dict[str, Tensor] | list[dict[str, Any]] | Tensor:
+        """Losses and diagnostics, what the student gives, or predictions.
 
         Args:
             inputs: (B, 3, H, W) normalised images, or a list of such, one per view.
-            labels: accepted because the data carries them; never used.
-            mode: 'loss' or 'tensor'.
+            labels: (B,) long; for a method with ``reads_labels``, and for 'predict'.
+            mode: 'loss'; 'tensor' for what the method ``needs`` of the student; 'predict', see
+                :meth:`predict`.
 
         Raises:
             ValueError: on any other mode.
         """
         if mode == 'loss':
-            return self.loss(inputs)
+            return self.loss(inputs, labels) if self.reads_labels else self.loss(inputs)
         if mode == 'tensor':
-            return self.backbone.tokens(inputs)
-        raise ValueError(f"mode={mode!r}: pretraining knows 'loss' and 'tensor'")
+            return getattr(self.backbone, self.needs)(inputs)
+        if mode == 'predict':
+            return self.predict(inputs, labels)
+        raise ValueError(f"mode={mode!r}: pretraining knows 'loss', 'tensor' and 'predict'")
+
+    def predict(self, inputs: Images, labels: Tensor | None = None) -> list[dict[str, Any]]:
+        """What the run's metrics read, of methods that train a classifier; see `metrics.Accuracy`.
+
+        Raises:
+            ValueError: this method trains none.
+        """
+        raise ValueError(f'{type(self).__name__} trains no classifier: it has no predictions')
 
     def explain(self, images: Tensor) -> Any:
         """What a picture of these images needs, a type of ``EXPLANATIONS``; None: no picture.
@@ -106,7 +123,10 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
 
     @abstractmethod
     def loss(self, inputs: Images) -> dict[str, Tensor]:
-        """Summands named ``loss_*``, already weighted, and diagnostics without that word."""
+        """Summands named ``loss_*``, already weighted, and diagnostics without that word.
+
+        With ``reads_labels`` it is ``loss(inputs, labels)``.
+        """
 
 
 @torch.no_grad()

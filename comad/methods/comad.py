@@ -26,7 +26,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from comad.methods.base import PretrainMethod, full_precision, training_batches
-from comad.methods.parts.adapters import ALIGNMENTS
+from comad.methods.parts.alignment import ALIGNMENTS
 from comad.methods.parts.decoder import MaskedDecoder
 from comad.methods.parts.diagnostics import ConsensusDiagnostics, Explanation
 from comad.methods.parts.fusion import Consensus, ConsensusGate, fuse
@@ -39,8 +39,8 @@ from comad.methods.parts.masking import (
     to_grid,
     visibility,
 )
-from comad.methods.parts.moments import TokenMoments
 from comad.methods.parts.positions import choose_positions
+from comad.methods.parts.statistics import TokenMoments
 from comad.methods.parts.teacher_set import TeacherSet
 
 
@@ -59,8 +59,8 @@ class CoMAD(PretrainMethod):
             masks are stated; ratios and their order are our choice.
         mask_ratio: share of patches hidden from the student (stated: 25 % remain).
         masks: 'chain' (nested, our choice) or 'student_subset', see ``masking.draw_masks``.
-        align: 'procrustes' (our choice), 'pca', 'orthogonal', see ``alignment``; 'reconstruct',
-            'joint', see ``adapters``.
+        align: 'procrustes' (our choice), 'pca', 'orthogonal', or the trained 'reconstruct' and
+            'joint', see ``alignment``.
         whiten: whether a fitted alignment scales all directions to unit variance, our choice.
         n_fit: training images on which the alignment is fitted, our choice; none are needed for
             'orthogonal', 'reconstruct' and 'joint'.

@@ -23,12 +23,11 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from comad.methods.base import PretrainMethod, full_precision, training_batches
-from comad.methods.parts.adapters import ALIGNMENTS
+from comad.methods.parts.alignment import ALIGNMENTS
 from comad.methods.parts.block_pairs import Pairs, check_pairs
-from comad.methods.parts.channel_standard import ChannelStandard
 from comad.methods.parts.losses import normalize
-from comad.methods.parts.moments import TokenMoments
 from comad.methods.parts.positions import choose_positions
+from comad.methods.parts.statistics import ChannelStandard, TokenMoments
 from comad.methods.parts.teacher_set import TeacherSet
 
 HEADS = ('per_teacher', 'mean')

@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from backbones import MaskedViT
+from backbones.contract import BlockNetwork
 from comad.methods.base import PretrainMethod, full_precision
-from comad.methods.parts.attention_statistics import AttentionSummary, attention_statistics
+from comad.methods.parts.attention import AttentionSummary, attention_statistics
 from comad.methods.parts.block_pairs import Pairs, check_pairs
 from comad.methods.parts.losses import normalize
 from comad.methods.parts.positions import choose_positions
@@ -123,7 +123,7 @@ class HybridDistill(PretrainMethod):
         self.teacher_networks = TeacherSet(teachers, student.grid_size, reads=['role'])
         self.teacher_names = self.teacher_networks.names
         self.teacher_cards = self.teacher_networks.cards
-        if not isinstance(self.relation_teacher, MaskedViT):
+        if not isinstance(self.relation_teacher, BlockNetwork):
             raise ValueError(
                 f'teacher {self.teacher_names[1]} cannot have role=relations: expected a plain '
                 'ViT, family mae, mocov3, ibot, dino or dinov2'
@@ -229,7 +229,7 @@ class HybridDistill(PretrainMethod):
         networks = {'student': self.backbone}
         teachers = self.feature_teacher, self.relation_teacher
         for role, name, teacher in zip(ROLES, self.teacher_names, teachers, strict=True):
-            if isinstance(teacher, MaskedViT) and teacher.input_size is None:
+            if isinstance(teacher, BlockNetwork) and teacher.input_size is None:
                 networks[f'{name} ({role})'] = teacher
         return AttentionSummary({n: attention_statistics(v, images) for n, v in networks.items()})
 

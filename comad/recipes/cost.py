@@ -121,9 +121,9 @@ def _forward_gflop(config: Mapping[str, Any], model: nn.Module) -> tuple[float, 
         else:
             model(images, mode='tensor')
     parts = counter.get_flop_counts().get(f'{type(model).__name__}.backbone')
-    if parts is None:  # it was asked for tokens, not called
+    if parts is None:  # it was asked for features, not called
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as alone:
-            model.backbone.tokens(images)
+            model.backbone.features(images)
         return counter.get_total_flops() / 1e9, alone.get_total_flops() / 1e9
     return counter.get_total_flops() / 1e9, sum(parts.values()) / 1e9
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from comad.data.files import write_text
+from backbones.files import write_text
 from comad.leaderboard.build import Leaderboards
 from comad.leaderboard.published import PublishedRow
 from comad.leaderboard.tables import MIN_SEEDS

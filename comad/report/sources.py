@@ -4,11 +4,11 @@ Nothing here raises on a folder that is missing, unreadable or half written: the
 and the page says so.
 """
 
-import json
 import math
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from backbones.files import read_json as read_object
 from comad.runs.records import Record
 
 PER_CLASS = 'per_class.json'
@@ -56,8 +56,8 @@ def read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             return None
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return read_object(path)
+    except (OSError, ValueError):
         return None
 
 

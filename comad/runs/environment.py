@@ -4,6 +4,8 @@ import os
 import platform
 import subprocess
 from importlib import metadata
+from importlib.machinery import ExtensionFileLoader, PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ PACKAGES = {
     'torchvision': ('torchvision',),
     'timm': ('timm',),
     'mmengine': ('mmengine', 'onedl-mmengine'),
-    'mmcv': ('mmcv', 'onedl-mmcv'),
+    'mmcv': ('mmcv', 'mmcv-lite', 'onedl-mmcv'),
     'mmseg': ('mmsegmentation', 'onedl-mmsegmentation'),
     'mmdet': ('mmdet', 'onedl-mmdetection'),
     'numpy': ('numpy',),
@@ -32,6 +34,7 @@ def collect_environment(root: Path = FILES) -> dict[str, Any]:
     """Return versions, machine, process count and git state, without importing torch.
 
     ``versions`` maps import names to versions; packages that are not installed are left out.
+    ``mmcv_operators`` is 'compiled' or 'torchvision' (see `backbones.mmcv_ext`), None without mmcv.
     ``git_commit`` and ``git_dirty`` are None outside of a git checkout; untracked files that git
     does not ignore count as dirty, results/ and work_dirs/ do not. ``device`` is 'cpu' until the
     caller, who knows, replaces it.
@@ -39,6 +42,7 @@ def collect_environment(root: Path = FILES) -> dict[str, Any]:
     commit, dirty = git_state(root)
     return {
         'versions': _versions(),
+        'mmcv_operators': _mmcv_operators(),
         'python': platform.python_version(),
         'platform': f'{platform.system()} {platform.machine()}',
         'cpu': _cpu(),
@@ -89,6 +93,14 @@ def _versions() -> dict[str, str]:
                 versions[name] = version
                 break
     return versions
+
+
+def _mmcv_operators() -> str | None:
+    if (package := find_spec('mmcv')) is None:
+        return None
+    operators = PathFinder.find_spec('mmcv._ext', package.submodule_search_locations)
+    compiled = operators is not None and isinstance(operators.loader, ExtensionFileLoader)
+    return 'compiled' if compiled else 'torchvision'
 
 
 def _version(distribution: str) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from comad.data.files import atomic_file
+from backbones.files import atomic_file
 from comad.leaderboard.admission import Record, duplicates
 from comad.runs.record_parts import cost_section, split_metrics, student_section
 from comad.runs.schema import (

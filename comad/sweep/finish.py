@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from comad.data.files import write_text
+from backbones.files import write_text
 from comad.leaderboard.ablation_figure import draw_ablations
 from comad.leaderboard.ablations import ablation_csv, ablation_rows, read_ablations
 from comad.leaderboard.background import constant_miou

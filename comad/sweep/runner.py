@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backbones.files import write_json
 from comad.sweep.estimate import critical_seconds, expected_durations, seconds_left, show_seconds
 from comad.sweep.process import Job, terminate, wait_any
 from comad.sweep.step import (
     Step,
     missing_outputs,
     outputs_digest,
-    read_json,
+    read_stamp,
     step_digest,
-    write_json,
 )
 
 TAIL_LINES = 15
@@ -93,7 +93,7 @@ class Sweep:
 
     def is_done(self, step: Step) -> bool:
         """Return whether the outputs exist and were made from the present command and inputs."""
-        stamp = read_json(self._stamp(step))
+        stamp = read_stamp(self._stamp(step))
         if not stamp or missing_outputs(self.root, step):
             return False
         return all(stamp.get(key) == value for key, value in self._inputs(step).items())
@@ -225,7 +225,7 @@ class Sweep:
         return self.root / self.state / 'timings.json'
 
     def _timings(self) -> dict[str, float]:
-        return read_json(self._timings_file)
+        return read_stamp(self._timings_file)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -4,11 +4,12 @@ import ast
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from backbones.files import read_json, sha256_of
 
 
 @dataclass(frozen=True)
@@ -82,33 +83,18 @@ def missing_outputs(root: Path, step: Step) -> list[str]:
     return [o for o in step.outputs if not (root / o).is_file() or not (root / o).stat().st_size]
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON, atomically, creating the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}-', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'w') as stream:
-            json.dump(value, stream, indent=1, sort_keys=True)
-            stream.write('\n')
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def read_json(path: Path) -> dict[str, Any]:
+def read_stamp(path: Path) -> dict[str, Any]:
     """Return the JSON object in ``path``; an absent or unreadable file is an empty one."""
     try:
-        value = json.loads(path.read_text())
+        return read_json(path)
     except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 @lru_cache(maxsize=4096)
 def _file_digest(path: Path, mtime_ns: int, size: int) -> bytes:
     # Time and size belong to the key: a sweep asks for the same outputs many times.
-    return hashlib.sha256(path.read_bytes()).digest()
+    return bytes.fromhex(sha256_of(path))
 
 
 def _bases(path: Path) -> list[str]:

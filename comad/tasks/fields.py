@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.registry import MODELS
 
-from backbones.vit import ARCHITECTURES
+from backbones.architectures import card_name
 from comad.evaluation.layer_decay import DEFAULTS
 from comad.tasks.protocol import (
     accumulation,
@@ -25,7 +25,6 @@ from comad.tasks.protocol import (
 
 Field = str | int | float
 Config = Mapping[str, Any]
-SIZES = {'tiny': 'T', 'small': 'S', 'base': 'B'}
 FEATURES = {
     'cls': 'cls after norm',
     'mean': 'mean of normed patch tokens',
@@ -41,10 +40,7 @@ def number(value: float) -> str:
 
 def network(config: Config) -> str:
     """``ViT-T/16, 3 heads``."""
-    backbone = config['model']['backbone']
-    arch = backbone.get('arch', 'tiny')
-    shape = ARCHITECTURES[arch] | {k: v for k, v in backbone.items() if v is not None}
-    return f'ViT-{SIZES.get(arch, arch)}/{shape["patch_size"]}, {shape["num_heads"]} heads'
+    return card_name(config['model']['backbone'])
 
 
 def optimizer(config: Config) -> str:

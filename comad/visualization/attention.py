@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from comad.methods.parts.attention_statistics import AttentionSummary
+from comad.methods.parts.attention import AttentionSummary
 from comad.visualization.pretraining import new_figure, save_figure
 
 

@@ -13,6 +13,8 @@ import torch
 from mmengine.dataset import pseudo_collate
 from PIL import Image
 
+from comad.visualization.pretraining import save_figure
+
 FIGURE = 'predictions.png'
 COLUMNS = ('image', 'ground truth', 'prediction')
 IGNORED = 255
@@ -94,12 +96,7 @@ def draw_rows(
         axis.set_title(title, fontsize=12)
     figure.suptitle(caption, fontsize=12)
     _draw_legend(figure, sorted(shown), names, 'pred_sem_seg' in samples[0])
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}')
-    figure.savefig(partial, dpi=130, format='png')
-    partial.replace(path)
-    return path
+    return save_figure(figure, path, dpi=130)
 
 
 def class_color(label: int) -> tuple[float, float, float]:

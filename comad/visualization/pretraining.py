@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backbones.files import atomic_path
 from comad.methods.parts.diagnostics import Explanation
 
 CURVES_FIGURE = 'diagnostics.png'
@@ -134,12 +135,9 @@ def feature_colors(features: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 def save_figure(figure: Any, path: str | Path, dpi: int = 110) -> Path:
     """Write a figure as PNG, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}')
-    figure.savefig(partial, dpi=dpi, format='png')
-    partial.replace(path)
-    return path
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=dpi, format='png')
+    return Path(path)
 
 
 def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, np.ndarray]:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from backbones import CheckpointError
-from backbones.checkpoints import sha256_of, write_card, write_safetensors
+from backbones.checkpoints import write_safetensors
 from backbones.families import FAMILIES
+from backbones.files import sha256_of, write_json
 from backbones.teachers import network_options
 from comad.weights.inspect import inspect_file
 
@@ -47,5 +48,5 @@ def convert(source: str | Path, target: str | Path, family: str = 'auto') -> dic
         tensors=report.teacher.digest(),
         sha256=digest,
     )
-    write_card(target.with_suffix('.json'), card)
+    write_json(target.with_suffix('.json'), card)
     return card

@@ -15,18 +15,18 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from backbones import CheckpointError, MaskedViT, load_student
+from backbones import CheckpointError, load_student
 from backbones.checkpoints import read_card
+from backbones.contract import offered, usual_size
 from backbones.student import CARD_FILE, STUDENT_FILE
 
-# timm's models of our full-scale widths; every other shape is one of these with changed arguments.
-TIMM_NAMES = {
-    192: 'vit_tiny_patch16_224',
-    384: 'vit_small_patch16_224',
-    768: 'vit_base_patch16_224',
-}
-STANDARD = dict(img_size=224, patch_size=16, depth=12)
 ONNX_TOLERANCE = 1e-4
+OUTPUTS = {
+    'tokens': """`tokens` are the class token, then
+the patch tokens in raster order, after the final norm.""",
+    'map': '`map` is the last feature map.',
+    'logits': '`logits` are class scores.',
+}
 
 
 def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
@@ -47,8 +47,8 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: no complete student there, or timm's features are not identical.
     """
-    path, backbone, card = _read(student)
-    config = timm_config(backbone.architecture())
+    path, output, card = _read(student)
+    config = timm_config(output.backbone)
     arguments = ''.join(f', {k}={v}' for k, v in config['model_args'].items())
     page = model_card(
         card,
@@ -56,7 +56,8 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
     '{config['architecture']}', num_classes=0{arguments},
     checkpoint_path='model.safetensors',
 )
-tokens = model.forward_features(images)""",
+{output.name} = model.forward_features(images)""",
+        output.name,
     )
     side = config['pretrained_cfg']['input_size'][-1]
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -70,7 +71,7 @@ tokens = model.forward_features(images)""",
             (f'local-dir:{stage}', timm.create_model(f'local-dir:{stage}', pretrained=True)),
         ):
             with torch.no_grad():
-                same = torch.equal(model.eval().forward_features(images), backbone.tokens(images))
+                same = torch.equal(model.eval().forward_features(images), output(images))
             if not same:
                 raise CheckpointError(f'{name} gives other features in timm than {path} here')
     return config
@@ -80,7 +81,7 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
     """Write ``model.onnx`` and ``README.md``, and compare with onnxruntime.
 
     Input ``images`` (B, 3, S, S) float32 of any B and the student's own S, output ``tokens``
-    (B, 1 + N, D).
+    (B, 1 + N, D), or what `Output` says of other networks.
 
     Args:
         student: ``student.safetensors`` or its folder.
@@ -101,17 +102,17 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
         raise CheckpointError(
             f"{error.name} is missing: the ONNX export needs pip install -e '.[export]'"
         ) from error
-    path, backbone, card = _read(student)
-    side = backbone.architecture()['img_size']
+    path, output, card = _read(student)
+    side = usual_size(output.backbone)
     images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
 
     def write(file: Path) -> None:
         torch.onnx.export(
-            _Tokens(backbone).eval(),
+            output,
             (images[:2],),
             file,
             input_names=['images'],
-            output_names=['tokens'],
+            output_names=[output.name],
             dynamic_shapes={'images': {0: torch.export.Dim('batch')}},
             external_data=False,
             dynamo=True,
@@ -120,8 +121,9 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
 
     page = model_card(
         card,
-        """session = onnxruntime.InferenceSession('model.onnx')
-tokens, = session.run(None, {'images': images})""",
+        f"""session = onnxruntime.InferenceSession('model.onnx')
+{output.name}, = session.run(None, {{'images': images}})""",
+        output.name,
     )
     with staged(Path(folder)) as stage:
         file = stage / 'model.onnx'
@@ -129,9 +131,9 @@ tokens, = session.run(None, {'images': images})""",
             warnings.simplefilter('ignore', FutureWarning)  # torch.onnx about torch's own internals
             write(file)
         session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
-        (tokens,) = session.run(None, {'images': images.numpy()})
+        (found,) = session.run(None, {'images': images.numpy()})
         with torch.no_grad():
-            difference = float((torch.from_numpy(tokens) - backbone.tokens(images)).abs().max())
+            difference = float((torch.from_numpy(found) - output(images)).abs().max())
         if not difference <= ONNX_TOLERANCE:
             raise CheckpointError(
                 f'the ONNX model differs from {path} by {difference:.1e}, more than '
@@ -153,35 +155,50 @@ def staged(folder: Path) -> Iterator[Path]:
             os.replace(file, folder / file.name)
 
 
-class _Tokens(nn.Module):
-    """`MaskedViT.tokens` as a forward pass."""
+class Output(nn.Module):
+    """What a student is exported for, as a forward pass.
 
-    def __init__(self, backbone: MaskedViT) -> None:
+    Attributes:
+        name: ``tokens``, ``map`` (the last one) or ``logits``, the first that the student has.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
+        kind = next(iter(offered(backbone)), None)
+        if kind is None:
+            raise CheckpointError(f'{type(backbone).__name__} offers nothing that can be exported')
+        self.name = kind.removesuffix('s') if kind == 'maps' else kind
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.backbone.tokens(images)
+        if self.name == 'map':
+            return self.backbone.maps(images)[-1]
+        return getattr(self.backbone, self.name)(images)
 
 
-def _read(student: str | Path) -> tuple[Path, MaskedViT, dict[str, Any]]:
+def _read(student: str | Path) -> tuple[Path, Output, dict[str, Any]]:
     path = Path(student)
     path = path / STUDENT_FILE if path.is_dir() else path
-    return path, load_student(path).eval(), read_card(path.with_name(CARD_FILE))
+    return path, Output(load_student(path)).eval(), read_card(path.with_name(CARD_FILE))
 
 
-def timm_config(architecture: Mapping[str, int]) -> dict[str, Any]:
-    """timm's ``config.json`` for one of our architectures."""
-    width, side = architecture['embed_dim'], architecture['img_size']
-    name = TIMM_NAMES.get(width, TIMM_NAMES[192])
-    usual = {**STANDARD, 'embed_dim': width, 'num_heads': width // 64}
-    if width not in TIMM_NAMES:
-        usual |= dict(embed_dim=192, num_heads=3)
+def timm_config(backbone: nn.Module) -> dict[str, Any]:
+    """timm's ``config.json`` for a student.
+
+    Raises:
+        CheckpointError: timm has no such network.
+    """
+    if not hasattr(backbone, 'timm_model'):
+        raise CheckpointError(
+            f'{type(backbone).__name__} has no form in timm; --to onnx writes it for onnxruntime'
+        )
+    name, arguments = backbone.timm_model()
+    side, known = usual_size(backbone), timm.get_pretrained_cfg(name)
     return dict(
         architecture=name,
         num_classes=0,
-        num_features=width,
-        model_args={k: v for k, v in architecture.items() if usual.get(k) != v},
+        num_features=backbone.embed_dim,
+        model_args=arguments,
         pretrained_cfg=dict(
             input_size=[3, side, side],
             fixed_input_size=True,
@@ -191,13 +208,13 @@ def timm_config(architecture: Mapping[str, int]) -> dict[str, Any]:
             std=list(IMAGENET_DEFAULT_STD),
             num_classes=0,
             pool_size=None,
-            first_conv='patch_embed.proj',
-            classifier='head',
+            first_conv=known.first_conv,
+            classifier=known.classifier,
         ),
     )
 
 
-def model_card(card: Mapping[str, Any], usage: str) -> str:
+def model_card(card: Mapping[str, Any], usage: str, output: str) -> str:
     """The page that goes with the weights: what it is, from what, under which licences."""
     teachers = card.get('teachers') or []
     rows = [
@@ -226,8 +243,7 @@ def model_card(card: Mapping[str, Any], usage: str) -> str:
 {usage}
 ```
 
-RGB images, normalised by ImageNet's mean and standard deviation. `tokens` are the class token, then
-the patch tokens in raster order, after the final norm.
+RGB images, normalised by ImageNet's mean and standard deviation. {OUTPUTS[output]}
 
 ## Made by
 

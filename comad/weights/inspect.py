@@ -4,15 +4,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backbones import ARCHITECTURES, CheckpointError, Teacher, read_checkpoint
-from backbones.checkpoints import digest_of, fill_completely, find_file
-from backbones.families import (
-    FAMILIES,
-    Network,
-    choose_network,
-    find_networks,
-    infer_architecture,
-)
+from backbones import CheckpointError, Teacher, read_checkpoint
+from backbones.architectures import vits
+from backbones.checkpoints import fill_completely, find_file
+from backbones.contents import Network, choose_network, find_networks, infer_architecture
+from backbones.families import FAMILIES
+from backbones.files import digest_of
 from backbones.teachers import network_options, tell_family
 
 # First digits of published md5 sums (official MAE repository) and the files they belong to.
@@ -129,7 +126,7 @@ def inspect_file(path: str | Path, family: str = 'auto') -> Report:
 
 def assumed_heads(shape: dict[str, int]) -> int:
     """Heads of our architecture of the same width, else one per 64 channels."""
-    for known in ARCHITECTURES.values():
+    for known in vits().values():
         if known['embed_dim'] == shape['embed_dim']:
             return known['num_heads']
     return max(1, shape['embed_dim'] // 64)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from backbones import CheckpointError, MaskedViT, build_teacher
-from backbones.families import detect_family, find_networks, fixed_positions, infer_architecture
+from backbones.contents import detect_family, find_networks, fixed_positions, infer_architecture
 from comad.methods.parts.positions import sincos_positions
 
 SMALL = dict(arch='sample_base')

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from backbones import CheckpointError, MaskedViT, load_student, save_student
-from backbones.checkpoints import sha256_of, write_safetensors
+from backbones.checkpoints import write_safetensors
+from backbones.files import sha256_of
 from backbones.relative_positions import attend, distances
 from comad.evaluation.layer_decay import LayerWiseDecayConstructor
 

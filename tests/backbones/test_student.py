@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from backbones import CheckpointError, MaskedViT, load_student, save_student
-from backbones.checkpoints import sha256_of, write_safetensors
+from backbones.checkpoints import write_safetensors
+from backbones.files import sha256_of
 
 
 @pytest.fixture

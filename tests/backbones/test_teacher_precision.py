@@ -79,7 +79,7 @@ def test_compiled_tokens_are_equal(teacher, images):
     keep = torch.arange(20).expand(2, -1)
     expected = teacher.tokens(images, keep)
     names = list(teacher.state_dict())
-    teacher.compile_tokens(backend='aot_eager')
+    teacher.compile_calls(backend='aot_eager')
     torch.testing.assert_close(teacher.tokens(images, keep), expected)
     assert list(teacher.state_dict()) == names
 

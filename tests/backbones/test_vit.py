@@ -157,7 +157,7 @@ def test_frozen_network_stays_in_eval_mode():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(arch='huge'), "arch 'huge' is unknown"),
+        (dict(arch='nano'), "arch 'nano' is unknown"),
         (dict(out_indices=(4,)), 'block 4 does not exist'),
         (dict(out_indices=(3, 1)), 'must be increasing'),
         (dict(window_size=4), 'with_cls=False'),

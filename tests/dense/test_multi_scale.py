@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from backbones.checkpoints import sha256_of
+from backbones.files import sha256_of
 from comad.benchmark.analytic import vit_gflop
 from comad.engine.hooks import MultiScaleTestHook, RunRecordHook
 from comad.engine.multi_scale import use_multi_scale

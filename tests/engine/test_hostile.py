@@ -15,7 +15,8 @@ import torch
 
 import comad.engine.register  # noqa: F401
 from backbones import CheckpointError, MaskedViT, build_teacher, save_student
-from backbones.checkpoints import read_card, read_checkpoint, sha256_of
+from backbones.checkpoints import read_card, read_checkpoint
+from backbones.files import sha256_of
 from comad.data.shard_index import scan_shard
 from comad.engine.checkpoint_files import last_checkpoint
 from comad.runs.records import read_records, write_record

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mmengine.runner import Runner
 
 from comad.commands.train import parse_args
+from comad.engine.launch import _refuse
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import (
     _sample_value,
@@ -222,3 +225,50 @@ def test_a_training_that_ends_with_its_warm_up_is_one_line(path, length, named):
     assert str(caught.value).startswith(path) and '\n' not in str(caught.value)
     longer = {key: value + 100 for key, value in changes.items()}
     load_run_config(RunOptions(path, sample=True, cfg_options=longer), check=False)
+
+
+HOOKS = 'step_seed throughput preemption bad_images loss_check plain_checkpoint timer checkpoint'
+
+
+@pytest.mark.parametrize('name', [*HOOKS.split(), 'online_probe', 'student_export'])
+def test_hooks_can_be_switched_off(name):
+    changes = {f'default_hooks.{name}': None}
+    options = RunOptions('pretrain_configs/mae_tiny.py', sample=True, cfg_options=changes)
+    hooks = load_run_config(options, check=False).default_hooks
+    Runner.register_default_hooks(runner := Registered(), hooks)  # it asserts on other Nones
+    assert len(runner.hooks) > 10 and None not in runner.hooks
+    left = [hook['type'] for hook in runner.hooks]
+    there = load_run_config(replace(options, cfg_options={}), check=False).default_hooks[name]
+    assert there.type not in left
+
+
+class Registered:
+    """Stands in for a Runner, and keeps the configs of its hooks."""
+
+    def __init__(self):
+        self.hooks = []
+
+    def register_hook(self, hook):
+        self.hooks.append(hook)
+
+
+@pytest.mark.parametrize(
+    ('name', 'said'), [('wall_time', 'every other hook can'), ('loss_chek', 'expected one of bad')]
+)
+def test_a_hook_that_cannot_be_switched_off_is_named(name, said):
+    options = RunOptions(
+        'pretrain_configs/mae_tiny.py', cfg_options={f'default_hooks.{name}': None}
+    )
+    with pytest.raises(ConfigError, match=f'default_hooks.{name}=None: .*{said}'):
+        load_run_config(options, check=False)
+
+
+@pytest.mark.parametrize('error', [AssertionError(), KeyError('backbone'), ValueError(' ')])
+def test_a_refusal_is_never_a_bare_name(capsys, error):
+    try:
+        raise error
+    except (AssertionError, KeyError, ValueError) as caught:
+        assert _refuse(caught) == 2
+    line = capsys.readouterr().err.splitlines()[0]
+    assert type(error).__name__ in line and 'test_run_config.py, line' in line
+    assert line.endswith('raise error')

@@ -8,7 +8,7 @@ import pytest
 
 from backbones.checkpoints import read_checkpoint
 from comad.engine.hooks import ThroughputHook
-from comad.engine.peak import known_peak
+from comad.engine.peak import PEAKS, known_peak
 from tests.engine.resume_toy import RestlessImages, RestlessModel, resume_config, train
 
 READ, COMPUTE = 0.01, 0.06  # seconds per image and per step: 4 images in 0.1 s, 40 % of it reading
@@ -111,14 +111,22 @@ def test_figures_stay_out_of_checkpoints(tmp_path, clock):
         ('NVIDIA A100-SXM4-80GB', 312.0),
         ('NVIDIA H100 80GB HBM3', 989.5),
         ('NVIDIA H100 PCIe', 756.5),
-        ('Tesla V100-PCIE-16GB', 112.0),
-        ('NVIDIA GeForce RTX 4090', 165.2),
+        ('NVIDIA H100 NVL', 835.5),
+        ('NVIDIA H200', 989.5),
+        ('NVIDIA L40S', 362.05),
+        ('NVIDIA L40', None),
+        ('Tesla V100-PCIE-16GB', None),  # no bfloat16
         ('NVIDIA GeForce RTX 4090 Laptop GPU', None),
-        ('NVIDIA GeForce GTX 1080', None),
     ],
 )
 def test_peaks_of_devices(name, peak):
     assert known_peak(name) == peak
+
+
+def test_every_peak_cites_its_document():
+    for name, (peak, document) in PEAKS.items():
+        assert document.startswith(name.split()[0]) and 'data sheet' in document, name
+        assert 'sparsity' not in document or f'{2 * peak:,.0f} with' in document, name
 
 
 @pytest.mark.parametrize('options', [dict(max_data_wait=1.1), dict(quiet=0), dict(peak_tflops=0)])

@@ -14,7 +14,6 @@ from comad.leaderboard.tables import (
     build_table,
     is_tie,
     statistics,
-    student_name,
     to_csv,
 )
 from comad.leaderboard.text import format_table
@@ -101,13 +100,6 @@ def test_row_carries_every_column():
         'pretrain_hours': '2',
         'records': '; '.join(f'linear_comad_tiny_p{i}_s{i}.json' for i in range(3)),
     }
-
-
-def test_a_sample_student_is_not_shown_as_the_real_one():
-    small = {'patch_size': 8}
-    assert student_name('tiny', {'patch_size': 16}) == 'ViT-Tiny/16'
-    assert student_name('tiny', small, sample=True) == 'ViT-Sample-Tiny/8'
-    assert student_name('sample_tiny', small, sample=True) == 'ViT-Sample-Tiny/8'
 
 
 def test_pools_metrics_and_protocols_are_ranked_apart():

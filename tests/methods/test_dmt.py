@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from backbones import load_student, save_student
-from comad.methods.parts.moments import TokenMoments
+from comad.methods.parts.statistics import TokenMoments
 
 NAMES = ('loss_patch', 'loss_cls')
 

@@ -1,6 +1,9 @@
 """The source tree's state: commit, and dirty by everything but results and runs."""
 
 import subprocess
+import sys
+from importlib import metadata
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import pytest
 
@@ -48,3 +51,29 @@ def test_environment_names_versions_and_processes(monkeypatch):
     environment = collect_environment()
     assert environment['world_size'] == 8
     assert {'torch', 'mmengine', 'timm'} <= set(environment['versions'])
+
+
+@pytest.mark.parametrize('distribution', ['mmcv', 'mmcv-lite', 'onedl-mmcv'])
+def test_the_version_of_mmcv_whoever_provides_it(monkeypatch, distribution):
+    def version(name):
+        if name != distribution:
+            raise metadata.PackageNotFoundError(name)
+        return '2.1.0'
+
+    monkeypatch.setattr(metadata, 'version', version)
+    assert collect_environment()['versions'] == {'comad-bench': 'source', 'mmcv': '2.1.0'}
+
+
+def test_the_kind_of_mmcvs_operators(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'path', [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, 'mmcv', raising=False)
+    assert collect_environment()['mmcv_operators'] is None
+    for name, kind in (
+        ('__init__.py', 'torchvision'),
+        ('_ext.py', 'torchvision'),
+        (f'_ext{EXTENSION_SUFFIXES[0]}', 'compiled'),
+    ):
+        (tmp_path / 'mmcv').mkdir(exist_ok=True)
+        (tmp_path / 'mmcv' / name).touch()
+        assert collect_environment()['mmcv_operators'] == kind
+    assert 'mmcv' not in sys.modules

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from comad.sweep.runner import Sweep, SweepError
-from comad.sweep.step import Step, read_json
+from comad.sweep.step import Step, read_stamp
 
 
 def shell(name, script, outputs=(), **options):
@@ -169,7 +169,7 @@ def test_stamps_are_shared_between_grids(tmp_path):
 
 def test_measured_seconds_and_memory_are_kept(make, tmp_path):
     outcome = make(shell('a', 'sleep 0.3; echo > a.out', seconds=0.1)).run()
-    timings = read_json(tmp_path / 'state/timings.json')
+    timings = read_stamp(tmp_path / 'state/timings.json')
     assert timings['a'] >= 0.3
     assert outcome.peak_mb > 0
     # Measured 3 times slower than expected: what is left is scaled.

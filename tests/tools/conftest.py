@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+OPERATORS = ('ops/pyproject.toml', 'ops/setup.py', 'backbones/mmcv_ext.py')
 
 # Notes every call with the settings that matter; answers for pip, torchrun and the proofs, and
 # hands everything else to the real interpreter.
@@ -18,14 +19,22 @@ folder=$(dirname "$0")/..
 settings="OMP=${{OMP_NUM_THREADS-unset}} CUDA=${{FORCE_CUDA-}}"
 echo "$* [$settings DEVICES=${{CUDA_VISIBLE_DEVICES-all}}]" >> "$folder/calls"
 case "$*" in
-    *"-m pip list"*) echo opencv-python==5.0 ;;
     *"-m pip "*) [[ ! -e $folder/pip_fails ]] || {{ echo no such wheel; exit 1; }} ;;
     *"_environment.py ops"*) [[ ! -e $folder/ops_fail ]] || {{ rm "$folder/ops_fail"; exit 1; }} ;;
+    *"_environment.py uv_settings"*) echo UV_INDEX=https://mirror.example/simple ;;
     *--print-work-dir*) echo "$folder/run" ;;
     *"_environment.py core"* | *"import cv2"* | *libGL* | *tools/t*.py* | *"-m pytest"*) ;;
     *) exec {sys.executable} "$@" ;;
 esac
 """
+
+# Notes its calls beside the interpreter's. The question whether the index of CPU builds can be
+# reached is a dry run, and answered with no unless a test makes the file `cpu_index`.
+UV = """folder=$COMAD_VENV
+[[ $1 == pip ]] || exit 1
+echo "uv $* [INDEX=$UV_INDEX]" >> "$folder/calls"
+[[ ! -e $folder/uv_fails ]] || { echo no such host; exit 2; }
+[[ $* != *--dry-run* || -e $folder/cpu_index ]]"""
 
 
 @dataclass
@@ -49,6 +58,13 @@ class Machine:
         path.parent.mkdir(exist_ok=True)
         path.write_text(f'#!/bin/bash\n{text}\n')
         path.chmod(0o755)
+
+    def install(self, name: str, version: str, text: str = '') -> None:
+        """Pretend that a distribution of one package is installed, `text` in its version.py."""
+        packages = self.environment / 'lib' / 'python3.11' / 'site-packages'
+        (packages / f'{name}-{version}.dist-info').mkdir(parents=True, exist_ok=True)
+        (packages / name).mkdir(exist_ok=True)
+        (packages / name / 'version.py').write_text(text)
 
     def set_gpus(self, count: int) -> None:
         lines = '\n'.join(f'echo "GPU {i}: Some GPU (UUID: GPU-{i})"' for i in range(count))
@@ -81,8 +97,9 @@ def machine(tmp_path: Path) -> Machine:
     """No GPU, no Slurm, an environment whose packages are all pretended."""
     made = Machine(tmp_path)
     shutil.copytree(ROOT / 'tools', made.repository / 'tools')
-    for name in ('setup.cfg', 'constraints.txt'):
-        shutil.copy(ROOT / name, made.repository)
+    for name in ('setup.cfg', 'constraints.txt', 'comad/engine/preemption.py', *OPERATORS):
+        (made.repository / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, made.repository / name)
     for name in ('comad_tiny', 'mae_tiny', 'mae_base'):
         path = made.repository / 'pretrain_configs' / f'{name}.py'
         path.parent.mkdir(exist_ok=True)
@@ -91,10 +108,10 @@ def machine(tmp_path: Path) -> Machine:
     python.parent.mkdir(parents=True)
     python.write_text(PYTHON)
     python.chmod(0o755)
-    packages = made.environment / 'lib' / 'python3.11' / 'site-packages' / 'torch'
-    packages.mkdir(parents=True)
-    (packages / 'version.py').write_text("cuda: str | None = '13.0'\n")
+    made.install('opencv_python', '5.0')
+    made.install('torch', '2.11.0', "cuda: str | None = '13.0'\n")
     made.set_gpus(0)
+    made.program('uv', UV)
     for name in ('chromium', 'chromedriver'):  # so that no test installs one
         made.program(name, 'exit 0')
     return made

@@ -1,105 +1,233 @@
 """tools/setup.sh: what it installs, when it does nothing, and how it diagnoses."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
-from comad.commands._environment import Requirement, diagnose, read_pins, requirements
+from tools._environment import (
+    Requirement,
+    diagnose,
+    needed,
+    read_pins,
+    requirements,
+    uv_settings,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def pip_calls(machine) -> list[str]:
-    return [call.split('-c constraints.txt ')[-1] for call in machine.calls('-m pip install')]
+WRONG = [
+    ('--extras', 'all'),
+    ('--extras',),
+    ('--python', '3.9'),
+    ('--torch=1.13',),
+    ('--torch', 'new'),
+    ('--verbose',),
+]
+
+
+def installs(machine, installer: str = 'uv pip install') -> list[str]:
+    """What was handed to uv or pip: everything behind the pins."""
+    return [call.split('constraints.txt ')[-1] for call in machine.calls(installer)]
 
 
 def test_installs_in_order_then_does_nothing(machine):
     done = machine.run('setup.sh')
     assert done.returncode == 0, done.stderr
     steps = done.stdout.splitlines()
-    assert [line.split()[0] for line in steps] == [f'[{k}/6]' for k in range(1, 7)] + ['ready:']
-    assert 'mmcv' in steps[2] and 'takes some minutes' in steps[2]
-    calls = pip_calls(machine)
-    assert calls[0].startswith('pip ') and calls[1].startswith('torch torchvision ')
-    assert calls[2].startswith('--no-build-isolation mmcv ')
-    assert 'timm>=' in calls[3] and 'mmdet>=' in calls[3] and 'pytest>=' in calls[3]
-    assert calls[4].startswith('--no-deps --no-build-isolation -e . ')
-    assert len(calls) == 5
+    assert [line.split()[0] for line in steps] == [f'[{k}/5]' for k in range(1, 6)] + ['ready:']
+    assert all(re.search(r'\.\.\. \d+ s$', line) for line in steps[:5])
+    calls = installs(machine)
+    assert calls[0].startswith('pip setuptools ')
+    assert calls[1].startswith('torch torchvision ') and calls[2].startswith('torch torchvision ')
+    assert all(need in calls[3] for need in ('timm>=', 'mmcv-lite>=', 'mmdet>=', 'pytest>='))
+    assert calls[4].startswith('--no-deps --no-build-isolation -e . ./ops ')
+    assert len(calls) == 5 and not machine.calls('-m pip install')
 
     again = machine.run('setup.sh')
     assert again.stdout.startswith('ready: ') and len(again.stdout.splitlines()) == 1
     assert machine.run('setup.sh', '--extras', 'core').stdout == again.stdout
-    assert len(pip_calls(machine)) == 5
+    assert len(installs(machine)) == 5
 
 
-@pytest.mark.parametrize('name', ['constraints.txt', 'setup.cfg'])
+def test_one_opencv_stays(machine):
+    machine.install('opencv_python_headless', '5.0')
+    assert machine.run('setup.sh').returncode == 0
+    assert ' opencv-python opencv-python-headless ' in machine.calls('pip uninstall')[0]
+    assert installs(machine)[4].startswith('opencv-python ')
+
+
+def test_pip_goes_on_where_uv_fails(machine):
+    (machine.environment / 'uv_fails').touch()
+    done = machine.run('setup.sh')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('uv failed, so pip') == 1
+    calls = installs(machine, '-m pip install')
+    assert [call.split()[0] for call in calls[:2]] == ['pip', 'torch'] and 'timm>=' in calls[2]
+    assert calls[-1].startswith('--no-deps --no-build-isolation -e . ./ops ')
+    assert len(installs(machine)) == 1
+
+
+def test_pips_index_holds_for_uv(machine):
+    machine.run('setup.sh')
+    assert all('INDEX=https://mirror.example/simple' in call for call in machine.calls('uv pip'))
+
+
+@pytest.mark.parametrize('name', ['constraints.txt', 'setup.cfg', 'backbones/mmcv_ext.py'])
 def test_a_changed_set_is_installed_again(machine, name):
     machine.run('setup.sh')
     with (machine.repository / name).open('a') as file:
         file.write('\n# changed\n')
-    assert '[6/6]' in machine.run('setup.sh').stdout
+    assert '[5/5]' in machine.run('setup.sh').stdout
 
 
-def test_core_compiles_nothing_and_extras_add_up(machine):
-    machine.variables['CXX'] = 'no-such-compiler'
+def test_core_has_no_operators_and_extras_add_up(machine):
     assert '[5/5]' in machine.run('setup.sh', '--extras', 'core').stdout
-    assert not any('mmcv' in call or 'pytest' in call for call in pip_calls(machine))
+    words = ('mmcv-lite', 'pytest>=', './ops')
+    assert not any(word in call for call in installs(machine) for word in words)
     done = machine.run('setup.sh', '--extras=dev')
     assert done.returncode == 0 and 'extras dev,core' in done.stdout
     assert machine.run('setup.sh', '--extras', 'core,dev').stdout.startswith('ready: ')
 
 
-def test_ops_that_do_not_run_are_built_anew(machine):
-    (machine.environment / 'ops_fail').touch()
-    done = machine.run('setup.sh', '--extras', 'dense')
-    assert done.returncode == 0, done.stderr
-    assert 'built anew' in done.stdout
-    (rebuild,) = [call for call in pip_calls(machine) if '--no-cache-dir' in call]
-    options = '--no-build-isolation --no-cache-dir --force-reinstall --no-deps mmcv '
-    assert rebuild.startswith(options)
+class TestBuildOfTorch:
+    def wanted(self, machine) -> list[str]:
+        calls = [call for call in installs(machine) if 'torch torchvision' in call]
+        return [call for call in calls if '--dry-run' not in call]
+
+    def test_without_a_gpu_it_is_the_cpu_build(self, machine):
+        (machine.environment / 'cpu_index').touch()
+        assert 'CPU build, as no GPU is here' in machine.run('setup.sh').stdout
+        (probe,) = machine.calls('--dry-run')
+        assert '--torch-backend=cpu' in probe
+        assert '--torch-backend=cpu' in machine.calls('torch torchvision')[1]
+
+    def test_out_of_reach_it_is_the_default_build(self, machine):
+        assert 'the index of CPU builds is out of reach' in machine.run('setup.sh').stdout
+        assert '--torch-backend' not in machine.calls('torch torchvision')[1]
+
+    def test_with_a_gpu_nothing_is_asked(self, machine):
+        machine.set_gpus(1)
+        assert 'with CUDA, as a GPU is here' in machine.run('setup.sh').stdout
+        assert not machine.calls('--torch-backend') and machine.calls(
+            '_environment.py ops cpu cuda'
+        )
+
+    def test_the_first_gpu_replaces_the_cpu_build(self, machine):
+        machine.install('torch', '2.11.0+cpu', "__version__ = '2.11.0+cpu'\ncuda = None\n")
+        machine.run('setup.sh')
+        assert machine.run('setup.sh').stdout.startswith('ready: ')
+        machine.set_gpus(1)
+        assert '[5/5]' in machine.run('setup.sh').stdout
+        (gone,) = machine.calls('pip uninstall')
+        assert ' torch torchvision ' in gone
 
 
-def test_cuda_ops_come_with_the_first_gpu(machine):
-    """They need an nvcc of torch's CUDA version; without it the environment stays as it is."""
-    machine.run('setup.sh')
-    machine.set_gpus(1)
-    machine.program('nvcc', 'echo "Cuda compilation tools, release 12.4, V12.4.1"')
-    assert machine.run('setup.sh').stdout.startswith('ready: ')
-    machine.program('nvcc', 'echo "Cuda compilation tools, release 13.0, V13.0.88"')
-    done = machine.run('setup.sh')
-    assert done.returncode == 0, done.stderr
-    built = [call for call in machine.calls('-m pip install') if ' mmcv ' in call]
-    assert ['CUDA= ' in call for call in built] == [True, False]
-    assert 'CUDA=1 ' in built[1] and machine.calls('_environment.py ops cuda')
-    assert machine.run('setup.sh').stdout.startswith('ready: ')
+class TestAnotherSet:
+    def test_pins_bound_to_torch_give_way_and_the_choice_stays(self, machine):
+        assert machine.run('setup.sh', '--torch', '2.14').returncode == 0
+        pins = (machine.environment / 'constraints.txt').read_text().splitlines()
+        ours = {line.split('==')[0] for line in pins}
+        assert 'torch==2.14.*' in pins and 'timm' in ours
+        assert not ours & {'torchvision', 'triton', 'nvidia-cublas', 'sympy'}
+        assert machine.calls('torch==2.14.* torchvision')
+        assert machine.run('setup.sh').stdout.startswith('ready: ')
+        assert '[5/5]' in machine.run('setup.sh', '--torch=2.13').stdout
+
+    def test_has_a_folder_of_its_own(self, machine):
+        version = f'{sys.version_info[0]}.{sys.version_info[1]}'
+        machine.variables['COMAD_VENV'] = ''
+        done = machine.run('setup.sh', '--check', '--python', version, '--torch=2.14')
+        assert f'.venv-py{version}-torch2.14; tools/setup.sh makes it' in done.stdout
+
+    def test_another_python_in_the_folder_is_refused(self, machine):
+        other = '3.10' if sys.version_info[1] != 10 else '3.11'
+        done = machine.run('setup.sh', '--python', other)
+        assert done.returncode == 1 and f'missing  Python {other} in ' in done.stdout
+
+
+class TestCompiled:
+    def test_builds_mmcv_in_place_of_mmcv_lite(self, machine):
+        machine.program('c++', 'echo compiler')
+        machine.install('mmcv_lite', '2.1.0')
+        (machine.environment / 'ops_fail').touch()  # they are not there before they are compiled
+        done = machine.run('setup.sh', '--compiled')
+        assert done.returncode == 0, done.stderr
+        assert '[4/6] mmcv: compiles its operators for cpu' in done.stdout
+        assert ' mmcv mmcv-lite comad-bench-ops ' in machine.calls('pip uninstall')[0]
+        options = '--no-build-isolation --no-cache-dir --force-reinstall --no-deps mmcv '
+        assert installs(machine, '-m pip install')[-1].startswith(options)
+        assert not any('mmcv-lite' in call or './ops' in call for call in installs(machine))
+        assert machine.run('setup.sh').stdout.startswith('ready: ')
+
+    def test_lite_goes_back(self, machine):
+        machine.program('c++', 'echo compiler')
+        machine.run('setup.sh', '--compiled')
+        machine.install('mmcv', '2.1.0')
+        assert '[5/5]' in machine.run('setup.sh', '--lite').stdout
+        assert ' mmcv mmcv-lite comad-bench-ops ' in machine.calls('pip uninstall')[-1]
+        assert machine.run('setup.sh').stdout.startswith('ready: ')
+
+    def test_a_build_that_runs_is_kept(self, machine):
+        machine.program('c++', 'echo compiler')
+        machine.install('mmcv', '2.1.0')
+        assert machine.run('setup.sh', '--compiled').returncode == 0
+        assert not machine.calls('--no-cache-dir')
+
+    def test_cuda_comes_with_the_first_gpu(self, machine):
+        """It needs an nvcc of torch's CUDA version; without it the environment stays as it is."""
+        machine.program('c++', 'echo compiler')
+        machine.run('setup.sh', '--compiled')
+        machine.set_gpus(1)
+        machine.program('nvcc', 'echo "Cuda compilation tools, release 12.4, V12.4.1"')
+        assert machine.run('setup.sh').stdout.startswith('ready: ')
+        machine.program('nvcc', 'echo "Cuda compilation tools, release 13.0, V13.0.88"')
+        (machine.environment / 'ops_fail').touch()
+        done = machine.run('setup.sh')
+        assert done.returncode == 0, done.stderr
+        (built,) = machine.calls('--no-cache-dir')
+        assert 'CUDA=1 ' in built and machine.calls('_environment.py ops cpu cuda')
+        assert machine.run('setup.sh').stdout.startswith('ready: ')
+
+    def test_a_compiler_is_asked_for(self, machine):
+        machine.variables['CXX'] = 'no-such-compiler'
+        assert '[5/5]' in machine.run('setup.sh').stdout
+        done = machine.run('setup.sh', '--compiled')
+        assert done.returncode == 1 and 'missing  a C++17 compiler' in done.stdout
 
 
 def test_failure_names_step_and_log_and_leaves_no_stamp(machine):
-    (machine.environment / 'pip_fails').touch()
+    for name in ('uv_fails', 'pip_fails'):
+        (machine.environment / name).touch()
     done = machine.run('setup.sh')
     assert done.returncode != 0
     assert 'no such wheel' in done.stderr
     assert done.stderr.splitlines()[-1].startswith('error: set-up stopped at "environment ')
     (machine.environment / 'pip_fails').unlink()
-    assert '[6/6]' in machine.run('setup.sh').stdout
+    assert '[5/5]' in machine.run('setup.sh').stdout
 
 
 @pytest.mark.parametrize('check', [(), ('--check',)])
 def test_missing_things_are_named_and_nothing_is_made(machine, check):
     machine.program('broken', 'echo "command not found" >&2; exit 127')
-    machine.program('new', 'echo 3.13.0')
+    machine.program('new', 'echo 3.14.0')
     absent = machine.folder / 'absent'
     machine.variables |= {
-        'COMAD_VENV': str(absent), 'PYTHON': 'broken new gone', 'CXX': 'no-such-compiler',
-    }  # fmt: skip
+        'COMAD_VENV': str(absent),
+        'PYTHON': 'broken new gone',
+        'CXX': 'no-such-compiler',
+    }
     machine.program('git', 'exit 127')
-    done = machine.run('setup.sh', *check)
+    done = machine.run('setup.sh', '--compiled', *check)
     assert done.returncode == 1
     missing = [line for line in done.stdout.splitlines() if line.startswith('missing ')]
-    assert 'broken: does not start; new: is 3.13.0; gone: not found' in missing[0]
+    assert 'broken: does not start; new: is 3.14.0; gone: not found' in missing[0]
     assert any('git' in line for line in missing) and any('C++17' in line for line in missing)
     assert not absent.exists()
 
@@ -113,7 +241,7 @@ def test_a_folder_with_other_files_is_left_alone(machine):
     assert os.listdir(machine.folder / 'home') == ['letter.txt']
 
 
-@pytest.mark.parametrize('arguments', [('--extras', 'all'), ('--extras',), ('--verbose',)])
+@pytest.mark.parametrize('arguments', WRONG)
 def test_wrong_arguments(machine, arguments):
     done = machine.run('setup.sh', *arguments)
     assert done.returncode == 1 and done.stderr.startswith('error: ')
@@ -128,13 +256,13 @@ def test_check_approves_the_environment_of_the_tests():
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "mmcv's ops run on the CPU" in done.stdout
+    assert "mmcv's operators are right on cpu" in done.stdout
 
 
 def test_every_requirement_is_pinned_within_its_range():
     pins = read_pins()
     needs = [Requirement(line) for line in requirements(['dense', 'dev'])]
-    assert {'torch', 'mmcv', 'pytest'} <= {need.name for need in needs}
+    assert {'torch', 'mmcv-lite', 'pytest'} <= {need.name for need in needs}
     for need in needs:
         (pin,) = pins[need.name].specifier
         assert pin.operator == '==' and need.specifier.contains(pin.version), need.name
@@ -145,7 +273,9 @@ def test_pins_follow_the_interpreter(tmp_path):
     path.write_text(
         "# set\nnew==2  # why\nnew==1; python_version < '3'\nold==1; python_version < '3'\n"
     )
-    assert {name: str(pin.specifier) for name, pin in read_pins(path).items()} == {'new': '==2'}
+    assert {name: str(pin.specifier) for name, pin in read_pins(path=path).items()} == {
+        'new': '==2'
+    }
 
 
 def test_diagnosis_names_a_wrong_version(monkeypatch):
@@ -155,3 +285,51 @@ def test_diagnosis_names_a_wrong_version(monkeypatch):
     texts = [text for kind, text in diagnose(['core']) if kind == 'missing']
     assert 'torch==2.11.0 (installed: 0.1)' in texts
     assert any(text.startswith('timm==') and 'installed' not in text for text in texts)
+
+
+def test_all_that_is_needed_is_pinned():
+    """The lock holds for this interpreter: what requirements bring along is listed, too."""
+    found = needed(['pip', 'setuptools', *requirements(['dense', 'dev'])])
+    assert {'torch', 'mmdet', 'sympy', 'pyyaml', 'pluggy'} <= set(found) and len(found) > 90
+    assert diagnose(['dense', 'dev']) == [('ok', ANY)]
+
+
+def test_diagnosis_names_what_has_no_pin(monkeypatch):
+    pins = {name: pin for name, pin in read_pins().items() if name not in ('timm', 'pyyaml')}
+    monkeypatch.setattr('tools._environment.read_pins', lambda torch: pins)
+    texts = [text for kind, text in diagnose(['core'])]
+    assert [text.split()[0] for text in texts] == ['pyyaml', 'timm']
+    assert all('in constraints.txt (installed: ' in text for text in texts)
+
+
+def test_lock_is_up_to_date():
+    """For every supported Python and system, which no single environment can show."""
+    uv = shutil.which('uv') or Path(sys.prefix, 'bin', 'uv')
+    environment = os.environ | {'PATH': f'{Path(uv).parent}:{os.environ["PATH"]}'}
+    done = subprocess.run(
+        ['bash', str(ROOT / 'tools' / 'lock.sh'), '--check'],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if 'error sending request' in done.stderr:
+        pytest.skip('the index of packages is out of reach')
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_uv_gets_pips_servers_but_not_its_folders(tmp_path, monkeypatch):
+    (tmp_path / 'pip.conf').write_text(
+        '[global]\nindex-url = https://old.example/simple\ncert = /ca.pem\nfind-links = /wheels\n'
+        'extra-index-url =\n    file:///packages\n    https://more.example/simple\n'
+        '[install]\nindex-url = https://new.example/simple\n'
+    )
+    for name in list(os.environ):
+        if name.startswith(('PIP_', 'UV_')) or name == 'SSL_CERT_FILE':
+            monkeypatch.delenv(name)
+    monkeypatch.setenv('PIP_CONFIG_FILE', str(tmp_path / 'pip.conf'))
+    monkeypatch.setenv('UV_INDEX_STRATEGY', 'first-index')
+    assert sorted(uv_settings()) == [
+        'SSL_CERT_FILE=/ca.pem',
+        'UV_DEFAULT_INDEX=https://new.example/simple',
+        'UV_INDEX=https://more.example/simple',
+    ]

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LAUNCHERS = ('pretrain.sh', 'dist_train.sh', 'dist_test.sh', 'slurm_train.sh')
+# The launchers that Python does: tests/commands.
+LAUNCHERS = ('pretrain.sh', 'dist_train.sh', 'dist_test.sh')
+SHELL_TOOLS = ('slurm_train.sh', 'setup.sh', 'test.sh', 'quickstart.sh')
 
 
 def words(done: subprocess.CompletedProcess) -> list[str]:
@@ -30,7 +32,7 @@ def test_syntax(name):
     subprocess.run(['bash', '-n', str(ROOT / 'tools' / name)], check=True)
 
 
-@pytest.mark.parametrize('name', [*LAUNCHERS, 'setup.sh', 'test.sh', 'quickstart.sh'])
+@pytest.mark.parametrize('name', SHELL_TOOLS)
 def test_help_shows_usage_and_runs_nothing(machine, name):
     done = machine.run(name, '--help')
     assert done.returncode == 0
@@ -40,7 +42,7 @@ def test_help_shows_usage_and_runs_nothing(machine, name):
 
 
 def test_scripts_are_executable():
-    names = [*LAUNCHERS, 'setup.sh', 'test.sh', 'quickstart.sh']
+    names = [*LAUNCHERS, *SHELL_TOOLS]
     assert all(os.access(ROOT / 'tools' / name, os.X_OK) for name in names)
     assert os.access(ROOT / '.ci' / 'run', os.X_OK)
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from comad.engine.hooks.pretrain_figures import STATE, PretrainFigureHook
-from comad.methods.parts.attention_statistics import AttentionSummary, Statistics
+from comad.methods.parts.attention import AttentionSummary, Statistics
 from comad.methods.parts.diagnostics import Explanation
 from comad.visualization.attention import draw_attention
 from comad.visualization.pretraining import draw_curves, draw_explanation, feature_colors, panels

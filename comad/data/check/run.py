@@ -10,7 +10,7 @@ from comad.data.check.coco import COCOCheck
 from comad.data.check.findings import Check, File, Findings
 from comad.data.check.imagenet import ImageNetCheck
 from comad.data.check.inspect import inspect_files
-from comad.data.files import write_text
+from backbones.files import write_text
 from comad.data.sample.layouts import wnid
 from comad.data.manifest import MANIFEST, check_writable, digest_lines, write_manifest
 from comad.data.sample.write import SampleError, SampleSizes, find_fault, read_manifest

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from backbones.files import read_json, sha256_of, write_json
 from comad.data.sample.layouts import encode, write_imagenet, write_scenes
 from comad.data.sample.scenes import CLASSES, SPLITS, SceneRenderer
 
@@ -129,14 +130,11 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
     """
     path = Path(root) / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding='utf-8'))
+        return read_json(path)
     except FileNotFoundError as error:
         raise SampleError(f'it has no {MANIFEST}') from error
     except (OSError, ValueError) as error:
         raise SampleError(f'its {MANIFEST} cannot be read') from error
-    if not isinstance(manifest, dict):
-        raise SampleError(f'its {MANIFEST} cannot be read')
-    return manifest
 
 
 def tree_digest(root: str | Path) -> tuple[int, str]:
@@ -148,7 +146,7 @@ def tree_digest(root: str | Path) -> tuple[int, str]:
     total = hashlib.sha256()
     for name, path in files:
         if name != MANIFEST:
-            total.update(f'{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n'.encode())
+            total.update(f'{name}\0{sha256_of(path)}\n'.encode())
     return sum(name != MANIFEST for name, _ in files), total.hexdigest()
 
 
@@ -174,7 +172,7 @@ def _write_all(root: Path, seed: int, sizes: SampleSizes, progress: Progress) ->
     (root / CONTACT_SHEET).write_bytes(encode(draw_contact_sheet(renderers), '.png'))
     files, digest = tree_digest(root)
     manifest = {**_header(seed, sizes), 'files': files, 'sha256': digest}
-    (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')
+    write_json(root / MANIFEST, manifest)
 
 
 def _check_replaceable(root: Path) -> None:

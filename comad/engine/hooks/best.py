@@ -1,6 +1,5 @@
 """The best checkpoint on the validation set, as an extra file."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from backbones.checkpoints import write_card
+from backbones.files import read_json, write_json
 from comad.engine.checkpoint_files import remove_checkpoint
 
 CARD = 'best.json'
@@ -40,7 +39,7 @@ class BestCheckpointHook(Hook):
         self.training = True
         # Not from the message hub: a validation comes after the checkpoint of its step.
         path = Path(runner.work_dir) / CARD
-        known = json.loads(path.read_text()) if runner.iter and path.is_file() else {}
+        known = read_json(path) if runner.iter and path.is_file() else {}
         self.best = known if known.get('metric') == self.metric else {}
 
     def after_train(self, runner: Any) -> None:
@@ -65,6 +64,6 @@ class BestCheckpointHook(Hook):
         runner.save_checkpoint(runner.work_dir, self.best['file'], meta=meta)
         if not is_main_process():
             return
-        write_card(Path(runner.work_dir) / CARD, self.best)
+        write_json(Path(runner.work_dir) / CARD, self.best)
         if old not in (None, self.best['file']):
             remove_checkpoint(Path(runner.work_dir) / old)

@@ -1,7 +1,5 @@
 """A loss that is not finite: the run stops before the step and leaves what replays it."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,12 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from backbones import Teacher
-from backbones.checkpoints import write_card, write_torch
-from comad.engine.bundles import encode, generator_states, plain_states
-from comad.engine.checkpointing import to_plain
+from backbones.frozen import Frozen
 from comad.engine.failures import RunStopped
-from comad.engine.hooks.prepare import unwrapped
 from comad.engine.options import command_of
+from comad.engine.replay import save_step
+from comad.engine.unwrapping import unwrapped
 
-BUNDLE = 'bundle.pth'
-REPORT = 'report.json'
 MAX_SHOWN = 3
 
 
@@ -32,12 +26,10 @@ class LossCheckHook(Hook):
 
     The flag travels to the host while the backward pass is being computed and is looked at before
     the optimizer's step, so that the device never waits for the host. Per step that costs the
-    copy of one byte, of the generator states (5 KB) and of the tensors without gradients that
-    steps change (batch norm's statistics, MoCo v3's key encoder); with several processes an
-    all-reduce of one number.
+    copy of one byte and of the tensors without gradients that steps change (batch norm's
+    statistics, MoCo v3's key encoder); with several processes an all-reduce of one number.
 
-    What is left in ``nan_step<N>/`` of the work dir: the batch as the model got it, weights and
-    optimizer before the step, generator states, the command's options, all of them plain data.
+    What is left in ``nan_step<N>/`` of the work dir: see `comad.engine.replay`.
 
     Raises:
         RunStopped: naming the losses and the command that replays the step.
@@ -47,7 +39,7 @@ class LossCheckHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         model = unwrapped(runner.model)
-        teachers = [module for module in model.modules() if isinstance(module, Teacher)]
+        teachers = [module for module in model.modules() if isinstance(module, Frozen)]
         frozen = {id(tensor) for teacher in teachers for tensor in _tensors(teacher).values()}
         saved = model.state_dict().keys()
         self.others = {
@@ -59,17 +51,15 @@ class LossCheckHook(Hook):
         self.always = {name for name, _ in model.named_buffers()} & self.changing
         self.first = True
         self.before: dict[str, Tensor] = {}
-        self.batch: Any = None
         self.losses: dict[str, Tensor] = {}
         self._watch(runner, model)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Keep what the forward pass changes; the preprocessor's output follows."""
+        """Keep what the forward pass changes."""
         # In the first step all of them; then buffers, and parameters whose version has ever moved
         # (batch norm changes its statistics without a trace there).
         self.before = {name: self.others[name].detach().clone() for name in self.changing}
         self.versions = {name: tensor._version for name, tensor in self.others.items()}
-        self.batch, self.states = data_batch, generator_states()
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -77,17 +67,13 @@ class LossCheckHook(Hook):
         moved = {n for n, tensor in self.others.items() if tensor._version != self.versions[n]}
         self.changing = moved | (self.always if self.first else self.changing)
         self.first = False
-        self.batch, self.losses = None, {}
+        self.losses = {}
 
     def _watch(self, runner: Any, model: Any) -> None:
         wrapper, parse = runner.optim_wrapper, model.parse_losses
         if not isinstance(wrapper, OptimWrapper):
             raise TypeError(f'LossCheckHook knows one OptimWrapper, not {type(wrapper).__name__}')
         backward = wrapper.backward
-
-        def preprocessed(module: Any, inputs: Any, batch: Any) -> None:
-            if module.training:
-                self.batch, self.states = batch, generator_states()
 
         def parse_losses(losses: dict[str, Any]) -> Any:
             total, self.losses = parse(losses)
@@ -99,12 +85,10 @@ class LossCheckHook(Hook):
             if flag():
                 self._stop(runner)
 
-        self.handle = model.data_preprocessor.register_forward_hook(preprocessed)
         model.parse_losses, wrapper.backward = parse_losses, checked_backward
 
     def after_train(self, runner: Any) -> None:
         """Nothing of this may stay behind: a test at the end has no step to check."""
-        self.handle.remove()
         unwrapped(runner.model).__dict__.pop('parse_losses', None)
         runner.optim_wrapper.__dict__.pop('backward', None)
 
@@ -116,12 +100,11 @@ class LossCheckHook(Hook):
         everyone = all_gather_object((get_rank(), bad))
         rank, bad = next((pair for pair in everyone if pair[1]), everyone[0])
         folder = Path(runner.work_dir) / f'nan_step{runner.iter}'
-        options = getattr(runner, 'options', {})
-        command = f'{command_of(options)} --replay {folder}'
-        note = ''
-        if get_rank() == rank:
-            note = self._save(runner, folder, values, command)
-        note = all_gather_object(note)[rank]
+        command = f'{command_of(getattr(runner, "options", {}))} --replay {folder}'
+        saves = get_rank() == rank
+        broken = save_step(runner, folder, self.before, values) if saves else None
+        broken = all_gather_object(broken)[rank]
+        note = f'; {broken} was not finite before the step' if broken else ''
         barrier()  # the first process to end takes the others with it
         shown = ', '.join(f'{name} {value}' for name, value in list(bad.items())[:MAX_SHOWN])
         place = f' on process {rank}' if is_distributed() else ''
@@ -130,49 +113,6 @@ class LossCheckHook(Hook):
             f'see where it comes from: {command}',
             agreed=True,
         )
-
-    def _save(self, runner: Any, folder: Path, values: dict[str, float], command: str) -> str:
-        """Write the bundle; what to say about it."""
-        model = unwrapped(runner.model)
-        weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-        weights |= {name: buffer.cpu() for name, buffer in self.before.items()}
-        poisoned = [
-            name
-            for name, tensor in weights.items()
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all()
-        ]
-        note = f'; {poisoned[0]} was not finite before the step' if poisoned else ''
-        try:
-            batch = encode(self.batch)
-        except TypeError as error:
-            batch, note = None, f'{note}; the batch is not saved ({error})'
-        content = dict(
-            step=runner.iter,
-            epoch=runner.epoch,
-            rank=get_rank(),
-            seed=encode(runner.seed),
-            info={
-                key: encode(value)
-                for key, value in runner.message_hub.runtime_info.items()
-                if key in ('iter', 'epoch', 'max_iters', 'max_epochs')
-            },
-            batch=batch,
-            losses=values,
-            generators=encode(plain_states(self.states)),
-            weights=weights,
-            optimizer=_on_cpu(runner.optim_wrapper.state_dict()),
-            options=to_plain(getattr(runner, 'options', {})),
-        )
-        partial = folder.with_name(f'.{folder.name}.tmp')
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write_torch(partial / BUNDLE, content)
-        shown = {name: str(value) for name, value in values.items()}  # JSON knows no NaN
-        report = dict(step=runner.iter, rank=get_rank(), losses=shown, command=command)
-        write_card(partial / REPORT, json.loads(json.dumps({**report, 'note': note.strip('; ')})))
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-        return note
 
 
 def _start_check(loss: Tensor) -> Any:
@@ -196,13 +136,3 @@ def _start_check(loss: Tensor) -> Any:
 
 def _tensors(module: torch.nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        return {key: _on_cpu(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_on_cpu(item) for item in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)

@@ -14,6 +14,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from backbones.contract import usual_size
 from comad.data.centre import centre_views
 from comad.engine.compiling import eagerly
 from comad.engine.hooks.wall_time import untimed
@@ -130,7 +131,7 @@ class OnlineProbeHook(Hook):
     def _features(self, runner: Any, model: Any, backbone: Any) -> tuple[dict[str, Tensor], Tensor]:
         """Unit features (bank + queries, D) per pool and labels, gathered from all processes."""
         dataset = runner.train_dataloader.dataset
-        size = self.size or backbone.architecture()['img_size']
+        size = self.size or usual_size(backbone)
         # Every process draws the same images, and seeded() has just fixed the generator.
         chosen = torch.randperm(len(dataset))[: self.bank + self.queries]
         world, rank = get_world_size(), get_rank()

@@ -1,6 +1,5 @@
 """Results per class, beside a run: too many for its record, and what a mean hides."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from comad.data.files import write_text
+from backbones.files import write_json
 
 FILE = 'per_class.json'
 
@@ -40,5 +39,5 @@ class PerClassHook(Hook):
         for metric in evaluator.metrics:
             found |= getattr(metric, 'per_class', {})
         if found:
-            text = json.dumps({'metrics': found}, indent=1, ensure_ascii=False) + '\n'
-            write_text(Path(runner.work_dir) / FILE, text)
+            path = Path(runner.work_dir) / FILE
+            write_json(path, {'metrics': found}, indent=1, ensure_ascii=False)

@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from backbones.teachers import FrozenTokens
+from backbones.frozen import Frozen
 from comad.engine.compiling import eagerly
 from comad.engine.unwrapping import unwrapped
 
@@ -31,5 +31,5 @@ class PrepareMethodHook(Hook):
 
     def _check_teachers(self, runner: Any, when: str) -> None:
         for module in unwrapped(runner.model).modules():
-            if isinstance(module, FrozenTokens) and not module.unchanged():
+            if isinstance(module, Frozen) and not module.unchanged():
                 raise RuntimeError(f'the {module.card["family"]} teacher changed {when}')

@@ -14,7 +14,7 @@ from comad.data.centre import centre_views
 from comad.engine.compiling import eagerly
 from comad.engine.hooks.online_probe import HISTORY
 from comad.methods.base import seeded
-from comad.methods.parts.attention_statistics import AttentionSummary
+from comad.methods.parts.attention import AttentionSummary
 from comad.methods.parts.diagnostics import Explanation
 from comad.visualization.attention import draw_attention
 from comad.visualization.pretraining import CURVES_FIGURE, draw_curves, draw_explanation

@@ -13,8 +13,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from backbones.checkpoints import read_card
+from backbones.files import write_text
 from backbones.student import CARD_FILE, STUDENT_FILE
-from comad.data.files import write_text
 from comad.data.manifest import data_manifest
 from comad.engine.checkpoint_files import checkpoint_digest
 from comad.engine.checkpointing import SafeCheckpointHook

@@ -27,8 +27,13 @@ class StepSeedHook(Hook):
         self._seed(runner)
 
     def _seed(self, runner: Any) -> None:
-        sequence = np.random.SeedSequence([runner.seed or 0, runner.iter, get_rank()])
-        python, numpy, torch_seed = (int(word) for word in sequence.generate_state(3))
-        random.seed(python)
-        np.random.seed(numpy)
-        torch.manual_seed(torch_seed)
+        seed_step(runner.seed or 0, runner.iter, get_rank())
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed Python, numpy and torch for a step of a process."""
+    sequence = np.random.SeedSequence([seed, step, rank])
+    python, numpy, torch_seed = (int(word) for word in sequence.generate_state(3))
+    random.seed(python)
+    np.random.seed(numpy)
+    torch.manual_seed(torch_seed)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from backbones.files import atomic_path
 from comad.runs.logs import Curve, is_number, read_curves
 
 # What an entry says beside figures: time and memory differ between any two runs.
@@ -91,12 +92,9 @@ def draw_curves(
         panel.grid(alpha=0.3)
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc='outside upper center', fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}')
-    with rc_context({'svg.hashsalt': 'curves'}):
+    with atomic_path(path) as partial, rc_context({'svg.hashsalt': 'curves'}):
         metadata = {'png': None, 'svg': {'Date': None}, 'pdf': {'CreationDate': None}}[kind]
         figure.savefig(partial, dpi=110, format=kind, metadata=metadata)
-    os.replace(partial, path)
     return path
 
 

@@ -3,7 +3,6 @@
 A run here is a record, a run's folder, or all seeds of a row; see ``names``.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from backbones.files import sha256_of
 from comad.leaderboard.diff.curves import CurveDifference, compare_curves, run_curves
 from comad.leaderboard.diff.metrics import MetricDifference, compare_metrics
 from comad.leaderboard.diff.names import Run
@@ -157,11 +157,7 @@ def _compare_configs(
     found.config_source = f'resolved configs {files[0]} and {files[1]}'
     for file, record in zip(files, pair, strict=True):
         stated = record and record['config'].get('resolved_sha256')
-        if (
-            stated
-            and file.name == resolved_name(record)
-            and hashlib.sha256(file.read_bytes()).hexdigest() != stated
-        ):
+        if stated and file.name == resolved_name(record) and sha256_of(file) != stated:
             found.notes.append(f'{file} is not the config that its record names (other sha256)')
     for difference in differences(*configs):
         ours = difference.key in EXPECTED or difference.key.endswith(EXPECTED_ENDS)

@@ -3,20 +3,23 @@
 "Inter-teacher agreement" means nothing unless equal directions mean equal things: with one PCA
 per teacher, the cosine of the same patch in two teachers is no better than that of two random
 patches. The abstract of arXiv:2508.04816 states a linear adapter and a LayerNorm per teacher and
-not how the adapter is found: every way here and in ``adapters`` is our choice.
+not how the adapter is found: every way here is our choice.
 
 Every alignment maps tokens and names the losses that train it, so that a method need not know
-which one it holds.
+which one it holds. Closed forms come first, then maps that are trained, ablations of them: their
+parameters are part of the model, saved in checkpoints, trained by the method's optimizer, left
+behind at export. Every parameter takes part in every step, as DistributedDataParallel wants.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
+from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from comad.methods.parts.losses import normalize
-from comad.methods.parts.moments import TokenMoments
+from comad.methods.parts.statistics import TokenMoments
 
 
 class Alignment(nn.Module, ABC):
@@ -201,3 +204,70 @@ def semi_orthogonal(rows: int, columns: int, seed: int) -> Tensor:
     basis, upper = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64))
     basis = basis * upper.diagonal().sign()
     return (basis if rows >= columns else basis.T).float()
+
+
+class ReconstructAlignment(Alignment):
+    """The map from which a second linear map rebuilds the teacher's token best.
+
+    ``losses`` holds the mean over teachers, tokens and channels of (U_k a_k - t_k)^2. It alone
+    trains the maps; what the student is compared with is detached. The mean over channels, which
+    lets teachers of different width count alike, and the orthogonal start are our choice. As with
+    ``pca``, nothing brings equal directions of two teachers together.
+    """
+
+    def __init__(self, dims: Sequence[int], width: int, whiten: bool = True) -> None:
+        super().__init__(dims, width, whiten)
+        self.adapters = _adapters(self.dims, width)
+        self.rebuilders = nn.ModuleList(nn.Linear(width, dim) for dim in self.dims)
+
+    def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """Per teacher (..., D_k) -> (..., d), normalised, float32, detached."""
+        return [x.detach() for x in self._aligned(tokens)]
+
+    def losses(self, tokens: Sequence[Tensor]) -> dict[str, Tensor]:
+        """``loss_align``, see the class."""
+        triples = zip(self.rebuilders, self._aligned(tokens), tokens, strict=True)
+        terms = [(rebuild(a) - x.detach().float()).square().mean() for rebuild, a, x in triples]
+        return {'loss_align': sum(terms) / len(terms)}
+
+    def _aligned(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        pairs = zip(self.adapters, tokens, strict=True)
+        return [normalize(adapter(x.detach().float())) for adapter, x in pairs]
+
+
+class JointAlignment(Alignment):
+    """A map that the distillation loss trains together with the student.
+
+    The loss can reach zero without any learning: all maps and the student become one constant.
+    Watch the effective ranks in the log. The orthogonal start is our choice.
+    """
+
+    def __init__(self, dims: Sequence[int], width: int, whiten: bool = True) -> None:
+        super().__init__(dims, width, whiten)
+        self.adapters = _adapters(self.dims, width)
+        MMLogger.get_current_instance().warning(
+            "align='joint' lets the targets move with the student, and a constant target makes the "
+            'loss zero: trust the run only while target_rank and student_rank stay up'
+        )
+
+    def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
+        """Per teacher (..., D_k) -> (..., d), normalised, float32, with a graph to the map."""
+        pairs = zip(self.adapters, tokens, strict=True)
+        return [normalize(adapter(x.detach().float())) for adapter, x in pairs]
+
+
+def _adapters(dims: Sequence[int], width: int) -> nn.ModuleList:
+    adapters = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
+    for k, adapter in enumerate(adapters):
+        adapter.weight.data.copy_(semi_orthogonal(dims[k], width, seed=k).T)
+        nn.init.zeros_(adapter.bias)
+    return adapters
+
+
+ALIGNMENTS: dict[str, type[Alignment]] = {
+    'procrustes': ProcrustesAlignment,
+    'pca': PCAAlignment,
+    'orthogonal': OrthogonalAlignment,
+    'reconstruct': ReconstructAlignment,
+    'joint': JointAlignment,
+}

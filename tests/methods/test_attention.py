@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from comad.methods.parts.attention_statistics import (
+from comad.methods.parts.attention import (
     attention_distance,
     attention_nmi,
     attention_statistics,

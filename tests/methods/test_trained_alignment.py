@@ -4,8 +4,13 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
-from comad.methods.parts.adapters import ALIGNMENTS, JointAlignment, ReconstructAlignment
-from comad.methods.parts.alignment import OrthogonalAlignment, semi_orthogonal
+from comad.methods.parts.alignment import (
+    ALIGNMENTS,
+    JointAlignment,
+    OrthogonalAlignment,
+    ReconstructAlignment,
+    semi_orthogonal,
+)
 
 DIMS, WIDTH = (40, 32, 12), 16
 

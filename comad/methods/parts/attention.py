@@ -67,12 +67,11 @@ def attention_nmi(attention: Tensor) -> Tensor:
 
 @torch.no_grad()
 def attention_statistics(network: nn.Module, images: Tensor) -> Statistics:
-    """Look at all heads of a MaskedViT while it sees whole images (B, 3, H, W)."""
-    grid = tuple(side // network.patch_size for side in images.shape[-2:])
-    prefix = 1 + network.num_reg_tokens
+    """Look at all heads of a `BlockNetwork` while it sees whole images (B, 3, H, W)."""
+    grid, prefix = network.grid(images), network.num_prefix
     rows = []
     with evaluating(network):
-        x = network.embed(images.to(network.pos_embed.dtype))
+        x = network.embed(images.to(next(network.parameters()).dtype))
         for block in range(network.depth):
             q, k, _ = network.qkv(x, block)
             logits = q[:, :, prefix:].float() @ k[:, :, prefix:].float().transpose(-1, -2)

@@ -1,0 +1,50 @@
+"""Building a network of any registered architecture, and a student from its file."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import MODELS
+from torch import nn
+
+from . import vit  # noqa: F401  registers the networks that are here
+from .architectures import VIT, network_config
+from .checkpoints import CheckpointError, fill_completely
+from .student import LoadsStudent, check_architecture, read_student
+
+
+def build_network(arch: str, **options: Any) -> nn.Module:
+    """A network of a registered architecture with random weights.
+
+    Args:
+        arch: Name in `ARCHITECTURES`.
+        options: Further arguments of its class, or other values of the architecture's own.
+
+    Raises:
+        ValueError: an unknown architecture, or one whose class nobody registered.
+    """
+    return _build({**network_config(arch), **options})
+
+
+def load_student(path: str | Path, **options: Any) -> LoadsStudent:
+    """A student built from its card's architecture and filled from the file.
+
+    Raises:
+        CheckpointError: anything but a complete match of tensors and architecture.
+    """
+    tensors, card = read_student(path)
+    try:
+        backbone = _build({**card['architecture'], **options})
+    except ValueError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    check_architecture(card, backbone.architecture(), Path(path))
+    fill_completely(backbone, tensors, path, backbone.new_parameters())
+    backbone.loaded = True
+    return backbone
+
+
+def _build(config: dict[str, Any]) -> nn.Module:
+    kind = config.pop('type', VIT)
+    network = MODELS.get(kind)
+    if network is None:
+        raise ValueError(f'network type {kind!r} is unknown: the module that defines it is missing')
+    return network(**config)
