@@ -18,7 +18,7 @@ from comad.runs.place import FILES
 from comad.tasks.fields import FEATURES, OPTIMIZER_DEFAULTS, VIEW_DEFAULTS
 from comad.tasks.task import FOLDERS, TABLES, TASKS, get_task
 
-FILES = sorted(Path(comad.tasks.__file__).parent.glob('*.py'))
+MODULES = sorted(Path(comad.tasks.__file__).parent.glob('*.py'))
 
 
 def test_kinds_tables_and_folders_in_the_order_of_the_tables():
@@ -63,7 +63,7 @@ def test_an_unknown_kind_is_named_with_the_known_ones():
 
 
 def test_nothing_here_imports_torch_or_mmengine():
-    for path in FILES:
+    for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ''] if isinstance(node, ast.ImportFrom) else []
