@@ -12,7 +12,7 @@ import pytest
 
 from comad.engine.options import RunOptions
 from comad.engine.run_config import apply_sample, load_run_config, parse_config, parse_leaf_name
-from comad.runs.schema import MAX_BYTES
+from comad.runs.record import MAX_BYTES
 from comad.tasks.protocol import DIGESTS, ProtocolReader, lookup
 from comad.tasks.task import TASKS, get_task
 
