@@ -12,7 +12,6 @@ from mmengine.model import BaseTTAModel
 from torch import nn
 
 from backbones.files import sha256_of
-from comad.benchmark.analytic import vit_gflop
 from comad.engine.hooks import MultiScaleTestHook, RunRecordHook
 from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
@@ -21,6 +20,7 @@ from comad.engine.unwrapping import unwrapped
 from comad.runs.place import REPOSITORY
 from comad.runs.schema import resolved_name
 from comad.tasks.task import TASKS
+from tests.benchmark.analytic import vit_gflop
 
 
 @pytest.fixture
