@@ -124,6 +124,7 @@ def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
 
     import comad.engine.register  # noqa: F401  (configs of others need not name it)
     from comad.engine.autocast import computes_in_bfloat16, device_type
+    from comad.engine.run_data import check_classes
 
     if 'custom_imports' in cfg:  # parsing the config has left them out
         import_modules_from_strings(**cfg.custom_imports)
@@ -138,6 +139,9 @@ def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
         runner._test_loop = runner.build_test_loop(runner._test_loop)
     else:
         runner._train_loop = runner.build_train_loop(runner._train_loop)
+    if cfg.get('run'):
+        loop = runner._test_loop if test or cfg.get('train_cfg') is None else runner._train_loop
+        check_classes(cfg.model, loop.dataloader.dataset)
     return runner
 
 

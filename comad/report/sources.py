@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backbones.files import read_json as read_object
-from comad.runs.records import Record
+from comad.runs.record import Record
 
 PER_CLASS = 'per_class.json'
-PREDICTIONS = 'predictions.png'
 MAX_JSON_BYTES = 1_000_000
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from comad.data.sample.write import SampleSizes, write_sample
 from comad.engine import console
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 from tests.engine.toy import run, toy_config
 
 FIRST = re.compile(r'(Epoch|Iter)\(train\)')
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     ],
 )
 def test_the_first_training_line_comes_at_once(folder, leaf, parts):
-    command = [sys.executable, str(REPOSITORY / 'tools/train.py'), f'{REPOSITORY / leaf}.py']
+    command = [sys.executable, str(FILES / 'tools/train.py'), f'{FILES / leaf}.py']
     command += ['--sample', '--cfg-options', 'default_hooks.logger.interval=1']
     if leaf.startswith('pretrain'):
         command += ['default_hooks.online_probe=None']  # of more images than these
