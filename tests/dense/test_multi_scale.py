@@ -20,6 +20,7 @@ from comad.engine.run_config import load_run_config
 from comad.engine.unwrapping import unwrapped
 from comad.runs.place import REPOSITORY
 from comad.runs.schema import resolved_name
+from comad.tasks.protocol import TEST_FIELDS
 from comad.tasks.task import TASKS
 
 
@@ -44,19 +45,18 @@ def test_the_run_is_a_kind_of_its_own(resolved, kind):
     assert after['protocol']['name'] == before['protocol']['name'] + '_ms'
     assert after['work_dir'] == before['work_dir'] + '/multi_scale'
     fields = TASKS[f'{kind}_ms'].read_protocol(after)
-    assert fields['test_mode'] == 'multi-scale 0.5-1.75 + flip'
+    assert fields['test_mode'] == 'slide 512/341, scales 0.5-1.75 + flip'
     assert None not in fields.values()
     single = TASKS[kind].read_protocol(before)
-    assert {n: fields[n] for n in single if n != 'test_data'} == {
-        n: single[n] for n in single if n != 'test_data'
-    }
-    assert TASKS[f'{kind}_ms'].read_protocol(before)['test_mode'] == 'single-scale'
+    differing = {name for name in single if single[name] != fields[name]}
+    assert differing == {'test_mode', 'other_test_settings'} <= TEST_FIELDS
+    assert TASKS[f'{kind}_ms'].read_protocol(before) == single
 
 
 def test_the_sample_keeps_the_ratios_and_mirrors_no_digit(resolved):
     _, cfg = resolved('seg_configs/upernet_comad_tiny.py', sample=True)
     fields = TASKS['upernet_ms'].read_protocol(cfg)
-    assert fields['test_mode'] == 'multi-scale 0.5-1.75'
+    assert fields['test_mode'] == 'slide 64/43, scales 0.5-1.75'
 
 
 def test_detection_is_refused_in_one_line(resolved):
@@ -192,9 +192,10 @@ def test_a_trained_checkpoint_leaves_both_records(tmp_path):
     assert 0 < several['wall_seconds'] <= single['wall_seconds']
     assert single['metrics'] != several['metrics']
     fields = several['protocol']['fields']
-    assert fields.pop('test_mode') == 'multi-scale 0.5-1.75'
-    assert fields.pop('test_data') != single['protocol']['fields'].pop('test_data')
-    assert fields == single['protocol']['fields']  # the test was not told the length
+    assert fields['test_mode'] == 'slide 64/43, scales 0.5-1.75'
+    others = single['protocol']['fields']  # the test was not told the length
+    differing = {name for name in fields if fields[name] != others[name]}
+    assert differing == {'test_mode', 'other_test_settings'}
     assert fields['length'] == '42 iterations'
     assert (tmp_path / 'run/multi_scale/predictions.png').is_file()
     for record in (single, several):

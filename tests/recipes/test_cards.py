@@ -13,7 +13,7 @@ from comad.engine.run_config import load_run_config
 from comad.recipes.card import DIFFERENT, recipe_card, recipe_processes
 from comad.recipes.cost import build_model, cost_of
 from comad.recipes.groups import parameter_groups
-from comad.recipes.published import PROTOCOLS, agree, read_protocols
+from comad.tasks.published import PROTOCOLS, agree, read_protocols
 
 FOLDERS = ('pretrain', 'cls', 'seg', 'det')
 LEAVES = sorted(str(p) for f in FOLDERS for p in Path(f'{f}_configs').glob('*.py'))

@@ -51,12 +51,13 @@ def test_protocol_fields_come_from_the_config():
         images_seen=1,
     )
     fields = record['protocol']['fields']
-    assert fields['batch_size'] == 512 * 8 * 2
+    assert fields['batch'] == 512 * 8 * 2
     assert fields['learning_rate'] == pytest.approx(6.4 * 512 * 8 * 2 / 1024)
     assert fields['length'] == '90 epochs'
     assert fields['resolution'] == 224
     assert fields['precision'] == 'float32'
-    assert fields['train_data'] == 'ImageNetFolder(decode=pillow, views=(size=224))'
+    assert fields['train_data'] == 'ImageNetFolder(decode=pillow)'
+    assert fields['train_crop'].startswith('224 px')
 
 
 def test_empty_detection_result_is_recorded_without_an_invented_value():

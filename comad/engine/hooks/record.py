@@ -24,11 +24,11 @@ from comad.runs.environment import collect_environment
 from comad.runs.place import pretrain_root
 from comad.runs.records import build_record, write_record
 from comad.runs.schema import resolved_name
+from comad.tasks.protocol import TEST_FIELDS
 from comad.tasks.task import get_task
 
 FIELDS = 'protocol_fields'
 PROCESSES = 'processes'
-TEST_FIELDS = ('test_data', 'test_mode')
 
 
 @HOOKS.register_module()
@@ -141,7 +141,7 @@ class RunRecordHook(Hook):
 
 def _gflops(runner: Any, config: dict[str, Any], backbone: Any) -> float | None:
     """Cost of the backbone at the protocol's resolution, None if it cannot be counted."""
-    resolution = get_task(config['run']['kind']).protocol_fields['resolution'](config, 1)
+    resolution = get_task(config['run']['kind']).read_protocol(config)['resolution']
     edges = [int(edge) for edge in re.findall(r'\d+', str(resolution))]
     try:
         width, height = edges * 2 if len(edges) == 1 else edges
