@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comad.engine.options import KeyValues, RunOptions
+from comad.runs.place import find_config, typed
 
 PRECISIONS = ('auto', 'float32', 'bfloat16')
 # A step should cost at most what its teachers alone cost, divided by this.
@@ -16,7 +17,9 @@ TEACHER_SHARE = 0.85
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command; nothing heavy is imported."""
-    parser.add_argument('config', help='a leaf of pretrain_, cls_, seg_ or det_configs/')
+    parser.add_argument(
+        'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
+    )
     parser.add_argument('--sample', action='store_true', help="the embedded sample's sizes")
     parser.add_argument(
         '--device', choices=('cpu', 'cuda'), help='(default: a GPU if there is one)'
@@ -40,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rounds', type=int, default=5, help='turns of each (default %(default)s)')
     parser.add_argument('--steps', type=int, default=1, help='steps per turn (default %(default)s)')
     parser.add_argument('--threads', type=int, help='CPU threads (default: the cores)')
-    parser.add_argument('--json', metavar='FILE', help='also write figures and conditions there')
+    parser.add_argument(
+        '--json', type=typed, metavar='FILE', help='also write figures and conditions there'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',

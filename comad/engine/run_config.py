@@ -20,7 +20,7 @@ from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import check_paths
 from comad.engine.schedules import accumulate, check_schedule
-from comad.runs.place import REPOSITORY, pretrain_root
+from comad.runs.place import FILES, pretrain_root, worded
 from comad.tasks.task import FOLDERS, TASKS, tasks_of_folder
 
 if TYPE_CHECKING:
@@ -143,8 +143,11 @@ def parse_config(path: str | Path) -> Config:
     try:
         return Config.fromfile(path, import_custom_modules=False)
     except ModuleNotFoundError as error:
+        # MMEngine's own message about a missing base package leaves the name to its text.
+        needed = error.name or str(error).split()[0]
         raise ConfigError(
-            f'{path} needs the package {error.name!r}: install it with tools/setup.sh'
+            f'{path} needs the package {needed!r}: install it with '
+            + worded('tools/setup.sh --extras dense')
         ) from error
     except (KeyError, TypeError, SyntaxError, OSError, AttributeError) as error:
         raise ConfigError(f'{path} cannot be read: {str(error).splitlines()[0]}') from error
@@ -152,7 +155,7 @@ def parse_config(path: str | Path) -> Config:
 
 def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
     """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part."""
-    overlay = parse_config(REPOSITORY / 'base_configs' / 'sample' / f'{leaf.folder}.py')
+    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{leaf.folder}.py')
     content = overlay._cfg_dict.to_dict()
     parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
     own = [content.get(part) for part in parts]
@@ -291,9 +294,7 @@ def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOpti
 
 def _relative(path: str | Path) -> str:
     resolved = Path(path).resolve()
-    return (
-        str(resolved.relative_to(REPOSITORY)) if resolved.is_relative_to(REPOSITORY) else str(path)
-    )
+    return str(resolved.relative_to(FILES)) if resolved.is_relative_to(FILES) else str(path)
 
 
 def config_digest(cfg: Config) -> str:

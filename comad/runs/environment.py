@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
 # Import name -> distributions that provide it, the maintained forks of OpenMMLab's last.
 PACKAGES = {
@@ -30,7 +30,7 @@ IGNORED_BY_DIRTY = (':(exclude)results', ':(exclude)work_dirs')
 GIT_SECONDS = 20
 
 
-def collect_environment(root: Path = REPOSITORY) -> dict[str, Any]:
+def collect_environment(root: Path = FILES) -> dict[str, Any]:
     """Return versions, machine, process count and git state, without importing torch.
 
     ``versions`` maps import names to versions; packages that are not installed are left out.
@@ -56,7 +56,13 @@ def collect_environment(root: Path = REPOSITORY) -> dict[str, Any]:
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:
-    """Return commit and dirty flag of the checkout that holds ``root``, None where unknown."""
+    """Return commit and dirty flag of the repository at ``root``, None where unknown.
+
+    A repository further up is another project's: one that happens to hold an environment in which
+    the suite is installed, or into which its archive was unpacked.
+    """
+    if not (root / '.git').exists():
+        return None, None
     commit = _git(root, 'rev-parse', '--verify', '--quiet', 'HEAD')
     arguments = ('status', '--porcelain', '--untracked-files=normal', '--', '.', *IGNORED_BY_DIRTY)
     status = _git(root, *arguments)

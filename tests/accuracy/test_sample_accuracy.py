@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +32,13 @@ def tool(folder, *arguments):
 
 
 def train(folder, leaf, *options):
-    tool(folder, f'{REPOSITORY}/tools/train.py', f'{REPOSITORY}/{leaf}', '--sample', *options)
+    tool(folder, f'{FILES}/tools/train.py', f'{FILES}/{leaf}', '--sample', *options)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('sample')
-    tool(folder, f'{REPOSITORY}/tools/data.py', 'sample')
+    tool(folder, f'{FILES}/tools/data.py', 'sample')
     train(folder, 'pretrain_configs/mae_tiny.py')
     return folder
 

@@ -7,10 +7,10 @@ import pytest
 
 from backbones import MaskedViT, save_student
 from comad.engine.run_config import apply_sample, parse_config, parse_leaf_name, replace_values
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
 LEAVES = sorted(
-    path for folder in ('seg', 'det') for path in (REPOSITORY / f'{folder}_configs').glob('*.py')
+    path for folder in ('seg', 'det') for path in (FILES / f'{folder}_configs').glob('*.py')
 )
 
 
@@ -23,13 +23,13 @@ def test_every_leaf_names_its_own_student(path):
 
 
 def test_full_scale_recipes_are_the_stated_ones():
-    seg = parse_config(REPOSITORY / 'seg_configs/upernet_comad_tiny.py')
+    seg = parse_config(FILES / 'seg_configs/upernet_comad_tiny.py')
     assert seg.train_dataloader.batch_size * 8 == seg.auto_scale_lr.base_batch_size == 16
     assert seg.train_cfg.max_iters == 160_000
     assert seg.model.backbone.out_indices == (3, 5, 7, 11)
     assert (seg.model.test_cfg.mode, seg.model.test_cfg.stride) == ('slide', (341, 341))
     assert seg.optim_wrapper.paramwise_cfg.decay_rate == 0.65
-    det = parse_config(REPOSITORY / 'det_configs/mask_rcnn_comad_tiny.py')
+    det = parse_config(FILES / 'det_configs/mask_rcnn_comad_tiny.py')
     assert det.train_dataloader.batch_size * 8 == det.auto_scale_lr.base_batch_size == 64
     assert det.train_cfg.max_iters == 184_375
     assert det.param_scheduler[1].milestones == [163_889, 177_546]
@@ -39,16 +39,16 @@ def test_full_scale_recipes_are_the_stated_ones():
 
 
 def test_other_papers_recipes_are_the_stated_ones():
-    tinymim = parse_config(REPOSITORY / 'seg_configs/tinymim_upernet_comad_tiny.py')
+    tinymim = parse_config(FILES / 'seg_configs/tinymim_upernet_comad_tiny.py')
     assert tinymim.optim_wrapper.optimizer.lr == 1e-4
     assert tinymim.optim_wrapper.paramwise_cfg == dict(decay_rate=0.8)
     assert tinymim.model.decode_head.channels == tinymim.model.neck.out_channels == 768
-    linear = parse_config(REPOSITORY / 'seg_configs/ibot_seg_linear_comad_tiny.py')
+    linear = parse_config(FILES / 'seg_configs/ibot_seg_linear_comad_tiny.py')
     assert linear.optim_wrapper.optimizer.lr == 8e-4
     assert linear.model.backbone.frozen and linear.model.backbone.out_norm
     assert linear.model.neck is linear.model.auxiliary_head is None
     assert linear.model.decode_head.num_convs == 0 and linear.train_cfg.max_iters == 160_000
-    lite = parse_config(REPOSITORY / 'det_configs/mae_lite_mask_rcnn_comad_tiny.py')
+    lite = parse_config(FILES / 'det_configs/mae_lite_mask_rcnn_comad_tiny.py')
     assert lite.train_dataloader.batch_size * 8 == lite.auto_scale_lr.base_batch_size == 64
     assert lite.optim_wrapper.paramwise_cfg.decay_rate == 1.0
     assert lite.model.backbone.drop_path_rate == 0.0
@@ -56,7 +56,7 @@ def test_other_papers_recipes_are_the_stated_ones():
     for loader in (lite.train_dataloader, lite.val_dataloader, lite.test_dataloader):
         scales = [step.scale for step in loader.dataset.pipeline if 'scale' in step]
         assert scales == [(640, 640)]
-    once = parse_config(REPOSITORY / 'det_configs/mask_rcnn_1x_comad_tiny.py')
+    once = parse_config(FILES / 'det_configs/mask_rcnn_1x_comad_tiny.py')
     assert once.train_dataloader.batch_size * 8 == once.auto_scale_lr.base_batch_size == 16
     epochs = once.train_cfg.max_iters * 16 / 117_266
     drops = [step * 16 / 117_266 for step in once.param_scheduler[1].milestones]
@@ -94,13 +94,13 @@ BUILT = (
 
 def build(path, change=''):
     run = [sys.executable, '-W', 'ignore', '-c', BUILD, str(path), change]
-    return subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    return subprocess.run(run, cwd=FILES, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize('name', BUILT)
 @pytest.mark.parametrize('sample', [False, True], ids=['full', 'sample'])
 def test_models_build_with_agreeing_strides(name, sample, tmp_path):
-    path = REPOSITORY / f'{name}_tiny.py'
+    path = FILES / f'{name}_tiny.py'
     cfg = parse_config(path)
     if sample:
         apply_sample(cfg, parse_leaf_name(path), None)
@@ -115,7 +115,7 @@ def test_models_build_with_agreeing_strides(name, sample, tmp_path):
 
 def test_a_wrong_roi_stride_stops_the_real_detector():
     change = 'cfg.model.roi_head.mask_roi_extractor.featmap_strides = [8, 16, 32, 64]'
-    result = build(REPOSITORY / 'det_configs' / 'mask_rcnn_scratch_tiny.py', change)
+    result = build(FILES / 'det_configs' / 'mask_rcnn_scratch_tiny.py', change)
     assert result.returncode != 0
     last = result.stderr.strip().splitlines()[-1]
     assert 'mask_roi_extractor are (8, 16, 32, 64)' in last and '(4, 8, 16, 32)' in last
@@ -157,6 +157,6 @@ def test_a_foreign_mmseg_config_builds_the_student(tmp_path):
     config = tmp_path / 'foreign.py'
     config.write_text(FOREIGN.format(student=student))
     run = [sys.executable, '-W', 'ignore', '-c', USE, str(config), str(student)]
-    result = subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(run, cwd=FILES, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     assert 'shape (1, 5, 64, 64)' in result.stdout

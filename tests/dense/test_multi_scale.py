@@ -18,7 +18,7 @@ from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import load_run_config
 from comad.engine.unwrapping import unwrapped
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 from comad.runs.schema import resolved_name
 from comad.tasks.protocol import TEST_FIELDS
 from comad.tasks.task import TASKS
@@ -165,7 +165,7 @@ def test_scales_flips_and_windows_are_averaged_as_by_hand(resolved, tmp_path):
     file = tmp_path / 'resolved.py'
     cfg.dump(file)
     run = [sys.executable, '-W', 'ignore', '-c', AVERAGE, str(file), str(tmp_path / 'image.png')]
-    done = subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(run, cwd=FILES, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     values = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
     assert values['predictions'] == '12' and int(values['classes']) >= 3
@@ -174,13 +174,13 @@ def test_scales_flips_and_windows_are_averaged_as_by_hand(resolved, tmp_path):
 
 @pytest.mark.slow
 def test_a_trained_checkpoint_leaves_both_records(tmp_path):
-    leaf = [f'{REPOSITORY}/seg_configs/ibot_seg_linear_comad_tiny.py', '--sample']
+    leaf = [f'{FILES}/seg_configs/ibot_seg_linear_comad_tiny.py', '--sample']
     leaf += ['--student', 'scratch_tiny']
     leaf += ['--work-dir', str(tmp_path / 'run')]
     length = ['--cfg-options', 'train_cfg.max_iters=42', 'train_cfg.val_interval=42']
     data = ['data.py', 'sample']
     for command in (data, ['train.py', *leaf, *length], ['test.py', *leaf, '--tta']):
-        run = [sys.executable, '-W', 'ignore', f'{REPOSITORY}/tools/{command[0]}', *command[1:]]
+        run = [sys.executable, '-W', 'ignore', f'{FILES}/tools/{command[0]}', *command[1:]]
         done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / 'run' / 'records'

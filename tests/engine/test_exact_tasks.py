@@ -6,7 +6,7 @@ import torch
 from comad.data.sample.write import SampleSizes, write_sample
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 from tests.engine.resume_toy import train
 
 pytestmark = pytest.mark.slow
@@ -66,7 +66,7 @@ def config(leaf, changes, folder, **options):
     }
     loop = changes.pop('train_cfg', None)
     options = RunOptions(
-        str(REPOSITORY / leaf), sample=True, work_dir=str(folder), cfg_options=changes, **options
+        str(FILES / leaf), sample=True, work_dir=str(folder), cfg_options=changes, **options
     )
     found = load_run_config(options)
     found.train_cfg = loop or found.train_cfg

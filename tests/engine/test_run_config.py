@@ -18,12 +18,12 @@ from comad.engine.run_config import (
     parse_leaf_name,
     replace_values,
 )
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
 LEAVES = sorted(
     path
     for folder in ('pretrain', 'cls', 'seg', 'det')
-    for path in (REPOSITORY / f'{folder}_configs').glob('*.py')
+    for path in (FILES / f'{folder}_configs').glob('*.py')
 )
 
 
@@ -118,7 +118,7 @@ def test_the_overlay_only_changes_data_sizes_and_lengths(complete):
 def test_a_key_that_nothing_reads_is_named(tmp_path, text, key):
     leaf = tmp_path / 'cls_configs' / 'linear_comad_tiny.py'
     leaf.parent.mkdir()
-    base = REPOSITORY / 'cls_configs' / 'linear_comad_tiny.py'
+    base = FILES / 'cls_configs' / 'linear_comad_tiny.py'
     leaf.write_text(f'_base_ = {str(base)!r}\nsize = 3\nlog_level = str(size)\n{text}\n')
     with pytest.raises(ConfigError, match=f'nothing reads the config key {key!r}'):
         load_run_config(RunOptions(str(leaf)))
@@ -131,8 +131,8 @@ def answer(tool: str, arguments: list[str], cwd: Path) -> tuple[subprocess.Compl
         'try: runpy.run_path(sys.argv[0], run_name="__main__")\n'
         'finally: print("\\n" + " ".join({"torch", "mmengine", "numpy"} & set(sys.modules)))'
     )
-    path = str(REPOSITORY / 'tools' / tool)
-    arguments = [str(REPOSITORY / a) if a.endswith('_tiny.py') else a for a in arguments]
+    path = str(FILES / 'tools' / tool)
+    arguments = [str(FILES / a) if a.endswith('_tiny.py') else a for a in arguments]
     done = subprocess.run(
         [sys.executable, '-c', code, path, *arguments], capture_output=True, text=True, cwd=cwd
     )
