@@ -14,7 +14,7 @@ import comad.tasks
 from comad.data import views
 from comad.engine.config_keys import RUNNER_KEYS
 from comad.evaluation.lars import Lars
-from comad.runs.place import REPOSITORY
+from comad.runs import place
 from comad.tasks.fields import FEATURES, OPTIMIZER_DEFAULTS, VIEW_DEFAULTS
 from comad.tasks.task import FOLDERS, TABLES, TASKS, get_task
 
@@ -36,15 +36,15 @@ def test_kinds_tables_and_folders_in_the_order_of_the_tables():
 
 def test_every_kind_has_its_configs_and_its_part_of_the_sample():
     for task in TASKS.values():
-        assert (REPOSITORY / f'base_configs/sample/{task.folder}.py').is_file()
+        assert (place.FILES / f'base_configs/sample/{task.folder}.py').is_file()
         if task.has_leaves:
-            assert (REPOSITORY / task.leaf('comad_tiny')).is_file(), task.kind
+            assert (place.FILES / task.leaf('comad_tiny')).is_file(), task.kind
 
 
 def test_every_name_of_an_overlay_is_read():
     parts = {part for task in TASKS.values() for part in task.sample_parts}
     for folder in FOLDERS:
-        tree = ast.parse((REPOSITORY / f'base_configs/sample/{folder}.py').read_text())
+        tree = ast.parse((place.FILES / f'base_configs/sample/{folder}.py').read_text())
         names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
         loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
         assigned = {node.id for node in names if isinstance(node.ctx, ast.Store)}
