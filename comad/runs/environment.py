@@ -30,14 +30,16 @@ IGNORED_BY_DIRTY = (':(exclude)results', ':(exclude)work_dirs')
 GIT_SECONDS = 20
 
 
-def collect_environment(root: Path = FILES) -> dict[str, Any]:
+def collect_environment(
+    root: Path = FILES, device: str = 'cpu', world_size: int = 1
+) -> dict[str, Any]:
     """Return versions, machine, process count and git state, without importing torch.
 
     ``versions`` maps import names to versions; packages that are not installed are left out.
     ``mmcv_operators`` is 'compiled' or 'torchvision' (see `backbones.mmcv_ext`), None without mmcv.
     ``git_commit`` and ``git_dirty`` are None outside of a git checkout; untracked files that git
-    does not ignore count as dirty, results/ and work_dirs/ do not. ``device`` is 'cpu' until the
-    caller, who knows, replaces it.
+    does not ignore count as dirty, results/ and work_dirs/ do not. Device and number of processes
+    are the caller's to know: variables of the environment may be another launcher's.
     """
     commit, dirty = git_state(root)
     return {
@@ -48,8 +50,8 @@ def collect_environment(root: Path = FILES) -> dict[str, Any]:
         'cpu': _cpu(),
         'cpu_cores': os.cpu_count() or 1,
         'threads': int(os.environ.get('OMP_NUM_THREADS') or 0) or None,
-        'world_size': int(os.environ.get('WORLD_SIZE') or 1),
-        'device': 'cpu',
+        'world_size': world_size,
+        'device': device,
         'git_commit': commit,
         'git_dirty': dirty,
     }
@@ -69,19 +71,36 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
     return commit or None, None if status is None else bool(status)
 
 
+def git_complaint(root: Path = FILES) -> str:
+    """Return in one line why git does not tell the commit of a checkout; '' if it does."""
+    if not (root / '.git').exists():
+        return 'no repository of its own'
+    try:
+        _run_git(root, 'rev-parse', '--verify', 'HEAD')
+    except subprocess.CalledProcessError as error:
+        return ' '.join(error.stderr.split()) or f'exit code {error.returncode}'
+    except (OSError, subprocess.SubprocessError) as error:
+        return ' '.join(str(error).split())
+    return ''
+
+
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ['git', '-C', str(root), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=GIT_SECONDS,
-            check=True,
-            # A reader must not take the index lock while somebody works in the checkout.
-            env={**os.environ, 'GIT_OPTIONAL_LOCKS': '0'},
-        )
+        return _run_git(root, *arguments)
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _run_git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ['git', '-C', str(root), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=GIT_SECONDS,
+        check=True,
+        # A reader must not take the index lock while somebody works in the checkout.
+        env={**os.environ, 'GIT_OPTIONAL_LOCKS': '0'},
+    )
     return done.stdout.strip()
 
 

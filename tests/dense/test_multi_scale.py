@@ -19,7 +19,7 @@ from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import load_run_config
 from comad.engine.unwrapping import unwrapped
 from comad.runs.place import FILES
-from comad.runs.schema import resolved_name
+from comad.runs.record import resolved_name
 from comad.tasks.protocol import TEST_FIELDS
 from comad.tasks.task import TASKS
 

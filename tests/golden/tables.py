@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from comad.commands.leaderboard import main
 from comad.sweep.finish import finish_ablations, finish_study
 from comad.sweep.step import Step
 from tests.golden.records import FOLDERS, write_records
-from tools.leaderboard import main
 
 HERE = Path(__file__).parent
 FILES = HERE / 'tables'

@@ -2,7 +2,7 @@
 
 import pytest
 
-from comad.leaderboard.tasks import TASKS
+from comad.tasks.task import TASKS
 from tests.golden.tasks import KINDS, make_fields, read_fields
 
 GOLDEN = read_fields()

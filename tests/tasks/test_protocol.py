@@ -10,7 +10,7 @@ import pytest
 
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config, parse_leaf_name
-from comad.runs.schema import MAX_BYTES
+from comad.runs.record import MAX_BYTES
 from comad.tasks.protocol import DIGESTS, ProtocolReader, lookup
 from comad.tasks.task import TASKS, get_task
 from tests.resolved import leaves, resolved
