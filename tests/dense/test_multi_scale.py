@@ -161,7 +161,7 @@ print('equal', (expected == found).float().mean().item())
 
 
 def test_scales_flips_and_windows_are_averaged_as_by_hand(resolved, tmp_path):
-    cfg = Config(resolved('seg_configs/upernet_scratch_tiny.py', sample=True)[0])
+    cfg = Config(resolved('seg_configs/upernet_comad_tiny.py', sample=True)[0])
     cfg.model.backbone.init_cfg = None
     file = tmp_path / 'resolved.py'
     cfg.dump(file)
