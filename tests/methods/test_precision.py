@@ -9,7 +9,7 @@ from timm.layers import Mlp
 from torch import Tensor
 
 from comad.methods import comad, losses
-from comad.methods.fusion import ConsensusGate
+from comad.methods.parts.fusion import ConsensusGate
 from tests.methods.test_comad_exact import NETWORKS
 from tests.precision import check_step, float64_steps
 
