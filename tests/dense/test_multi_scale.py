@@ -12,7 +12,6 @@ from mmengine.model import BaseTTAModel
 from torch import nn
 
 from backbones.files import sha256_of
-from comad.benchmark.analytic import vit_gflop
 from comad.engine.hooks import MultiScaleTestHook, RunRecordHook
 from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
@@ -22,6 +21,7 @@ from comad.runs.place import FILES
 from comad.runs.record import resolved_name
 from comad.tasks.protocol import TEST_FIELDS
 from comad.tasks.task import TASKS
+from tests.benchmark.analytic import vit_gflop
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ print('equal', (expected == found).float().mean().item())
 
 
 def test_scales_flips_and_windows_are_averaged_as_by_hand(resolved, tmp_path):
-    cfg = Config(resolved('seg_configs/upernet_scratch_tiny.py', sample=True)[0])
+    cfg = Config(resolved('seg_configs/upernet_comad_tiny.py', sample=True)[0])
     cfg.model.backbone.init_cfg = None
     file = tmp_path / 'resolved.py'
     cfg.dump(file)
