@@ -6,6 +6,7 @@ import traceback
 from dataclasses import asdict
 from typing import Any
 
+from comad.engine.console import warnings_to_log
 from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.preemption import (
@@ -116,6 +117,7 @@ def _checkpoint(work_dir: str, named: str | None) -> str:
 
 
 def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
+    warnings_to_log()
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
     from mmengine.utils import import_modules_from_strings

@@ -6,6 +6,7 @@ Nothing here imports torch, so that a mistyped key or a missing file is answered
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 from collections.abc import Callable
@@ -20,36 +21,13 @@ from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import check_paths
 from comad.engine.schedules import accumulate, check_schedule
-from comad.runs.place import REPOSITORY, pretrain_root
+from comad.runs.place import FILES, pretrain_root, worded
+from comad.tasks.task import FOLDERS, TASKS, tasks_of_folder
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-FOLDERS = {
-    'pretrain_configs': 'pretrain',
-    'cls_configs': 'cls',
-    'seg_configs': 'seg',
-    'det_configs': 'det',
-}
-# Kinds of transfers; a variant names the kind whose part of the sample overlay it shares.
-TRANSFERS = {
-    'linear': 'linear',
-    'mocov3_linear': 'linear',
-    'ibot_linear': 'linear',
-    'knn': 'knn',
-    'lowshot_1pct': 'lowshot',
-    'lowshot_10pct': 'lowshot',
-    'finetune': 'finetune',
-    'mae_finetune': 'finetune',
-    'tinymim_finetune': 'finetune',
-    'ibot_finetune': 'finetune',
-    'upernet': 'upernet',
-    'tinymim_upernet': 'upernet',
-    'ibot_seg_linear': 'seg_linear',
-    'mask_rcnn': 'mask_rcnn',
-    'mask_rcnn_1x': 'mask_rcnn',
-    'mae_lite_mask_rcnn': 'mask_rcnn',
-}
+PRETRAIN = 'pretrain'
 # Which pretraining run of the sample stands in for an official teacher file.
 SAMPLE_TEACHERS = {
     'teachers/mae_pretrain_vit_base.pth': 'mae_base',
@@ -64,6 +42,7 @@ MMENGINE_HOOKS = {
     'param_scheduler',
     'checkpoint',
 }
+CONFIG_FOLDERS = tuple(f'{folder}_configs' for folder in (PRETRAIN, *FOLDERS))
 RUN_KEYS = {'work_dir', 'run', 'launcher', 'resume', 'load_from', 'randomness', 'sample'}
 
 
@@ -88,19 +67,21 @@ def parse_leaf_name(path: str | Path) -> LeafName | None:
         ConfigError: a file in one of the folders whose name does not follow the grammar.
     """
     path = Path(path).resolve()
-    folder = FOLDERS.get(path.parent.name)
-    if folder is None:
+    if path.parent.name not in CONFIG_FOLDERS:
         return None
-    kind, rest = 'pretrain', path.stem
-    if folder != 'pretrain':
-        fitting = (name for name in TRANSFERS if rest.startswith(name + '_'))
+    folder = path.parent.name.removesuffix('_configs')
+    kinds = [task.kind for task in tasks_of_folder(folder)]
+    kind, student = PRETRAIN, path.stem
+    if folder != PRETRAIN:
+        fitting = (kind for kind in kinds if student.startswith(f'{kind}_'))
         kind = max(fitting, key=len, default='')
-        rest = rest[len(kind) + 1 :]
-    names = split_name(rest)
+        student = student.removeprefix(f'{kind}_')
+    names = split_name(student)
     if not kind or names is None:
+        led = f', led by one of {", ".join(kinds)}' if kinds else ''
         raise ConfigError(
-            f'{path.name} in {path.parent.name}/ is not named <method>_<arch>.py, led by one of '
-            f'{", ".join(TRANSFERS)} for transfers; arch is one of {", ".join(NAMES)}'
+            f'{path.name} in {path.parent.name}/ is not named <method>_<arch>.py{led}; '
+            f'arch is one of {", ".join(NAMES)}'
         )
     return LeafName(folder, kind, *names)
 
@@ -120,7 +101,7 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
         raise ConfigError(f'config {path} does not exist; see the *_configs/ folders')
     leaf = parse_leaf_name(path)
     if leaf is None and (options.sample or options.student):
-        raise ConfigError(f'--sample and --student need a config of {", ".join(FOLDERS)}/')
+        raise ConfigError(f'--sample and --student need a config of {"/, ".join(CONFIG_FOLDERS)}/')
     if options.student:
         parse_student(options.student)
     if options.resume not in (None, 'auto') and not Path(options.resume).is_file():
@@ -163,22 +144,22 @@ def parse_config(path: str | Path) -> Config:
     try:
         return Config.fromfile(path, import_custom_modules=False)
     except ModuleNotFoundError as error:
+        # MMEngine's own message about a missing base package leaves the name to its text.
+        needed = error.name or str(error).split()[0]
         raise ConfigError(
-            f'{path} needs the package {error.name!r}: install it with tools/setup.sh'
+            f'{path} needs the package {needed!r}: install it with '
+            + worded('tools/setup.sh --extras dense')
         ) from error
     except (KeyError, TypeError, SyntaxError, OSError, AttributeError) as error:
         raise ConfigError(f'{path} cannot be read: {str(error).splitlines()[0]}') from error
 
 
 def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
-    """Merge the sample overlay of the leaf's folder, its parts for this kind, the leaf's own part.
-
-    A variant gets the part of the kind it belongs to and then one named like itself, if any.
-    """
-    overlay = parse_config(REPOSITORY / 'base_configs' / 'sample' / f'{leaf.folder}.py')
+    """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part."""
+    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{leaf.folder}.py')
     content = overlay._cfg_dict.to_dict()
-    shared = TRANSFERS.get(leaf.kind, leaf.kind)
-    own = [content.get(kind) for kind in dict.fromkeys((shared, leaf.kind))]
+    parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
+    own = [content.get(part) for part in parts]
     # Helper variables of the overlay and the parts of its other kinds stay behind.
     content = {key: value for key, value in content.items() if key in RUNNER_KEYS}
     for part in (content, *own, leaf_sample):
@@ -252,7 +233,7 @@ def _drop_hooks(cfg: Config, known: set[str]) -> None:
 
 def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[LeafName, int]:
     """Point the backbone at the student; a leaf's file name and its student must agree."""
-    if leaf.folder == 'pretrain':
+    if leaf.folder == PRETRAIN:
         if options.student:
             raise ConfigError('--student belongs to transfers; a pretraining makes its own student')
         return leaf, options.seed
@@ -277,7 +258,7 @@ def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[Lea
 
 def _equal_length(cfg: Config, leaf: LeafName, options: RunOptions) -> LeafName:
     """Train for as much compute as another student, under a name of its own."""
-    if leaf.folder != 'pretrain':
+    if leaf.folder != PRETRAIN:
         raise ConfigError('--compute-of belongs to pretraining')
     root = Path(pretrain_root(options.sample))
     try:
@@ -290,7 +271,7 @@ def _equal_length(cfg: Config, leaf: LeafName, options: RunOptions) -> LeafName:
 
 def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOptions) -> None:
     seed = f'seed{options.seed}'
-    if leaf.folder != 'pretrain' and pretrain_seed:
+    if leaf.folder != PRETRAIN and pretrain_seed:
         seed = f'pretrain{pretrain_seed}_{seed}'
     root = 'work_dirs/sample' if options.sample else 'work_dirs'
     cfg.work_dir = options.work_dir or f'{root}/{leaf.kind}/{leaf.student}/{seed}'
@@ -307,16 +288,30 @@ def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOpti
         # A run in a folder of its own keeps its record there: it is an experiment, not a result.
         records='' if options.work_dir is None else f'{options.work_dir}/records',
         digest=config_digest(cfg),
-        # Inheritance drops docstrings; a record should show what was asked for.
-        source=Path(options.config).read_text(encoding='utf-8'),
+        source=_source(options, leaf),
     )
+
+
+def _source(options: RunOptions, leaf: LeafName) -> str:
+    """The leaf as it was run; inheritance drops docstrings, and records show what was asked for.
+
+    Another student's is the leaf that would name it: the docstring is about the leaf's own.
+    """
+    text = Path(options.config).read_text(encoding='utf-8')
+    own = parse_leaf_name(options.config)
+    if leaf.folder == PRETRAIN or leaf.student == own.student:
+        return text
+    first = ast.parse(text).body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        text = ''.join(text.splitlines(keepends=True)[first.end_lineno :]).lstrip('\n')
+    text = text.replace(f"student='{own.student}'", f"student='{leaf.student}'")
+    command = f'{_relative(options.config)} --student {leaf.student}'
+    return f'"""{leaf.kind} of {leaf.student}: {command}."""\n\n{text}'
 
 
 def _relative(path: str | Path) -> str:
     resolved = Path(path).resolve()
-    return (
-        str(resolved.relative_to(REPOSITORY)) if resolved.is_relative_to(REPOSITORY) else str(path)
-    )
+    return str(resolved.relative_to(FILES)) if resolved.is_relative_to(FILES) else str(path)
 
 
 def config_digest(cfg: Config) -> str:

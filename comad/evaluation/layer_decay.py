@@ -11,16 +11,11 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMI
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from comad.tasks.fields import DECAY_DEFAULTS as DEFAULTS
+
 INPUT_PARAMETERS = ('patch_embed', 'cls_token', 'pos_embed', 'mask_token')
 BLOCK = re.compile(r'backbone\.blocks\.(\d+)\.')
 INPUT = re.compile(rf'backbone\.({"|".join(INPUT_PARAMETERS)})(\.|$)')
-DEFAULTS: dict[str, float] = dict(
-    decay_rate=1.0,
-    norm_decay_mult=0.0,
-    bias_decay_mult=0.0,
-    pos_embed_decay_mult=0.0,
-    cls_token_decay_mult=0.0,
-)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -11,16 +11,15 @@ from comad.leaderboard.markdown import DASH, escape, figure, markdown_table
 from comad.leaderboard.shown import ShownRow, shown_rows
 from comad.leaderboard.study_table import Cells
 from comad.leaderboard.tables import MIN_SEEDS, Row, Statistics, is_tie
+from comad.tasks.task import TASKS
 
 README = Path('README.md')
 STUDY = Path('results/sample_study.csv')
 # Heading -> task, metric and pool of the study's rows.
 STUDY_COLUMNS = {
-    'linear, mean': ('linear', 'top1', 'mean'),
-    'linear, cls': ('linear', 'top1', 'cls'),
-    'UperNet mIoU': ('upernet', 'mIoU', ''),
-    'box AP': ('mask_rcnn', 'bbox_mAP', ''),
-    'mask AP': ('mask_rcnn', 'segm_mAP', ''),
+    heading: (task.kind, *column)
+    for task in TASKS.values()
+    for heading, column in task.study.items()
 }
 # Heading -> column of the study and the unit its figure is rounded to.
 STUDY_COSTS = {

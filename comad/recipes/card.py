@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from comad.engine.run_config import TRANSFERS
-from comad.recipes.published import agree, read_protocols
-from comad.tasks.fields import READERS
-from comad.tasks.protocol import lookup
+from comad.recipes.pretraining import pretraining
+from comad.tasks.fields import network
+from comad.tasks.protocol import DIGESTS, Field, lookup
+from comad.tasks.published import agree, read_protocols
+from comad.tasks.task import get_task
 
 SAME, DIFFERENT, UNSTATED = 'same', 'different', 'not stated'
 # The network under evaluation is nobody's deviation: it is what is compared.
@@ -61,7 +62,7 @@ def recipe_card(config: Mapping[str, Any], kind: str, processes: int, sample: bo
         ValueError: an unknown protocol is claimed.
     """
     protocol = config.get('protocol') or {}
-    effective = READERS[TRANSFERS.get(kind, kind)](config, processes)
+    effective = effective_fields(config, kind, processes)
     claimed = '' if sample else protocol.get('published') or ''
     stated = {}
     if claimed:
@@ -98,6 +99,15 @@ def recipe_card(config: Mapping[str, Any], kind: str, processes: int, sample: bo
         tuple(rows),
         tuple(sorted(problems)),
     )
+
+
+def effective_fields(config: Mapping[str, Any], kind: str, processes: int) -> dict[str, Field]:
+    """The fields of a card: those of a record but for its digests, and the network beside them."""
+    if kind == 'pretrain':
+        return pretraining(config, processes)
+    fields = get_task(kind).read_protocol(config, processes)
+    told = {name: value for name, value in fields.items() if name not in DIGESTS}
+    return {'network': network(config), **told}
 
 
 def recipe_processes(config: Mapping[str, Any]) -> int:

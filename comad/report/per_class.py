@@ -7,11 +7,9 @@ from pathlib import Path
 from comad.leaderboard.details import known_mean
 from comad.report.gallery import Source
 from comad.report.panels import NO_FOLDER
-from comad.report.sources import PER_CLASS, PREDICTIONS, read_per_class, transfer_folder
+from comad.report.sources import PER_CLASS, read_per_class, transfer_folder
 from comad.runs.record import Record
-from comad.tasks.task import TASKS
-
-DENSE = ('segmentation', 'detection')
+from comad.tasks.task import FIGURE, TASKS
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ def class_tables(records: Sequence[Record], root: Path) -> tuple[list[ClassTable
     notes = []
     for record in records:
         data = record.data
-        if TASKS[data['task']].table not in DENSE:
+        if not TASKS[data['task']].dense:
             continue
         name = record.file.removesuffix('.json')
         folder = transfer_folder(root, record)
@@ -59,14 +57,14 @@ def picture_sources(records: Sequence[Record], root: Path) -> tuple[list[Source]
     for record in records:
         data = record.data
         key = (data['task'], data['student']['name'])
-        if TASKS[data['task']].table not in DENSE or key in seen:
+        if not TASKS[data['task']].dense or key in seen:
             continue
         seen.add(key)
         folder = transfer_folder(root, record)
         caption = f'{key[0].replace("_", " ")}, {key[1]}'
-        if folder is not None and (folder / PREDICTIONS).is_file():
-            sources.append(Source(caption, folder / PREDICTIONS))
+        if folder is not None and (folder / FIGURE).is_file():
+            sources.append(Source(caption, folder / FIGURE))
         else:
-            why = NO_FOLDER if folder is None else f'no {PREDICTIONS} in its folder'
+            why = NO_FOLDER if folder is None else f'no {FIGURE} in its folder'
             notes.append(f'{caption}: no predictions: {why}')
     return sources, notes

@@ -12,7 +12,6 @@ from backbones.files import read_json as read_object
 from comad.runs.record import Record
 
 PER_CLASS = 'per_class.json'
-PREDICTIONS = 'predictions.png'
 MAX_JSON_BYTES = 1_000_000
 
 

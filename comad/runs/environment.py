@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
 # Import name -> distributions that provide it, the maintained forks of OpenMMLab's last.
 PACKAGES = {
@@ -31,7 +31,7 @@ GIT_SECONDS = 20
 
 
 def collect_environment(
-    root: Path = REPOSITORY, device: str = 'cpu', world_size: int = 1
+    root: Path = FILES, device: str = 'cpu', world_size: int = 1
 ) -> dict[str, Any]:
     """Return versions, machine, process count and git state, without importing torch.
 
@@ -58,15 +58,23 @@ def collect_environment(
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:
-    """Return commit and dirty flag of the checkout that holds ``root``, None where unknown."""
+    """Return commit and dirty flag of the repository at ``root``, None where unknown.
+
+    A repository further up is another project's: one that happens to hold an environment in which
+    the suite is installed, or into which its archive was unpacked.
+    """
+    if not (root / '.git').exists():
+        return None, None
     commit = _git(root, 'rev-parse', '--verify', '--quiet', 'HEAD')
     arguments = ('status', '--porcelain', '--untracked-files=normal', '--', '.', *IGNORED_BY_DIRTY)
     status = _git(root, *arguments)
     return commit or None, None if status is None else bool(status)
 
 
-def git_complaint(root: Path = REPOSITORY) -> str:
+def git_complaint(root: Path = FILES) -> str:
     """Return in one line why git does not tell the commit of a checkout; '' if it does."""
+    if not (root / '.git').exists():
+        return 'no repository of its own'
     try:
         _run_git(root, 'rev-parse', '--verify', 'HEAD')
     except subprocess.CalledProcessError as error:

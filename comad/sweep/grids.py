@@ -9,6 +9,7 @@ from pathlib import Path
 
 from comad.engine.equal_compute import equal_method
 from comad.sweep.step import Step, config_sources
+from comad.tasks.task import FIGURE, TABLES, TASKS
 
 WORK = 'work_dirs/sample'
 RECORDS = 'results/sample/records'
@@ -57,44 +58,32 @@ RIVALS = ('dmt_tiny', 'dmt_mean_tiny', 'd_mae_lite_tiny', 'hybrid_distill_tiny',
 # Whose compute a study of equal cost hands out.
 REFERENCE = 'comad_tiny'
 
-CLASSIFICATION = ('linear', 'knn', 'finetune')
-DENSE = ('upernet', 'mask_rcnn')
-FOLDERS = {
-    **dict.fromkeys(CLASSIFICATION, ('cls_configs', 'cls')),
-    'upernet': ('seg_configs', 'seg'),
-    'mask_rcnn': ('det_configs', 'det'),
-}
+STUDY_KINDS = tuple(task.kind for task in TASKS.values() if task.study)
 SECONDS = {
     'data': 30,
     'mae_base': 190,
     'mocov3_base': 315,
     'ibot_base': 160,
-    'linear': 40,
-    'knn': 25,
-    'finetune': 70,
-    'upernet': 80,
-    'mask_rcnn': 115,
 }
 STUDENT_SECONDS = 75
-STUDY_KINDS = ('linear', 'upernet', 'mask_rcnn')
 DATA_PROOFS = ('data/sample/manifest.json', 'data/sample/contact_sheet.png')
 DATA_SOURCES = tuple(f'comad/data/sample/{name}.py' for name in ('write', 'scenes', 'layouts'))
-LEADERBOARDS = tuple(
-    f'results/sample/leaderboard_{name}.csv'
-    for name in ('classification', 'segmentation', 'detection')
-)
+LEADERBOARDS = tuple(f'results/sample/leaderboard_{name}.csv' for name in TABLES)
 
 
 def quickstart(root: Path) -> list[Step]:
     """Return the steps from the sample's images to the leaderboards, one seed."""
     steps = teacher_steps(root)
     steps += [pretrain(root, s, 0) for s in STUDENTS if s != SCRATCH]
-    cells = [(kind, student) for kind in CLASSIFICATION for student in STUDENTS]
-    cells += [(kind, student) for kind in DENSE for student in DENSE_STUDENTS]
-    steps += [transfer(root, kind, student, 0, 0) for kind, student in cells]
-    needs = tuple(step.name for step in steps if step.name.startswith((*CLASSIFICATION, *DENSE)))
+    cells = [
+        transfer(root, task.kind, student, 0, 0)
+        for task in TASKS.values()
+        if task.seconds
+        for student in (DENSE_STUDENTS if task.dense else STUDENTS)
+    ]
+    needs = tuple(step.name for step in cells)
     command = ('python', 'tools/leaderboard.py', '--sample')
-    return [*steps, Step('leaderboard', command, LEADERBOARDS, needs, seconds=2)]
+    return [*steps, *cells, Step('leaderboard', command, LEADERBOARDS, needs, seconds=2)]
 
 
 def transfer(root: Path, kind: str, student: str, pretrain_seed: int, seed: int) -> Step:
@@ -103,26 +92,26 @@ def transfer(root: Path, kind: str, student: str, pretrain_seed: int, seed: int)
     A student with a leaf of its own is run through it; any other through CoMAD's leaf, which
     differs from all others in the student alone.
     """
-    folder, overlay = FOLDERS[kind]
-    leaf = f'{folder}/{kind}_{student}.py'
+    task = TASKS[kind]
+    leaf = task.leaf(student)
     own = (root / leaf).is_file()
     if not own:
-        leaf = f'{folder}/{kind}_comad_tiny.py'
+        leaf = task.leaf('comad_tiny')
     command = ['python', 'tools/train.py', leaf, '--sample', '--seed', str(seed)]
     if not own or pretrain_seed:
         command += ['--student', f'{student}:{pretrain_seed}']
     run = f'pretrain{pretrain_seed}_seed{seed}' if pretrain_seed else f'seed{seed}'
     outputs = [f'{RECORDS}/{kind}_{student}_p{pretrain_seed}_s{seed}.json']
-    if kind in DENSE:
-        outputs.append(f'{WORK}/{kind}/{student}/{run}/predictions.png')
+    if task.dense:
+        outputs.append(f'{WORK}/{kind}/{student}/{run}/{FIGURE}')
     needs = ['data'] if student == SCRATCH else ['data', f'pretrain_{student}_p{pretrain_seed}']
     return Step(
         name=f'{kind}_{student}_p{pretrain_seed}_s{seed}',
         command=tuple(command),
         outputs=tuple(outputs),
         needs=tuple(needs),
-        sources=_sources(root, leaf, overlay),
-        seconds=SECONDS[kind],
+        sources=_sources(root, leaf, task.folder),
+        seconds=task.seconds or STUDENT_SECONDS,
     )
 
 

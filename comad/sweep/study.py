@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from comad.sweep.grids import (
-    DENSE,
     DENSE_STUDENTS,
     REFERENCE,
     RIVALS,
@@ -19,6 +18,7 @@ from comad.sweep.grids import (
 )
 from comad.sweep.runner import SweepError
 from comad.sweep.step import Step
+from comad.tasks.task import TASKS
 
 
 def study(
@@ -58,7 +58,7 @@ def study(
     for seed in range(seeds):
         for kind in kinds:
             for student in students:
-                if kind in DENSE and student not in (*DENSE_STUDENTS, *RIVALS):
+                if TASKS[kind].dense and student not in (*DENSE_STUDENTS, *RIVALS):
                     continue
                 equalled = equal and student in pretrained
                 name = equal_student(student, equal) if equalled else student

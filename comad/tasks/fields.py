@@ -1,30 +1,36 @@
-"""The effective protocol of a resolved config, one short text or number per field.
+"""Fields that several tasks share: one vocabulary for run records and recipe cards.
 
-Fields have the same form as in results/published_protocols.csv, so that both can be compared.
-Counts of iterations are optimizer steps, rates those after scaling.
+A field is a short text or a number, in the form of results/published_protocols.csv; iterations are
+optimizer steps, rates those after scaling. What no field tells completely enters one of two digests
+(`ProtocolReader.others`), so that equal fields mean equal protocols. Nothing here imports torch.
 """
 
-import inspect
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from mmengine.registry import MODELS
-
 from backbones.architectures import card_name
-from comad.evaluation.layer_decay import DEFAULTS
-from comad.tasks.protocol import (
-    accumulation,
-    batch_size,
-    learning_rate,
-    length,
-    lookup,
-    pipeline_entry,
-    precision,
-    scale_schedule,
-)
+from comad.tasks.protocol import Config, Field, ProtocolReader
 
-Field = str | int | float
-Config = Mapping[str, Any]
+# What classes and constructors take where a config is silent; tests compare them with the code.
+VIEW_DEFAULTS: dict[str, dict[str, Any]] = {
+    'SingleView': dict(scale=(0.2, 1.0), flip=0.5, interpolation='bicubic'),
+    'TimmTrain': dict(scale=(0.08, 1.0), flip=0.5, interpolation='bicubic'),
+    'TwoViews': dict(scale=(0.08, 1.0), flip=0.5, interpolation='bilinear'),
+    'MultiCrop': dict(scale=(0.32, 1.0), flip=0.5, interpolation='bicubic'),
+}
+OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
+    'SGD': dict(momentum=0.0, weight_decay=0.0),
+    'Lars': dict(momentum=0.9, weight_decay=0.0),
+    'Adam': dict(betas=(0.9, 0.999), weight_decay=0.0),
+    'AdamW': dict(betas=(0.9, 0.999), weight_decay=0.01),
+}
+DECAY_DEFAULTS: dict[str, float] = dict(
+    decay_rate=1.0,
+    norm_decay_mult=0.0,
+    bias_decay_mult=0.0,
+    pos_embed_decay_mult=0.0,
+    cls_token_decay_mult=0.0,
+)
+DECAY_NAMES = dict(norm='norm', bias='bias', pos_embed='position', cls_token='cls')
 FEATURES = {
     'cls': 'cls after norm',
     'mean': 'mean of normed patch tokens',
@@ -38,315 +44,199 @@ def number(value: float) -> str:
     return f'{value:.6g}'
 
 
-def network(config: Config) -> str:
-    """``ViT-T/16, 3 heads``."""
-    return card_name(config['model']['backbone'])
-
-
-def optimizer(config: Config) -> str:
-    """``AdamW, betas 0.9 0.999`` or ``SGD, momentum 0.9``."""
-    options = config['optim_wrapper']['optimizer']
-    name = {'Lars': 'LARS'}.get(options['type'], options['type'])
-    if 'betas' in options:
-        return f'{name}, betas {" ".join(number(b) for b in options["betas"])}'
-    return f'{name}, momentum {number(options.get("momentum", 0))}'
-
-
-def no_weight_decay(config: Config) -> str:
-    """What the optimizer's constructor exempts from weight decay, in a fixed order."""
-    rules = DEFAULTS | dict(lookup(config, 'optim_wrapper.paramwise_cfg') or {})
-    names = {
-        'norm': 'norm_decay_mult',
-        'bias': 'bias_decay_mult',
-        'position': 'pos_embed_decay_mult',
-        'cls': 'cls_token_decay_mult',
-    }
-    return ', '.join(name for name, key in names.items() if rules[key] == 0) or 'nothing'
-
-
-def warm_up(config: Config) -> str:
-    """``10 epochs``, ``1500 iterations from 1e-06``, or ``none``."""
-    for entry in _schedulers(config):
-        if entry['type'] == 'LinearLR':
-            if entry.get('by_epoch', True):
-                return f'{entry["end"]} epochs'
-            return f'{entry["end"]} iterations from {number(entry["start_factor"])}'
-    return 'none'
-
-
-def schedule(config: Config) -> str:
-    """What follows the warm-up: ``cosine to 1e-06``, ``linear to 0``, ``x 0.1 at ...``."""
-    for entry in _schedulers(config):
-        kind = entry['type']
-        if kind == 'MultiStepLR':
-            steps = ', '.join(str(step) for step in entry['milestones'])
-            return f'x {number(entry["gamma"])} at {steps}'
-        if kind in ('CosineAnnealingLR', 'PolyLR'):
-            floor = entry.get('eta_min', 0.0) or entry.get('eta_min_ratio', 0.0) * learning_rate(
-                config, 1
-            )
-            name = 'cosine' if kind == 'CosineAnnealingLR' else f'poly {number(entry["power"])}'
-            return f'{name} to {number(floor)}'
-    return 'constant'
-
-
-def _schedulers(config: Config) -> list[dict[str, Any]]:
-    return [
-        scale_schedule(entry, 1 / accumulation(config))
-        for entry in lookup(config, 'param_scheduler') or ()
-    ]
-
-
-def training(config: Config, processes: int) -> dict[str, Field]:
-    """What every training states."""
-    return {
-        'length': length(config, processes),
-        'batch': batch_size(config, processes),
-        'optimizer': optimizer(config),
-        'learning_rate': learning_rate(config, processes),
-        'weight_decay': config['optim_wrapper']['optimizer'].get('weight_decay', 0.0),
-        'warm_up': warm_up(config),
-        'schedule': schedule(config),
-        'precision': precision(config, processes),
-        'weight_averaging': _weight_averaging(config),
-    }
-
-
-def _weight_averaging(config: Config) -> str:
-    hooks = [*(lookup(config, 'custom_hooks') or ())]
-    return 'EMA' if any(hook.get('type') == 'EMAHook' for hook in hooks) else 'none'
-
-
-def fine_tuning(config: Config) -> dict[str, Field]:
-    """What a training of the backbone states beyond that."""
-    return {
-        'layer_decay': lookup(config, 'optim_wrapper.paramwise_cfg.decay_rate') or 1.0,
-        'no_weight_decay': no_weight_decay(config),
-        'drop_path': lookup(config, 'model.backbone.drop_path_rate') or 0.0,
-    }
-
-
-def crop(views: Config) -> str:
-    """``224 px, area 0.08-1, bicubic``; MAE's crop without retries adds ``single try``."""
-    low, high = views.get('scale', (0.08, 1.0))
-    text = f'{views["size"]} px, area {number(low)}-{number(high)}'
-    text += f', {views.get("interpolation", "bicubic")}'
-    return text + (', single try' if views.get('single_try') else '')
-
-
-def test_view(config: Config) -> str:
-    """``224 px of 256, bicubic``."""
-    views = lookup(config, 'test_dataloader.dataset.views')
-    return f'{views["size"]} px of {views["resize"]}, {views["interpolation"]}'
-
-
-def features(pools: Any) -> str:
-    """The features of one or several pools."""
-    return '; '.join(FEATURES[pool] for pool in pools)
-
-
-def linear(config: Config, processes: int) -> dict[str, Field]:
-    """Linear probes."""
-    model, views = config['model'], config['train_dataloader']['dataset']['views']
-    norm = model.get('batch_norm', True)
-    rates = model.get('rates')
-    head = 'BatchNorm without affine, linear, trunc normal 0.01' if norm else 'linear, normal 0.01'
-    if rates:
-        head += f'; {len(rates)} rates'
-    return {
-        'network': network(config),
-        'feature': features(model.get('pools', ('cls', 'mean'))),
-        'head': head,
-        **training(config, processes),
-        'train_crop': crop(views),
-        'flip': views.get('flip', 0.5),
-        'test_view': test_view(config),
-        'selection': 'best rate on validation' if rates else 'last checkpoint',
-    }
-
-
-def knn(config: Config, processes: int) -> dict[str, Field]:
-    """k-NN."""
-    loop = config['test_cfg']
-    return {
-        'network': network(config),
-        'feature': features(loop.get('pools', ('cls', 'mean'))),
-        'similarity': 'cosine',
-        'neighbours': ' '.join(str(k) for k in loop['neighbours']),
-        'reported': f'k = {loop["report_k"]}',
-        'temperature': loop['temperature'],
-        'bank_view': '{size} px of {resize}, {interpolation}'.format(
-            **loop['bank_dataloader']['dataset']['views']
-        ),
-        'test_view': test_view(config),
-    }
-
-
-def lowshot(config: Config, processes: int) -> dict[str, Field]:
-    """Logistic regression on few labels."""
-    loop = config['test_cfg']
-    bank = loop['bank_dataloader']['dataset']
-    subset = bank['subset']
-    labels = subset.get('list') or f'{100 * subset["share"]:g} % per class'
-    return {
-        'network': network(config),
-        'feature': features(loop.get('pools', ('cls', 'mean'))),
-        'labels': labels,
-        'classifier': 'logistic regression, L2, C ' + ' '.join(map(number, loop['strengths'])),
-        'selection': 'C on a fifth of the labelled images',
-        'bank_view': '{size} px of {resize}, {interpolation}'.format(**bank['views']),
-        'test_view': test_view(config),
-    }
-
-
-def finetune(config: Config, processes: int) -> dict[str, Field]:
-    """ImageNet fine-tuning."""
-    model, views = config['model'], config['train_dataloader']['dataset']['views']
-    mixup = model.get('mixup') or {}
-    pool = model.get('pool', 'mean')
-    return {
-        'network': network(config),
-        'feature': 'mean of patch tokens, own norm' if pool == 'mean' else FEATURES[pool],
-        'head': f'linear, trunc normal {number(model.get("head_std", 2e-5))}',
-        **training(config, processes),
-        **fine_tuning(config),
-        'train_crop': crop(views),
-        'flip': views.get('flip', 0.5),
-        'auto_augment': views.get('auto_augment') or 'none',
-        'mixup': mixup.get('mixup_alpha', 0.0),
-        'cutmix': mixup.get('cutmix_alpha', 0.0),
-        'label_smoothing': model.get('label_smoothing', 0.0),
-        'random_erasing': views.get('re_prob', 0.0),
-        'test_view': test_view(config),
-        'selection': 'last checkpoint',
-    }
-
-
-def _scale_jitter(config: Config) -> str:
-    for entry in lookup(config, 'train_dataloader.dataset.pipeline'):
-        if entry['type'] == 'RandomResize':
-            return '-'.join(number(ratio) for ratio in entry['ratio_range'])
-    return 'none'
-
-
-def _yes(value: Any) -> str:
+def yes(value: Any) -> str:
+    """``yes`` or ``no``."""
     return 'yes' if value else 'no'
 
 
-def _blocks(indices: Any) -> str:
-    return ' '.join(str(i) for i in indices)
+def size(value: Any) -> Field:
+    """An image size in pixels: ``224``, or ``1333x800`` if not square."""
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return value[0] if value[0] == value[1] else f'{value[0]}x{value[1]}'
+    return value
 
 
-def segmentation(config: Config, processes: int) -> dict[str, Field]:
-    """ADE20K."""
-    model, pipeline = config['model'], 'train_dataloader.dataset.pipeline'
-    backbone, head, test = model['backbone'], model['decode_head'], model['test_cfg']
-    aux, neck = model.get('auxiliary_head'), model.get('neck')
-    transforms = [entry['type'] for entry in lookup(config, pipeline)]
-    adapters = 'none'
-    if neck:
-        width = neck.get('out_channels') or neck['in_channels']
-        adapters = f'deconvolutions and pooling to 4 strides, {width} wide'
-    frozen = backbone.get('frozen')
+def network(config: Config) -> str:
+    """``ViT-T/16, 3 heads``: the network under evaluation, which is no part of the protocol."""
+    return card_name(config['model']['backbone'])
+
+
+def features(protocol: ProtocolReader, path: str) -> str:
+    """The features of the pools that stand at ``path``."""
+    return '; '.join(FEATURES.get(pool, pool) for pool in protocol.tell(path, ('cls', 'mean')))
+
+
+def training(protocol: ProtocolReader) -> dict[str, Field]:
+    """What every training states."""
+    wrapper = 'optim_wrapper.optimizer'
+    kind = protocol.get(f'{wrapper}.type')
+    defaults = OPTIMIZER_DEFAULTS.get(kind, {})
+    decay = protocol.tell(f'{wrapper}.weight_decay', defaults.get('weight_decay'))
+    clipped = protocol.tell('optim_wrapper.clip_grad.max_norm')
     return {
-        'network': network(config),
-        **training(config, processes),
-        **({} if frozen else fine_tuning(config)),
-        'crop': pipeline_entry(pipeline, 'RandomCrop', 'crop_size')(config, 1),
-        'resize': pipeline_entry(pipeline, 'RandomResize', 'scale')(config, 1),
-        'resize_ratio': _scale_jitter(config),
-        'flip': pipeline_entry(pipeline, 'RandomFlip', 'prob')(config, 1) or 0,
-        'photometric': _yes('PhotoMetricDistortion' in transforms),
-        'backbone': 'frozen' if frozen else 'trained',
-        'maps': _blocks(backbone['out_indices']),
-        'map_norm': _yes(backbone.get('out_norm')),
-        'relative_positions': _yes(backbone.get('rel_pos')),
-        'layer_scale': _yes(backbone.get('layer_scale')),
-        'adapters': adapters,
-        'head': f'{head["type"]} {head["channels"]} wide',
-        'auxiliary_head': f'{aux["type"]} {aux["channels"]} wide' if aux else 'none',
-        'test_mode': _test_mode(test),
-        'selection': 'last checkpoint',
+        'train_data': protocol.data('train_dataloader.dataset'),
+        'length': _length(protocol),
+        'batch': batch_size(protocol),
+        'optimizer': kind and _optimizer(protocol, kind, defaults),
+        'learning_rate': learning_rate(protocol),
+        'weight_decay': decay,
+        'warm_up': _warm_up(protocol),
+        'schedule': _schedule(protocol),
+        'gradient_clipping': f'norm {number(clipped)}' if clipped else 'none',
+        'precision': _precision(protocol),
+        'weight_averaging': _weight_averaging(protocol),
     }
 
 
-def _test_mode(test: Config) -> str:
-    if test['mode'] != 'slide':
-        return f'{test["mode"]}, single scale'
-    return f'slide {test["crop_size"][0]}/{test["stride"][0]}, single scale'
-
-
-def detection(config: Config, processes: int) -> dict[str, Field]:
-    """COCO."""
-    model, pipeline = config['model'], 'train_dataloader.dataset.pipeline'
-    backbone, neck, roi = model['backbone'], model['neck'], model['roi_head']
-    window = backbone.get('window_size', 0)
-    box = roi['bbox_head']
+def fine_tuning(protocol: ProtocolReader) -> dict[str, Field]:
+    """What a training of the backbone states beyond that."""
     return {
-        'network': network(config),
-        **training(config, processes),
-        **fine_tuning(config),
-        'image_size': pipeline_entry(pipeline, 'RandomCrop', 'crop_size')(config, 1),
-        'scale_jitter': _scale_jitter(config),
-        'flip': pipeline_entry(pipeline, 'RandomFlip', 'prob')(config, 1) or 0,
-        'windows': f'{window}, global {_blocks(backbone["global_blocks"])}' if window else 'none',
-        'relative_positions': _yes(backbone.get('rel_pos')),
-        'class_token': _yes(backbone.get('with_cls', True)),
-        'map_norm': _yes(backbone.get('out_norm')),
-        'pyramid': f'{neck["type"]} {neck["out_channels"]} wide',
-        'rpn_convolutions': model['rpn_head'].get('num_convs', 1),
-        'box_head': f'{box["type"]}, {(box.get("norm_cfg") or {}).get("type", "no norm")}',
-        'mask_head_norm': (roi['mask_head'].get('norm_cfg') or {}).get('type', 'none'),
-        'test_size': pipeline_entry('val_dataloader.dataset.pipeline', 'Resize', 'scale')(
-            config, 1
-        ),
-        'selection': 'last checkpoint',
+        'layer_decay': protocol.tell('optim_wrapper.paramwise_cfg.decay_rate', 1.0),
+        'no_weight_decay': no_weight_decay(protocol),
+        'drop_path': protocol.tell('model.backbone.drop_path_rate', 0.0),
     }
 
 
-def pretraining(config: Config, processes: int) -> dict[str, Field]:
-    """Pretraining: the recipe, and every plain argument of the method."""
-    views = config['train_dataloader']['dataset']['views']
-    method = MODELS.get(config['model']['type'])
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(method).parameters.items()
-        if parameter.default is not parameter.empty
-    }
-    arguments = {
-        key: str(value)
-        for key, value in (defaults | dict(config['model'])).items()
-        if key not in ('type', 'backbone', 'data_preprocessor', 'teachers')
-    }
-    taught = [_teacher(t) for t in config['model'].get('teachers') or ()]
-    return {
-        'network': network(config),
-        'method': config['model']['type'],
-        **({'teachers': ', '.join(taught)} if taught else {}),
-        **training(config, processes),
-        'no_weight_decay': no_weight_decay(config),
-        'drop_path': lookup(config, 'model.backbone.drop_path_rate') or 0.0,
-        'train_crop': crop(views),
-        'views': views['type'],
-        **arguments,
-    }
+def testing(protocol: ProtocolReader) -> dict[str, Field]:
+    """The data and the view of a test of whole images: ``224 px of 256, bicubic``."""
+    data = f'{protocol.tested}_dataloader.dataset'
+    return {'test_data': protocol.data(data), 'test_view': view(protocol, f'{data}.views')}
 
 
-def _teacher(options: Mapping[str, Any]) -> str:
-    """Family of a pretraining's teacher, with its role and its masks where it has them."""
-    details = [options['role']] if 'role' in options else []
-    if 'mask_ratio' in options:
-        details.append(f'masked {options["mask_ratio"]:g}')
-    return f'{options["family"]} ({", ".join(details)})' if details else options['family']
+def view(protocol: ProtocolReader, path: str) -> Field:
+    """``224 px of 256, bicubic``."""
+    if (edge := protocol.tell(f'{path}.size')) is None:
+        return None
+    resize = protocol.tell(f'{path}.resize', round(edge / 0.875))
+    return f'{edge} px of {resize}, {protocol.tell(f"{path}.interpolation", "bicubic")}'
 
 
-READERS: dict[str, Callable[[Config, int], dict[str, Field]]] = {
-    'pretrain': pretraining,
-    'linear': linear,
-    'knn': knn,
-    'lowshot': lowshot,
-    'finetune': finetune,
-    'upernet': segmentation,
-    'seg_linear': segmentation,
-    'mask_rcnn': detection,
-}
+def train_crop(protocol: ProtocolReader) -> dict[str, Field]:
+    """``224 px, area 0.08-1, bicubic``, with ``single try`` for MAE's crop; and the mirroring."""
+    path = 'train_dataloader.dataset.views'
+    defaults = VIEW_DEFAULTS.get(protocol.get(f'{path}.type'), VIEW_DEFAULTS['SingleView'])
+    edge, area = (
+        protocol.tell(f'{path}.size', 224),
+        protocol.tell(f'{path}.scale', defaults['scale']),
+    )
+    text = f'{edge} px, area {"-".join(map(number, area))}'
+    text += f', {protocol.tell(f"{path}.interpolation", defaults["interpolation"])}'
+    text += ', single try' if protocol.tell(f'{path}.single_try') else ''
+    return {'train_crop': text, 'flip': protocol.tell(f'{path}.flip', defaults['flip'])}
+
+
+def flip(protocol: ProtocolReader, pipeline: str) -> float:
+    """Probability of a mirror image."""
+    return protocol.tell(f'{protocol.first(pipeline, "RandomFlip")}.prob', 0)
+
+
+def scale_jitter(protocol: ProtocolReader, pipeline: str) -> str:
+    """``0.5-2``, or ``none``."""
+    ratios = protocol.tell(f'{protocol.first(pipeline, "RandomResize")}.ratio_range')
+    return '-'.join(map(number, ratios)) if ratios else 'none'
+
+
+def kind_and_width(protocol: ProtocolReader, part: str, width: str) -> str:
+    """``UPerHead 192 wide``; ``none`` where the model has no such part."""
+    if not protocol.get(part):
+        return 'none'
+    return f'{protocol.tell(f"{part}.type")} {protocol.tell(f"{part}.{width}")} wide'
+
+
+def batch_size(protocol: ProtocolReader) -> int | None:
+    """Images per optimizer step: per process x processes x accumulation."""
+    if (per_process := protocol.get('train_dataloader.batch_size')) is None:
+        return None
+    return per_process * protocol.processes * protocol.get('optim_wrapper.accumulative_counts', 1)
+
+
+def learning_rate(protocol: ProtocolReader) -> float | None:
+    """The peak learning rate, after --auto-scale-lr where it is on."""
+    rate = protocol.tell('optim_wrapper.optimizer.lr')
+    if rate is None or not protocol.get('auto_scale_lr.enable'):
+        return rate
+    return rate * batch_size(protocol) / protocol.get('auto_scale_lr.base_batch_size')
+
+
+def no_weight_decay(protocol: ProtocolReader) -> Field:
+    """What is exempt from weight decay, in a fixed order; None for a constructor of others."""
+    defaults: dict[str, float]
+    constructor = protocol.get('optim_wrapper.constructor', 'DefaultOptimWrapperConstructor')
+    if constructor == 'LayerWiseDecayConstructor':
+        defaults = DECAY_DEFAULTS
+    elif constructor == 'DefaultOptimWrapperConstructor':
+        defaults = dict.fromkeys(DECAY_DEFAULTS, 1.0)
+    else:
+        return None
+    exempt = []
+    for key, name in DECAY_NAMES.items():
+        path = f'optim_wrapper.paramwise_cfg.{key}_decay_mult'
+        factor = protocol.get(path, defaults[f'{key}_decay_mult'])
+        if factor in (0, 1):
+            protocol.tell(path)
+        exempt += [name] if factor == 0 else []
+    return ', '.join(exempt) or 'nothing'
+
+
+def _length(protocol: ProtocolReader) -> Field:
+    """``90 epochs`` or ``160000 iterations``."""
+    if (iterations := protocol.tell('train_cfg.max_iters')) is not None:
+        return (
+            f'{round(iterations / protocol.get("optim_wrapper.accumulative_counts", 1))} iterations'
+        )
+    epochs = protocol.tell('train_cfg.max_epochs')
+    return None if epochs is None else f'{epochs} epochs'
+
+
+def _optimizer(protocol: ProtocolReader, kind: str, defaults: Config) -> str:
+    """``AdamW, betas 0.9 0.999`` or ``SGD, momentum 0.9``."""
+    protocol.tell('optim_wrapper.optimizer.type')
+    name = {'Lars': 'LARS'}.get(kind, kind)
+    if betas := protocol.tell('optim_wrapper.optimizer.betas', defaults.get('betas')):
+        return f'{name}, betas {" ".join(map(number, betas))}'
+    momentum = protocol.tell('optim_wrapper.optimizer.momentum', defaults.get('momentum', 0))
+    return f'{name}, momentum {number(momentum)}'
+
+
+def _warm_up(protocol: ProtocolReader) -> str:
+    """``10 epochs``, ``1500 iterations from 1e-06``, or ``none``."""
+    path = protocol.first('param_scheduler', 'LinearLR')
+    if (end := protocol.tell(f'{path}.end')) is None:
+        return 'none'
+    if protocol.get(f'{path}.by_epoch', True):
+        return f'{end} epochs'
+    return f'{end} iterations from {number(protocol.tell(f"{path}.start_factor", 1 / 3))}'
+
+
+def _schedule(protocol: ProtocolReader) -> str:
+    """What follows the warm-up: ``cosine to 1e-06``, ``poly 1 to 0``, ``x 0.1 at ...``."""
+    for position, entry in enumerate(protocol.config['param_scheduler']):
+        path, kind = f'param_scheduler.{position}', entry.get('type')
+        if kind == 'MultiStepLR':
+            steps = ', '.join(str(step) for step in protocol.tell(f'{path}.milestones', ()))
+            return f'x {number(protocol.tell(f"{path}.gamma", 0.1))} at {steps}'
+        if kind in ('CosineAnnealingLR', 'PolyLR'):
+            ratio = protocol.tell(f'{path}.eta_min_ratio', 0.0)
+            floor = protocol.get(f'{path}.eta_min') or ratio * (learning_rate(protocol) or 0.0)
+            power = number(protocol.tell(f'{path}.power', 1)) if kind == 'PolyLR' else ''
+            return f'poly {power} to {number(floor)}' if power else f'cosine to {number(floor)}'
+        if kind != 'LinearLR':
+            return str(kind)
+    return 'constant'
+
+
+def _precision(protocol: ProtocolReader) -> str | None:
+    """Precision of the training's forward pass; None for a wrapper of others."""
+    kind = protocol.get('optim_wrapper.type', 'OptimWrapper')
+    if kind == 'OptimWrapper':
+        protocol.told |= {'optim_wrapper.type', 'optim_wrapper.dtype'}
+        return 'float32'
+    default = {'AmpOptimWrapper': 'float16', 'AutocastOptimWrapper': 'bfloat16'}.get(kind)
+    if kind == 'AutocastOptimWrapper':  # the other also scales the loss
+        protocol.tell('optim_wrapper.type')
+    return default and str(protocol.tell('optim_wrapper.dtype', default))
+
+
+def _weight_averaging(protocol: ProtocolReader) -> str:
+    hooks = protocol.get('custom_hooks', ())
+    return 'EMA' if any(hook.get('type') == 'EMAHook' for hook in hooks) else 'none'

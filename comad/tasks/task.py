@@ -1,16 +1,20 @@
-"""The tasks of the suite: data, metrics, protocol fields and the table a task's rows go to.
+"""What a task is, and all tasks, found by their files in this package."""
 
-A new task is one entry in TASKS and its configs.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
-from comad.tasks import protocol
-from comad.tasks.protocol import Field, Reader
+from comad.tasks.protocol import Field, ProtocolReader
 
 SAMPLE = 'sample'
+# Ending of a kind that is tested at several scales.
+MULTI_SCALE = '_ms'
+# The picture that every dense evaluation leaves beside its record.
+FIGURE = 'predictions.png'
 
 
 @dataclass(frozen=True)
@@ -40,26 +44,63 @@ class Task:
 
     Args:
         kind: First part of its configs' names and of its records' names.
-        family: What published tables call the task.
+        folder: ``cls``, ``seg`` or ``det``: its leaves lie in ``<folder>_configs/``, and
+            ``base_configs/sample/<folder>.py`` is merged into them on the embedded sample.
         table: Name of the leaderboard its rows go to.
+        family: What published tables call the task.
         dataset: Full-scale dataset; on the embedded sample every task's is ``sample``.
         split: Evaluated split.
         metrics: Key an evaluation reports -> metric.
-        protocol_fields: Name -> reader; a row with an unknown field is never ranked.
+        read: Reads the protocol's fields; a row with an unknown field, None, is never ranked.
+        place: Where its rows stand in tables, after those of smaller numbers.
+        tested: ``val`` or ``test``, the loader whose images give the reported figure.
+        sample_part: Name of the overlay's part for it, if that is not the kind's own. Kinds may
+            share one; a part named like the kind is merged after it.
+        seconds: Expected duration on the sample, all of a run; None: no part of the quickstart.
+        study: Column of README's study on the sample -> metric and pool; empty: no part of it.
+        dense: Whether it leaves ``per_class.json`` and a figure of predictions.
+        variant_of: The kind whose evaluation this is under another protocol.
     """
 
     kind: str
-    family: str
+    folder: str
     table: str
+    family: str
     dataset: str
     split: str
     metrics: Mapping[str, Metric]
-    protocol_fields: Mapping[str, Reader]
+    read: Callable[[ProtocolReader], dict[str, Field]]
+    place: int = 100
+    tested: str = 'val'
+    sample_part: str = ''
+    seconds: int | None = None
+    study: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    dense: bool = False
+    variant_of: str = ''
 
     @property
     def pools(self) -> tuple[str, ...]:
         """The pools that the task distinguishes."""
         return tuple(dict.fromkeys(m.pool for m in self.metrics.values() if m.pool))
+
+    @cached_property
+    def protocol_fields(self) -> tuple[str, ...]:
+        """Names of the fields that every record of the task holds."""
+        return tuple(self.read_protocol({}))
+
+    @property
+    def sample_parts(self) -> tuple[str, ...]:
+        """Names of the overlay's parts that are merged for it, in order."""
+        return tuple(dict.fromkeys((self.sample_part or self.kind, self.kind)))
+
+    @property
+    def has_leaves(self) -> bool:
+        """Whether configs are named after it; tests at several scales use those of one scale."""
+        return not self.kind.endswith(MULTI_SCALE)
+
+    def leaf(self, student: str) -> str:
+        """Return the path of the config that transfers a student."""
+        return f'{self.folder}_configs/{self.kind}_{student}.py'
 
     def dataset_name(self, sample: bool) -> str:
         """Return the dataset's name in records."""
@@ -67,144 +108,32 @@ class Task:
 
     def read_protocol(self, config: Mapping[str, Any], world_size: int = 1) -> dict[str, Field]:
         """Return all protocol fields of a resolved config, None for one that it does not tell."""
-        return {n: read(config, world_size) for n, read in self.protocol_fields.items()}
+        protocol = ProtocolReader(config, world_size, self.tested)
+        return {**self.read(protocol), **protocol.others()}
 
 
-_TRAINING: dict[str, Reader] = {
-    'length': protocol.length,
-    'batch_size': protocol.batch_size,
-    'optimizer': protocol.part('optim_wrapper.optimizer', 'lr', 'weight_decay'),
-    'learning_rate': protocol.learning_rate,
-    'weight_decay': lambda config, _: protocol.lookup(
-        config, 'optim_wrapper.optimizer.weight_decay'
-    ),
-    'parameter_groups': protocol.parameter_groups,
-    'schedule': protocol.schedule,
-    'gradient_clipping': protocol.gradient_clipping,
-    'precision': protocol.precision,
-    'hooks': protocol.extra_hooks,
-    'train_data': protocol.part('train_dataloader.dataset'),
-    'test_data': protocol.part('val_dataloader.dataset'),
-    'backbone': protocol.part('model.backbone'),
-    'model': protocol.model_without_backbone,
-}
-_POOLED = {f'top1_{pool}': Metric('top1', pool) for pool in ('cls', 'mean')}
-_IMAGENET = {
-    'family': 'classification',
+def variant(task: Task, kind: str, **changes: Any) -> Task:
+    """Return the same evaluation under another protocol, of no part in quickstart and study.
+
+    Its rows stand in the same table and are never ranked against the other's.
+    """
+    changes = {'sample_part': task.sample_part or task.kind, **changes}
+    return replace(task, kind=kind, seconds=None, study={}, variant_of=task.kind, **changes)
+
+
+def pooled(*pools: str) -> dict[str, Metric]:
+    """Return top-1 accuracy of each pooled feature."""
+    return {f'top1_{pool}': Metric('top1', pool) for pool in pools}
+
+
+# Of tasks on ImageNet.
+IMAGENET: dict[str, Any] = {
+    'folder': 'cls',
     'table': 'classification',
+    'family': 'classification',
     'dataset': 'imagenet-1k',
     'split': 'val',
-    'metrics': _POOLED,
 }
-_TRAIN_PIPELINE = 'train_dataloader.dataset.pipeline'
-_VIEW_SIZE = 'val_dataloader.dataset.views.size'
-
-TASKS: dict[str, Task] = {
-    task.kind: task
-    for task in (
-        Task(
-            kind='linear',
-            protocol_fields={'resolution': protocol.square(_VIEW_SIZE), **_TRAINING},
-            **_IMAGENET,
-        ),
-        Task(
-            kind='finetune',
-            protocol_fields={'resolution': protocol.square(_VIEW_SIZE), **_TRAINING},
-            **_IMAGENET,
-        ),
-        Task(
-            kind='knn',
-            protocol_fields={
-                'resolution': protocol.square('test_dataloader.dataset.views.size'),
-                'neighbours': lambda config, _: protocol.lookup(config, 'test_cfg.report_k'),
-                'temperature': lambda config, _: protocol.lookup(config, 'test_cfg.temperature'),
-                'bank_data': protocol.part('test_cfg.bank_dataloader.dataset'),
-                'test_data': protocol.part('test_dataloader.dataset'),
-                'backbone': protocol.part('model.backbone'),
-                'model': protocol.model_without_backbone,
-            },
-            **_IMAGENET,
-        ),
-        *(
-            Task(
-                kind=f'lowshot_{share}pct',
-                protocol_fields={
-                    'resolution': protocol.square('test_dataloader.dataset.views.size'),
-                    'classifier': protocol.part('test_cfg', 'bank_dataloader'),
-                    'bank_data': protocol.part('test_cfg.bank_dataloader.dataset'),
-                    'test_data': protocol.part('test_dataloader.dataset'),
-                    'backbone': protocol.part('model.backbone'),
-                    'model': protocol.model_without_backbone,
-                },
-                **_IMAGENET,
-            )
-            for share in (1, 10)
-        ),
-        Task(
-            kind='ibot_linear',
-            protocol_fields={'resolution': protocol.square(_VIEW_SIZE), **_TRAINING},
-            **{
-                **_IMAGENET,
-                'metrics': {f'top1_{p}': Metric('top1', p) for p in ('cls4', 'cls_mean')},
-            },
-        ),
-        Task(
-            kind='upernet',
-            family='segmentation',
-            table='segmentation',
-            dataset='ade20k',
-            split='val',
-            metrics={'mIoU': Metric('mIoU')},
-            protocol_fields={
-                'resolution': protocol.pipeline_entry(_TRAIN_PIPELINE, 'RandomCrop', 'crop_size'),
-                **_TRAINING,
-            },
-        ),
-        Task(
-            kind='mask_rcnn',
-            family='detection',
-            table='detection',
-            dataset='coco',
-            split='val',
-            metrics={
-                key: Metric(key, upper=1.0)
-                for key in ('bbox_mAP', 'bbox_mAP_50', 'segm_mAP', 'segm_mAP_50')
-            },
-            protocol_fields={
-                'resolution': protocol.first_of(
-                    protocol.pipeline_entry('val_dataloader.dataset.pipeline', 'Resize', 'scale'),
-                    protocol.pipeline_entry(_TRAIN_PIPELINE, 'RandomCrop', 'crop_size'),
-                ),
-                **_TRAINING,
-            },
-        ),
-    )
-}
-# Other papers' protocols for the same task, and segmentation at several scales: rows of the same
-# table that are never ranked against each other.
-VARIANTS = {
-    'linear': ('mocov3_linear',),
-    'finetune': ('mae_finetune', 'tinymim_finetune', 'ibot_finetune'),
-    'upernet': ('tinymim_upernet', 'ibot_seg_linear'),
-    'mask_rcnn': ('mae_lite_mask_rcnn', 'mask_rcnn_1x'),
-}
-TASKS |= {
-    kind: replace(TASKS[main], kind=kind) for main, kinds in VARIANTS.items() for kind in kinds
-}
-MULTI_SCALE = '_ms'
-TASKS |= {
-    kind + MULTI_SCALE: replace(
-        TASKS[kind],
-        kind=kind + MULTI_SCALE,
-        protocol_fields={
-            **TASKS[kind].protocol_fields,
-            'test_data': protocol.part('test_dataloader.dataset'),
-            'test_mode': protocol.test_mode,
-        },
-    )
-    for kind in ('upernet', *VARIANTS['upernet'])
-}
-TABLES = tuple(dict.fromkeys(task.table for task in TASKS.values()))
 
 
 def get_task(kind: str) -> Task:
@@ -216,3 +145,22 @@ def get_task(kind: str) -> Task:
     if kind not in TASKS:
         raise KeyError(f'no task is called {kind!r}; there are {", ".join(TASKS)}')
     return TASKS[kind]
+
+
+def tasks_of_folder(folder: str) -> list[Task]:
+    """Return the tasks whose leaves lie in ``<folder>_configs/``."""
+    return [task for task in TASKS.values() if task.folder == folder and task.has_leaves]
+
+
+def _find_tasks() -> Iterable[Task]:
+    """The ``TASKS`` of every module of this package, variants last."""
+    names = sorted(found.name for found in iter_modules([str(Path(__file__).parent)]))
+    modules = [import_module(f'comad.tasks.{name}') for name in names if name != 'task']
+    tasks = [task for module in modules for task in getattr(module, 'TASKS', ())]
+    return sorted(tasks, key=lambda task: (bool(task.variant_of), task.place))
+
+
+# Last, since the tasks' files need what stands above.
+TASKS: dict[str, Task] = {task.kind: task for task in _find_tasks()}
+TABLES = tuple(dict.fromkeys(task.table for task in TASKS.values()))
+FOLDERS = tuple(dict.fromkeys(task.folder for task in TASKS.values()))

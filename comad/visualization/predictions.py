@@ -15,7 +15,6 @@ from PIL import Image
 
 from comad.visualization.pretraining import save_figure
 
-FIGURE = 'predictions.png'
 COLUMNS = ('image', 'ground truth', 'prediction')
 IGNORED = 255
 MIN_SCORE = 0.3

@@ -19,7 +19,7 @@ from comad.data.images import read_image
 from comad.data.manifest import cited_digest
 from comad.data.reencoding import Reencoding
 from comad.data.shard_writer import write_shards
-from comad.tasks.protocol import part
+from comad.tasks.protocol import ProtocolReader
 from tests.data.test_decode import encoded, picture, turned
 
 SMALLER = Reencoding(short_side=64, quality=90)
@@ -224,10 +224,10 @@ def test_records_and_groups_tell_such_data_from_the_original(root, tmp_path):
         for split in ('train', 'val'):
             pack(root, out, reencoding, split)
         dataset = dict(type='ImageNetFolder', root=str(out), split='train')
-        fields[name] = part('data')({'data': dataset}, 1)
+        fields[name] = ProtocolReader({'data': dataset}).data('data')
         cited[name] = cited_digest(out)
     dataset = dict(type='ImageNetFolder', root=str(root), split='train')
-    assert part('data')({'data': dataset}, 1) == fields['original']
+    assert ProtocolReader({'data': dataset}).data('data') == fields['original']
     assert fields == {
         'original': 'ImageNetFolder(decode=pillow, split=train)',
         'small': 'ImageNetFolder(decode=pillow, images=short side 64 px, JPEG quality 90, '

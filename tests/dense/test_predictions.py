@@ -7,8 +7,9 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from PIL import Image
 
 from comad.engine.hooks import PredictionFigureHook
+from comad.tasks.task import FIGURE
 from comad.visualization import draw_predictions, draw_rows
-from comad.visualization.predictions import FIGURE, class_color, predict
+from comad.visualization.predictions import class_color, predict
 
 NAMES = ('background', *'0123456789')
 

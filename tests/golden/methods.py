@@ -20,7 +20,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-import comad.register  # noqa: F401
+import comad.engine.register  # noqa: F401
 
 FILE = Path(__file__).with_name('losses.json')
 STEPS, BATCH, SIZE = 20, 8, 32

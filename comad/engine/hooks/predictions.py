@@ -8,7 +8,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
-from comad.visualization.predictions import FIGURE, draw_predictions
+from comad.tasks.task import FIGURE
+from comad.visualization.predictions import draw_predictions
 
 
 @HOOKS.register_module()

@@ -26,6 +26,7 @@ from comad.runs.card import CARD_FILE, StudentCard, read_student_card
 from comad.runs.environment import collect_environment
 from comad.runs.place import pretrain_root
 from comad.runs.record import Environment, resolved_name, write_record
+from comad.tasks.protocol import TEST_FIELDS
 from comad.tasks.recording import build_record
 from comad.tasks.task import get_task
 
@@ -33,7 +34,6 @@ from comad.tasks.task import get_task
 FIELDS = 'protocol_fields'
 PROCESSES = 'processes'
 DATA = 'train_dataset'
-TEST_FIELDS = ('test_data', 'test_mode')
 
 
 @HOOKS.register_module()
@@ -176,7 +176,7 @@ def _card(run: Any) -> StudentCard | None:
 
 def _gflops(runner: Any, config: dict[str, Any], backbone: Any) -> float | None:
     """Cost of the backbone at the protocol's resolution, None if it cannot be counted."""
-    resolution = get_task(config['run']['kind']).protocol_fields['resolution'](config, 1)
+    resolution = get_task(config['run']['kind']).read_protocol(config)['resolution']
     edges = [int(edge) for edge in re.findall(r'\d+', str(resolution))]
     try:
         width, height = edges * 2 if len(edges) == 1 else edges

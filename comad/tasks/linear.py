@@ -1,0 +1,37 @@
+"""Linear probes on ImageNet: a frozen backbone, a linear layer per pooled feature."""
+
+from comad.tasks.fields import features, testing, train_crop, training
+from comad.tasks.protocol import Field, ProtocolReader
+from comad.tasks.task import IMAGENET, Task, pooled, variant
+
+
+def read(protocol: ProtocolReader) -> dict[str, Field]:
+    """Fields of a probe, with one rate or with several side by side."""
+    rates = protocol.get('model.rates')
+    norm = protocol.tell('model.batch_norm', True)
+    head = 'BatchNorm without affine, linear, trunc normal 0.01' if norm else 'linear, normal 0.01'
+    return {
+        'resolution': protocol.get('val_dataloader.dataset.views.size'),
+        'feature': features(protocol, 'model.pools'),
+        'head': f'{head}; {len(rates)} rates' if rates else head,
+        **training(protocol),
+        **train_crop(protocol),
+        **testing(protocol),
+        'selection': 'best rate on validation' if rates else 'last checkpoint',
+    }
+
+
+LINEAR = Task(
+    kind='linear',
+    **IMAGENET,
+    metrics=pooled('cls', 'mean'),
+    read=read,
+    place=0,
+    seconds=40,
+    study={'linear, mean': ('top1', 'mean'), 'linear, cls': ('top1', 'cls')},
+)
+TASKS = (
+    LINEAR,
+    variant(LINEAR, 'ibot_linear', metrics=pooled('cls4', 'cls_mean')),
+    variant(LINEAR, 'mocov3_linear'),
+)
