@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from backbones import CheckpointError, MaskedViT, Teacher, check_strides
 
+from .autocast import keep_geometry
 from .checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from .checkpointing import PlainCheckpointHook, SafeCheckpointHook
 from .compiling import allow_variants
@@ -54,9 +55,13 @@ class BenchmarkRunner(Runner):
         super().setup_env(env_cfg)
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
-        """Build the model and compare the strides of its backbone, neck and heads."""
+        """Build the model and compare the strides of its backbone, neck and heads.
+
+        Under autocast boxes stay in float32, see `keep_geometry`.
+        """
         model = super().build_model(model)
         check_strides(model)
+        keep_geometry(model)
         return model
 
     def build_visualizer(self, visualizer: Visualizer | dict[str, Any] | None = None) -> Visualizer:
