@@ -242,7 +242,8 @@ def test_records_and_groups_tell_such_data_from_the_original(root, tmp_path):
 
 def test_every_decoder_is_a_group_of_its_own():
     def text(**options):
-        return part('data')({'data': dict(type='mmengine.ImageNetFolder', **options)}, 1)
+        config = {'data': dict(type='mmengine.ImageNetFolder', **options)}
+        return ProtocolReader(config).data('data')
 
     assert text() == text(decode='pillow') != text(decode='opencv')
 
