@@ -6,6 +6,7 @@ Nothing here imports torch, so that a mistyped key or a missing file is answered
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 from collections.abc import Callable
@@ -287,9 +288,25 @@ def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOpti
         # A run in a folder of its own keeps its record there: it is an experiment, not a result.
         records='' if options.work_dir is None else f'{options.work_dir}/records',
         digest=config_digest(cfg),
-        # Inheritance drops docstrings; a record should show what was asked for.
-        source=Path(options.config).read_text(encoding='utf-8'),
+        source=_source(options, leaf),
     )
+
+
+def _source(options: RunOptions, leaf: LeafName) -> str:
+    """The leaf as it was run; inheritance drops docstrings, and records show what was asked for.
+
+    Another student's is the leaf that would name it: the docstring is about the leaf's own.
+    """
+    text = Path(options.config).read_text(encoding='utf-8')
+    own = parse_leaf_name(options.config)
+    if leaf.folder == PRETRAIN or leaf.student == own.student:
+        return text
+    first = ast.parse(text).body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        text = ''.join(text.splitlines(keepends=True)[first.end_lineno :]).lstrip('\n')
+    text = text.replace(f"student='{own.student}'", f"student='{leaf.student}'")
+    command = f'{_relative(options.config)} --student {leaf.student}'
+    return f'"""{leaf.kind} of {leaf.student}: {command}."""\n\n{text}'
 
 
 def _relative(path: str | Path) -> str:
