@@ -126,7 +126,7 @@ def check_task(record: Record) -> None:
     unaccounted = task.metrics.keys() - record.metrics.keys() - record.missing.keys()
     if unaccounted and not task.pools:
         raise RecordError(f'metric {sorted(unaccounted)[0]!r} is neither reported nor missing')
-    if absent := sorted(task.protocol_fields.keys() - record.protocol.fields.keys()):
+    if absent := sorted(set(task.protocol_fields) - set(record.protocol.fields)):
         raise RecordError(f'protocol field {absent[0]!r} is absent')
 
 

@@ -67,7 +67,7 @@ def test_sizes_are_those_of_timms_network_of_that_name(arch):
     assert changed == {} and timm.is_model(name)
     published = timm.get_pretrained_cfg(name)
     assert published.input_size[-1] == ARCHITECTURES[arch]['img_size']
-    if arch in ('tiny', 'small', 'base'):  # the others weigh gigabytes
+    if arch in ('tiny', 'small'):  # the others weigh seconds to gigabytes
         ours = {k: tuple(v.shape) for k, v in MaskedViT(arch).state_dict().items()}
         theirs = timm.create_model(name, num_classes=0).state_dict()
         assert ours == {k: tuple(v.shape) for k, v in theirs.items()}

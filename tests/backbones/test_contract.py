@@ -19,11 +19,15 @@ from backbones.contract import (
 )
 from backbones.teachers import TimmTeacher, build_teacher, untrained_teachers
 from comad.engine.flops import backbone_gflop
+from comad.engine.options import ConfigError
+from comad.engine.run_config import parse_leaf_name, parse_student
 from comad.evaluation.features import FrozenFeatures
+from comad.leaderboard.tables import build_table
 from comad.methods.base import PretrainMethod
 from comad.methods.parts.teacher_set import TeacherSet
 from comad.weights import export_onnx, export_timm
 from tests.backbones.toy_networks import images, registered
+from tests.leaderboard.examples import make_card, make_record
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +175,31 @@ def test_a_probe_reads_its_features():
         FrozenFeatures(dict(type='ToyMaps'), pools=('cls',)).features(images())
     with pytest.raises(ValueError, match='pool cls4 needs 4 blocks, the backbone has none'):
         FrozenFeatures(dict(type='ToyMaps'), pools=('cls4',)).features(images())
+
+
+def test_its_row_is_ranked_under_its_title():
+    architecture = dict(type='ToyMaps', width=8)
+    records = [
+        make_record(
+            {'top1_mean': 50.0 + seed},
+            student='kd_cnn3',
+            pretrain_seed=seed,
+            seed=seed,
+            card=make_card('kd_cnn3', seed, architecture=architecture),
+        )
+        for seed in range(3)
+    ]
+    (row,) = build_table('classification', records)
+    assert row.cells['rank'] == '1' and row.details['not_ranked'] == []
+    assert (row.cells['student'], row.cells['heads']) == ('CNN-3', '')
+
+
+def test_names_of_configs_and_students_may_end_in_it():
+    assert parse_student('kd_cnn3_head:2') == ('kd', 'cnn3_head', 2)
+    leaf = parse_leaf_name('cls_configs/linear_kd_cnn3.py')
+    assert (leaf.kind, leaf.method, leaf.arch) == ('linear', 'kd', 'cnn3')
+    with pytest.raises(ConfigError, match='arch is one of tiny, small'):
+        parse_leaf_name('cls_configs/linear_kd_cnn4.py')
 
 
 class Supervised(PretrainMethod):

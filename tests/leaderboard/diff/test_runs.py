@@ -86,7 +86,7 @@ def test_one_changed_key_is_the_one_that_is_named():
     assert ours['model.backbone.drop_path'] == (None, 0.1)
     own = {'run.config', 'run.method', 'run.student', 'model.backbone.drop_path'}
     assert set(ours) == own
-    assert keys(found.protocol) == ['protocol.fields.backbone']
+    assert keys(found.protocol) == ['protocol.fields.other_settings']
     assert '  model.backbone.drop_path: (none) -> 0.1' in format_runs(found).splitlines()
 
 
