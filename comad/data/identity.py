@@ -103,15 +103,18 @@ def _of_openmmlab(dataset: Any) -> DataIdentity:
         root = folder
     split, images, classes = SPLITS.get(folder.name, folder.name), len(dataset), _classes(dataset)
     whole = dataset._indices is None and root != folder
-    name = _official(type(dataset).__name__, split, images, len(classes)) if whole else None
+    name = _official(dataset, split, images, len(classes)) if whole else None
     return _with_manifest(name, root, split, _slice(dataset._indices), images, len(classes))
 
 
-def _official(kind: str, split: str, images: int, classes: int) -> str | None:
-    """The name of the mm* data set that has these counts."""
+def _official(dataset: Any, split: str, images: int, classes: int) -> str | None:
+    """The name of the mm* data set that has these counts and the names of its own classes."""
     from comad.data.check.ade20k import ADE20KCheck
     from comad.data.check.coco import COCOCheck
 
+    kind, own = type(dataset).__name__, getattr(type(dataset), 'METAINFO', {}).get('classes', ())
+    if tuple(dataset.metainfo.get('classes', ())) != tuple(own):
+        return None
     if kind == 'ADE20KDataset' and classes == 150:
         return ADE20K if images == ADE20KCheck.official.get(f'{split} images') else None
     if kind == 'CocoDataset' and classes == COCOCheck.official.get(f'{split} categories'):
