@@ -5,6 +5,7 @@
 set -euo pipefail
 
 caller=$(pwd -P)
+export COMAD_CALLER=${COMAD_CALLER:-$caller} # whence the Python tools take the paths that were typed
 script=$(cd -- "$(dirname -- "$0")" >/dev/null && pwd -P)/$(basename -- "$0")
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd -P)
 venv=${COMAD_VENV:-$root/.venv}
@@ -88,12 +89,6 @@ core_count() {
     env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || getconf _NPROCESSORS_ONLN
 }
 
-# share_cores N: N processes side by side get equal shares of the cores, unless the user decided.
-share_cores() {
-    local share=$(($(core_count) / $1))
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((share > 0 ? share : 1))}
-}
-
 # run COMMAND...: becomes the command; with --dry-run only prints it.
 run() {
     if ((dry_run)); then
@@ -103,24 +98,4 @@ run() {
         exit 0
     fi
     exec "$@"
-}
-
-# run_distributed N TOOL ARGS...: N processes per node under torchrun, NCCL on GPUs, gloo on CPU.
-run_distributed() {
-    local n=$1 gpus nnodes=${NNODES:-1} rank=${NODE_RANK:-0} port=${PORT:-}
-    shift
-    need_count 'the number of GPUs (or CPU processes)' "$n"
-    need_count NNODES "$nnodes"
-    need_count NODE_RANK "$rank" 0
-    gpus=$(gpu_count)
-    ((gpus == 0 || n <= gpus)) || die "$n GPUs asked for, $gpus here"
-    if [[ -z $port ]]; then
-        port=29500 # several nodes must agree on it, so nothing can be chosen here
-        ((nnodes > 1)) || port=$("$python" -c \
-            'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    fi
-    need_count PORT "$port"
-    share_cores "$n"
-    run "$python" tools/_torchrun.py --nnodes="$nnodes" --node_rank="$rank" \
-        --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$port" --nproc_per_node="$n" "$@"
 }

@@ -290,7 +290,8 @@ install_requirements() {
 install_project() {
     local ours=(-e .)
     ! wants dense || compiles || ours+=(./ops)
-    install --no-deps --no-build-isolation "${ours[@]}"
+    # As reinstalled, since uv does not see a change of the one file that ./ops packs.
+    install --force-reinstall --no-deps --no-build-isolation "${ours[@]}"
 }
 
 # prove: the packages start, and mmcv's operators are right.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comad.engine.options import KeyValues, RunOptions
+from comad.runs.place import find_config, typed
 
 PRECISIONS = ('auto', 'float32', 'bfloat16')
 # A step should cost at most what its teachers alone cost, divided by this.
@@ -16,7 +17,9 @@ TEACHER_SHARE = 0.85
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command; nothing heavy is imported."""
-    parser.add_argument('config', help='a leaf of pretrain_, cls_, seg_ or det_configs/')
+    parser.add_argument(
+        'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
+    )
     parser.add_argument('--sample', action='store_true', help="the embedded sample's sizes")
     parser.add_argument(
         '--device', choices=('cpu', 'cuda'), help='(default: a GPU if there is one)'
@@ -40,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rounds', type=int, default=5, help='turns of each (default %(default)s)')
     parser.add_argument('--steps', type=int, default=1, help='steps per turn (default %(default)s)')
     parser.add_argument('--threads', type=int, help='CPU threads (default: the cores)')
-    parser.add_argument('--json', metavar='FILE', help='also write figures and conditions there')
+    parser.add_argument(
+        '--json', type=typed, metavar='FILE', help='also write figures and conditions there'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -117,9 +122,6 @@ def measure(
         'conditions': conditions(device),
         'gflop_per_image': count(ours),
     }
-    formula = by_formula(ours.model)
-    if formula:
-        result['gflop_per_image_by_formula'] = formula
     others = alternatives(cfg, ours, precision, result) if args.compare else {}
     if args.compile:
         compile_model(ours.model)
@@ -164,18 +166,22 @@ def alternatives(cfg: Any, ours: Any, precision: str, result: dict[str, Any]) ->
 
 
 def count(ours: Any) -> float:
-    """Counted GFLOP of one image's step, forward and backward."""
+    """Counted GFLOP of one image's step, forward and backward.
+
+    Raises:
+        ValueError: fewer images than its batch norm can be trained on.
+    """
     from comad.engine.flops import count_training
 
-    return round(count_training(ours.model, ours.batch, ours.images), 3)
-
-
-def by_formula(model: Any) -> float | None:
-    """The same by formula, for CoMAD."""
-    from comad.benchmark.analytic import comad_gflop
-    from comad.methods.comad import CoMAD
-
-    return round(comad_gflop(model), 3) if isinstance(model, CoMAD) else None
+    try:
+        return round(count_training(ours.model, ours.batch, ours.images), 3)
+    except ValueError as error:
+        if 'more than 1 value per channel' in str(error):
+            raise ValueError(
+                f'--batch {ours.images}: a batch norm of this model sees one value per image and '
+                'channel; expected 2 images or more'
+            ) from error
+        raise
 
 
 def compile_model(model: Any) -> None:
@@ -244,11 +250,7 @@ def text(m: dict[str, Any]) -> str:
         for name, value in m['parts_ms'].items()
     ]
     work = m['gflop_per_image']
-    formula = m.get('gflop_per_image_by_formula')
-    lines.append(
-        f'{work:.2f} GFLOP per image, counted'
-        + (f' ({formula:.2f} by formula, without gate and losses)' if formula else '')
-    )
+    lines.append(f'{work:.2f} GFLOP per image, counted')
     used = work * rate.median / 1000
     lines.append(
         f'{used:.3g} TFLOP/s of the {m["matmul_tflops"]:.3g} that large {m["precision"]} matrix '

@@ -14,8 +14,8 @@ from comad.engine.batches import image_size
 
 
 def timm_vit(arch: str, size: int, **options: Any) -> nn.Module:
-    """timm's VisionTransformer with the numbers of one of our architectures."""
-    numbers = {'img_size': size, **vits()[arch], **options}
+    """timm's VisionTransformer with the numbers of one of our architectures, for larger images."""
+    numbers = {**vits()[arch], 'img_size': size, **options}
     return timm.models.VisionTransformer(qkv_bias=True, **numbers)
 
 

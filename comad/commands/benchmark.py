@@ -5,6 +5,7 @@ import sys
 
 from comad.benchmark import data, step
 from comad.commands.data import Progress
+from comad.runs.place import enter_home, worded
 
 EXAMPLES = """examples:
   python tools/benchmark.py step pretrain_configs/comad_tiny.py --batch 8 --compare reference
@@ -20,7 +21,9 @@ Neither data nor weights are needed: weights and images are made up.
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=style)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=worded(EXAMPLES), formatter_class=style
+    )
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, module, short in (
         ('step', step, "images/s of a config's training step, part by part"),
@@ -33,6 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    enter_home()
     try:
         if args.command == 'step':
             return step.run(args, Progress('turns'))
@@ -40,3 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, RuntimeError, ValueError) as error:
         print(f'benchmark {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from comad.runs.place import enter_home, typed, worded
+
 EPILOG = """examples:
   python tools/data.py sample                    # data/sample, what every --sample run reads
   python tools/data.py check imagenet            # is data/imagenet complete and readable?
@@ -85,14 +87,16 @@ SHARD_ROOTS = {
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=style)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=worded(EPILOG), formatter_class=style
+    )
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
 
     def add(
         name: str, short: str, long: str, epilog: str, run: Callable
     ) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            name, help=short, description=long, epilog=epilog, formatter_class=style
+            name, help=short, description=long, epilog=worded(epilog), formatter_class=style
         )
         command.set_defaults(run=run, stopped='nothing was changed')
         return command
@@ -105,21 +109,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         write_sample,
     )
     sample.add_argument(
-        '--root', default='data/sample', help='folder to write (default %(default)s, for --sample)'
+        '--root',
+        type=typed,
+        default=Path('data/sample'),
+        help='folder to write (default %(default)s, for --sample)',
     )
     sample.add_argument('--seed', type=int, default=0, help='of handwriting and scenes (default 0)')
     sample.add_argument('--force', action='store_true', help='write even if it is there already')
 
     check = add('check', 'check a data set and write its manifest', CHECK, CHECK_EPILOG, check_data)
     check.add_argument('name', choices=('imagenet', 'ade20k', 'coco', 'sample'))
-    check.add_argument('--root', help='its folder DATA (default: where the configs look for it)')
+    check.add_argument(
+        '--root', type=typed, help='its folder DATA (default: where the configs look for it)'
+    )
     check.add_argument('--quick', action='store_true', help='do not read the images')
     add_workers(check)
 
     shard = add('shard', 'pack ImageNet into tar shards', SHARD, SHARD_EPILOG, shard_data)
     shard.add_argument('name', choices=tuple(SHARD_ROOTS))
-    shard.add_argument('--root', help='class folders (default data/imagenet)')
-    shard.add_argument('--out', help='folder to write (default data/imagenet_shards)')
+    shard.add_argument('--root', type=typed, help='class folders (default data/imagenet)')
+    shard.add_argument('--out', type=typed, help='folder to write (default data/imagenet_shards)')
     shard.add_argument(
         '--split', nargs='+', default=['train', 'val'], choices=('train', 'val'), help='both'
     )
@@ -230,6 +239,7 @@ class Progress:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        enter_home()
         args.run(args)
     except (OSError, RuntimeError, ValueError) as error:
         print(f'data {args.command}: {error}', file=sys.stderr)
@@ -238,3 +248,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'data {args.command}: stopped; {args.stopped}', file=sys.stderr)
         return 130
     return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -7,6 +7,7 @@ from typing import Any
 from comad.leaderboard.diff import command as diff_command
 from comad.leaderboard.published import PUBLISHED
 from comad.report import command as report_command
+from comad.runs.place import enter_home, typed, worded
 
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
@@ -42,11 +43,13 @@ Exit code 0: all is as it should be; 1: something was refused or is stale, each 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=worded(EPILOG),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_inputs(parser)
     parser.add_argument(
-        '--out', metavar='DIR', help='folder of the CSVs, default: results/[sample]'
+        '--out', type=typed, metavar='DIR', help='folder of the CSVs, default: results/[sample]'
     )
     parser.add_argument(
         '--format',
@@ -75,9 +78,11 @@ def add_inputs(parser: argparse.ArgumentParser, **options: Any) -> None:
     sample = 'tables of the embedded sample'
     parser.add_argument('--sample', action='store_true', help=sample, **options)
     records = 'default: results/[sample/]records'
-    parser.add_argument('--records', metavar='DIR', help=records, **options)
+    parser.add_argument('--records', type=typed, metavar='DIR', help=records, **options)
     options = {'default': PUBLISHED, **options}
-    parser.add_argument('--published', metavar='CSV', help=f'default: {PUBLISHED}', **options)
+    parser.add_argument(
+        '--published', type=typed, metavar='CSV', help=f'default: {PUBLISHED}', **options
+    )
 
 
 def add_verify(commands: Any) -> None:
@@ -86,13 +91,14 @@ def add_verify(commands: Any) -> None:
         'verify',
         help='compare the tables with records, files and published figures',
         description='Verify that the tables are what records, files and published figures give.',
-        epilog=VERIFY_EPILOG,
+        epilog=worded(VERIFY_EPILOG),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     # An option before the command's name is not forgotten behind it.
     add_inputs(parser, default=argparse.SUPPRESS)
     parser.add_argument(
         '--out',
+        type=typed,
         metavar='DIR',
         default=argparse.SUPPRESS,
         help='folder of the tables, default: results/[sample]',
@@ -163,7 +169,12 @@ def report(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        enter_home()
         return args.run(args)
     except (OSError, ValueError) as error:
         print(f'leaderboard: {error}', file=sys.stderr)
         return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -10,6 +10,7 @@ import sys
 import warnings
 
 from comad.engine.options import COMMON, ConfigError, add_options, run_options
+from comad.runs.place import enter_home, find_config, worded
 
 EXAMPLES = """examples:
   python tools/show.py seg_configs/upernet_comad_tiny.py
@@ -24,9 +25,13 @@ and config disagree.
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=worded(EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', help='a leaf of pretrain_, cls_, seg_ or det_configs/')
+    parser.add_argument(
+        'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
+    )
     parser.add_argument('--json', action='store_true', help='everything as one JSON object')
     parser.add_argument(
         '--gpus', type=int, help="processes of the run (default: what gives the recipe's batch)"
@@ -49,6 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    enter_home()
     warnings.filterwarnings('ignore')  # of packages that the mm* frameworks still use
     from comad.engine.paths import check_paths
     from comad.engine.run_config import load_run_config
@@ -113,3 +119,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f'optimizer groups:\n{groups_text(groups)}')
         print(f'missing here: {missing}' if missing else 'data and weights are in place')
     return 1 if card.problems else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

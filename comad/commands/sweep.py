@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any
 
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES, enter_home, worded
 from comad.sweep.ablations import ablations
 from comad.sweep.estimate import show_seconds
 from comad.sweep.grids import STUDY_KINDS, quickstart
@@ -35,7 +35,9 @@ SEVERAL = {'study': study, 'ablations': ablations}
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=worded(EPILOG),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     grids = parser.add_subparsers(dest='grid', required=True, metavar='GRID')
     common = argparse.ArgumentParser(add_help=False)
@@ -111,8 +113,8 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def make_sweep(grid: str, seeds: int, jobs: int, **part: Any) -> Sweep:
-    steps = SEVERAL[grid](REPOSITORY, seeds, **part) if grid in SEVERAL else quickstart(REPOSITORY)
-    return Sweep(grid, steps, REPOSITORY, slots=jobs, keep_going=grid in SEVERAL, report=say)
+    steps = SEVERAL[grid](FILES, seeds, **part) if grid in SEVERAL else quickstart(FILES)
+    return Sweep(grid, steps, FILES, slots=jobs, keep_going=grid in SEVERAL, report=say)
 
 
 def study_part(args: argparse.Namespace) -> dict[str, Any]:
@@ -153,7 +155,7 @@ def run(sweep: Sweep) -> bool:
 def read_ablations(sweep: Sweep, seeds: int) -> None:
     from comad.sweep.finish import ABLATIONS_CSV, ABLATIONS_FIGURE, finish_ablations
 
-    reading = finish_ablations(REPOSITORY, sweep, seeds)
+    reading = finish_ablations(FILES, sweep, seeds)
     say(f'wrote {ABLATIONS_CSV} and {ABLATIONS_FIGURE}')
     for line in reading:
         say(line)
@@ -162,7 +164,7 @@ def read_ablations(sweep: Sweep, seeds: int) -> None:
 def read(sweep: Sweep, whole: bool) -> bool:
     from comad.sweep.finish import STUDY_CSV, finish_study
 
-    readings = finish_study(REPOSITORY, sweep.steps, whole)
+    readings = finish_study(FILES, sweep.steps, whole)
     say(f'wrote {STUDY_CSV}')
     marks = {True: 'holds ', False: 'FAILS ', None: '      '}
     for text, passed in readings:
@@ -172,6 +174,7 @@ def read(sweep: Sweep, whole: bool) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    enter_home()
     # An ended session or `kill` is treated as Ctrl-C: no step outlives the sweep.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -198,3 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('sweep: interrupted; the same command goes on from here', file=sys.stderr)
         return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from comad.engine.options import COMMON, ConfigError, add_options, run_options
+from comad.runs.place import enter_home, find_config, typed, worded
 
 EXAMPLES = """examples:
   python tools/train.py pretrain_configs/comad_tiny.py --sample       # on the embedded sample, CPU
@@ -28,15 +29,20 @@ that you trust.
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=worded(EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', help='a leaf of pretrain_, cls_, seg_ or det_configs/')
+    parser.add_argument(
+        'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
+    )
     add_options(parser, *COMMON, 'resume', 'amp', 'compute_of', 'auto_scale_lr', 'accumulate')
     parser.add_argument(
         '--print-work-dir', action='store_true', help="print the run's folder and do nothing"
     )
     parser.add_argument(
         '--replay',
+        type=typed,
         metavar='BUNDLE',
         help='instead of training, compute a step again whose loss was not finite, saved as '
         'nan_step<N>/ in the work dir, and name the first module that breaks; status 0 if it '
@@ -48,6 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Train, replay or print the work dir; the exit codes are those of `EXAMPLES`."""
     args = parse_args(argv)
+    enter_home()
     options = run_options(args)
     if args.print_work_dir:
         from comad.engine.run_config import load_run_config
@@ -61,3 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     from comad.engine.launch import launch, launch_replay
 
     return launch_replay(options, args.replay) if args.replay else launch(options)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

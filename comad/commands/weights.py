@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from backbones.families import FAMILIES  # imports no torch
+from comad.runs.place import enter_home, typed, worded
 
 EXAMPLES = """examples:
   python tools/weights.py inspect teachers/vit-b-300ep.pth.tar
@@ -17,16 +18,24 @@ Nothing in a file is ever executed: one that asks for code is refused.
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=worded(EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     inspect = commands.add_parser(
         'inspect', help='family, network, tensors used and left out, verdict; 1 if incomplete'
     )
-    inspect.add_argument('file', metavar='FILE', help='a weight file, or a directory with one')
+    inspect.add_argument(
+        'file', type=typed, metavar='FILE', help='a weight file, or a directory with one'
+    )
     convert = commands.add_parser('convert', help='write one plain safetensors file and its card')
-    convert.add_argument('file', metavar='FILE', help='a weight file, or a directory with one')
-    convert.add_argument('out', metavar='OUT.safetensors', help='its card is called OUT.json')
+    convert.add_argument(
+        'file', type=typed, metavar='FILE', help='a weight file, or a directory with one'
+    )
+    convert.add_argument(
+        'out', type=typed, metavar='OUT.safetensors', help='its card is called OUT.json'
+    )
     for command in (inspect, convert):
         command.add_argument(
             '--family',
@@ -35,14 +44,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             help='default: told by content',
         )
     export = commands.add_parser('export', help='write a student for other libraries')
-    export.add_argument('student', metavar='STUDENT', help='student.safetensors or its folder')
-    export.add_argument('out', metavar='FOLDER', help='gets weights, configuration and model card')
+    export.add_argument(
+        'student', type=typed, metavar='STUDENT', help='student.safetensors or its folder'
+    )
+    export.add_argument(
+        'out', type=typed, metavar='FOLDER', help='gets weights, configuration and model card'
+    )
     export.add_argument('--to', choices=('timm', 'onnx'), default='timm', help='default: timm')
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    enter_home()
     source = Path(args.student if args.command == 'export' else args.file)
     if not source.exists():  # before torch is imported
         print(f'error: {source} does not exist; a weight file is expected there', file=sys.stderr)
@@ -69,3 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     except (CheckpointError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -49,6 +49,7 @@ class ImageNetFolder(Dataset):
         self.decoder = get_decoder(decode)
         if subset is not None:
             check_subset(subset)
+        self.root, self.split, self.subset = root, split, subset
         self.storage = open_storage(root, split)
         self.indices = (
             np.arange(len(self.storage)) if subset is None else select_subset(self.storage, subset)

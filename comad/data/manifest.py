@@ -91,7 +91,7 @@ def cited_digest(root: str | Path) -> str | None:
     them are named as such in either case. None where there is no manifest.
     """
     root = Path(root)
-    cited, made = _checked_digest(root), ''
+    cited, made = _digest_of(find_manifest(root)), ''
     if folders := sorted(path.parent for path in root.glob(f'*/{SHARDS}')):
         try:
             digests = [shards_digest(folder) or '' for folder in folders]
@@ -104,18 +104,24 @@ def cited_digest(root: str | Path) -> str | None:
     return None if cited is None else cited + made
 
 
-def _checked_digest(root: Path) -> str | None:
+def find_manifest(root: str | Path) -> dict[str, Any] | None:
+    """The manifest at a data set's root or above, three levels and `data` at most; None without."""
+    root = Path(root)
     for folder in (root, *root.parents)[:LEVELS]:
         if folder.name in ('', 'data'):
             return None
-        manifest = read_manifest(folder / MANIFEST)
-        if manifest is None:
-            continue
-        digest = manifest.get('sha256' if is_sample(manifest) else 'digest')
-        if not isinstance(digest, str) or not re.fullmatch('[0-9a-f]{64}', digest):
-            return None
-        return digest + ('' if is_sample(manifest) or manifest.get('content_hashed') else QUICK)
+        if (manifest := read_manifest(folder / MANIFEST)) is not None:
+            return manifest
     return None
+
+
+def _digest_of(manifest: dict[str, Any] | None) -> str | None:
+    if manifest is None:
+        return None
+    digest = manifest.get('sha256' if is_sample(manifest) else 'digest')
+    if not isinstance(digest, str) or not re.fullmatch('[0-9a-f]{64}', digest):
+        return None
+    return digest + ('' if is_sample(manifest) or manifest.get('content_hashed') else QUICK)
 
 
 def data_manifest(config: Mapping[str, Any]) -> str | None:
@@ -123,7 +129,7 @@ def data_manifest(config: Mapping[str, Any]) -> str | None:
 
     Args:
         config: resolved, as plain Python. A training reads its training and validation data, a
-            test-only run its test data and the bank of k-NN.
+            test-only run the bank of k-NN and its test data.
 
     Returns:
         The digests, joined by '+' if the loaders read several data sets; None if any of them has
@@ -133,7 +139,7 @@ def data_manifest(config: Mapping[str, Any]) -> str | None:
         loaders = [config.get('train_dataloader'), config.get('val_dataloader')]
     else:
         bank = (config.get('test_cfg') or {}).get('bank_dataloader')
-        loaders = [config.get('test_dataloader'), bank]
+        loaders = [bank, config.get('test_dataloader')]
     roots: list[str] = []
     _collect_roots(loaders, roots)
     digests = list(dict.fromkeys(cited_digest(root) for root in roots))

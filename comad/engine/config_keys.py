@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -118,7 +118,7 @@ def names_used(path: Path) -> tuple[set[str], set[str]]:
     used, foreign = set(), set()
     for source in _config_sources(path):
         tree = ast.parse(source.read_text(encoding='utf-8'))
-        if source.is_relative_to(REPOSITORY) or source == path.resolve():
+        if source.is_relative_to(FILES) or source == path.resolve():
             for node in ast.walk(tree):
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                     used.add(node.id)

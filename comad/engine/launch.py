@@ -6,6 +6,7 @@ import traceback
 from dataclasses import asdict
 from typing import Any
 
+from comad.engine.console import warnings_to_log
 from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.preemption import (
@@ -116,12 +117,14 @@ def _checkpoint(work_dir: str, named: str | None) -> str:
 
 
 def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
+    warnings_to_log()
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
     from mmengine.utils import import_modules_from_strings
 
     import comad.engine.register  # noqa: F401  (configs of others need not name it)
     from comad.engine.autocast import computes_in_bfloat16, device_type
+    from comad.engine.run_data import check_classes
 
     if 'custom_imports' in cfg:  # parsing the config has left them out
         import_modules_from_strings(**cfg.custom_imports)
@@ -136,6 +139,9 @@ def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
         runner._test_loop = runner.build_test_loop(runner._test_loop)
     else:
         runner._train_loop = runner.build_train_loop(runner._train_loop)
+    if cfg.get('run'):
+        loop = runner._test_loop if test or cfg.get('train_cfg') is None else runner._train_loop
+        check_classes(cfg.model, loop.dataloader.dataset)
     return runner
 
 

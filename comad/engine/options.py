@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from comad.runs.place import typed, worded
+
+AUTO = 'auto'
+
 
 class ConfigError(ValueError):
     """A config, option or path that no run can start with; the message is one line."""
@@ -54,13 +58,16 @@ class RunOptions:
         'transfers: another student, e.g. mae_tiny, or comad_tiny:1 for pretraining seed 1',
         metavar='NAME[:SEED]',
     )
-    work_dir: str | None = _option(None, 'default: work_dirs/[sample/]<kind>/<student>/seed<N>')
+    work_dir: str | None = _option(
+        None, 'default: work_dirs/[sample/]<kind>/<student>/seed<N>', type=typed
+    )
     resume: str | None = _option(
         None,
         'continue from the newest complete checkpoint of the work dir ("auto", the default; '
         'without one from the beginning; nothing to do for a finished run), or from CHECKPOINT',
         nargs='?',
-        const='auto',
+        const=AUTO,
+        type=lambda text: text if text == AUTO else typed(text),
         metavar='CHECKPOINT',
     )
     amp: bool = _option(False, 'bfloat16 mixed precision (accelerators)')
@@ -122,7 +129,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
 
 def command_of(options: dict[str, Any]) -> str:
     """The train.py command with these options (`RunOptions` as a dictionary), without --resume."""
-    words = ['python', 'tools/train.py', str(options.get('config', 'CONFIG'))]
+    words = [*worded('python tools/train.py').split(), str(options.get('config', 'CONFIG'))]
     for entry in fields(RunOptions):
         value = options.get(entry.name)
         if entry.name in OF_ONE_START or value in (None, entry.metadata['default']):

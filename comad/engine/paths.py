@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
-from comad.runs.place import pretrain_root
+from comad.runs.place import pretrain_root, worded
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -28,7 +28,7 @@ def check_paths(cfg: Config, sample: bool) -> None:
         ConfigError: what is missing, where it is expected, and that ``--sample`` runs without.
     """
     way_out = (
-        'write the embedded sample with: python tools/data.py sample'
+        'write the embedded sample with: ' + worded('python tools/data.py sample')
         if sample
         else 'or add --sample to run on the embedded sample without it'
     )
@@ -42,7 +42,7 @@ def check_paths(cfg: Config, sample: bool) -> None:
     for teacher in cfg.model.get('teachers', None) or []:
         if not Path(teacher['checkpoint']).exists():
             way_out = (
-                f'pretrain it with: tools/pretrain.sh {teacher["family"]}_base --sample'
+                worded(f'pretrain it with: tools/pretrain.sh {teacher["family"]}_base --sample')
                 if sample
                 else way_out
             )
@@ -63,7 +63,7 @@ def check_paths(cfg: Config, sample: bool) -> None:
             options += f' --compute-of STUDENT:{factor}' if factor else ''
             raise ConfigError(
                 f'missing student: {student}/student.safetensors; '
-                f'pretrain it with: {command}{options}'
+                f'pretrain it with: {worded(command)}{options}'
             )
 
 

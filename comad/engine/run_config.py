@@ -6,6 +6,7 @@ Nothing here imports torch, so that a mistyped key or a missing file is answered
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import check_paths
 from comad.engine.schedules import accumulate, check_schedule
-from comad.runs.place import REPOSITORY, pretrain_root
+from comad.runs.place import FILES, pretrain_root, worded
 from comad.tasks.task import FOLDERS, TASKS, tasks_of_folder
 
 if TYPE_CHECKING:
@@ -143,8 +144,11 @@ def parse_config(path: str | Path) -> Config:
     try:
         return Config.fromfile(path, import_custom_modules=False)
     except ModuleNotFoundError as error:
+        # MMEngine's own message about a missing base package leaves the name to its text.
+        needed = error.name or str(error).split()[0]
         raise ConfigError(
-            f'{path} needs the package {error.name!r}: install it with tools/setup.sh'
+            f'{path} needs the package {needed!r}: install it with '
+            + worded('tools/setup.sh --extras dense')
         ) from error
     except (KeyError, TypeError, SyntaxError, OSError, AttributeError) as error:
         raise ConfigError(f'{path} cannot be read: {str(error).splitlines()[0]}') from error
@@ -152,7 +156,7 @@ def parse_config(path: str | Path) -> Config:
 
 def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
     """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part."""
-    overlay = parse_config(REPOSITORY / 'base_configs' / 'sample' / f'{leaf.folder}.py')
+    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{leaf.folder}.py')
     content = overlay._cfg_dict.to_dict()
     parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
     own = [content.get(part) for part in parts]
@@ -284,16 +288,30 @@ def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOpti
         # A run in a folder of its own keeps its record there: it is an experiment, not a result.
         records='' if options.work_dir is None else f'{options.work_dir}/records',
         digest=config_digest(cfg),
-        # Inheritance drops docstrings; a record should show what was asked for.
-        source=Path(options.config).read_text(encoding='utf-8'),
+        source=_source(options, leaf),
     )
+
+
+def _source(options: RunOptions, leaf: LeafName) -> str:
+    """The leaf as it was run; inheritance drops docstrings, and records show what was asked for.
+
+    Another student's is the leaf that would name it: the docstring is about the leaf's own.
+    """
+    text = Path(options.config).read_text(encoding='utf-8')
+    own = parse_leaf_name(options.config)
+    if leaf.folder == PRETRAIN or leaf.student == own.student:
+        return text
+    first = ast.parse(text).body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        text = ''.join(text.splitlines(keepends=True)[first.end_lineno :]).lstrip('\n')
+    text = text.replace(f"student='{own.student}'", f"student='{leaf.student}'")
+    command = f'{_relative(options.config)} --student {leaf.student}'
+    return f'"""{leaf.kind} of {leaf.student}: {command}."""\n\n{text}'
 
 
 def _relative(path: str | Path) -> str:
     resolved = Path(path).resolve()
-    return (
-        str(resolved.relative_to(REPOSITORY)) if resolved.is_relative_to(REPOSITORY) else str(path)
-    )
+    return str(resolved.relative_to(FILES)) if resolved.is_relative_to(FILES) else str(path)
 
 
 def config_digest(cfg: Config) -> str:

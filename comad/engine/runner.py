@@ -11,6 +11,7 @@ import torch.distributed
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
@@ -21,9 +22,17 @@ from torch.utils.data import DataLoader
 
 from backbones import CheckpointError, check_strides
 from backbones.student import LoadsStudent
+from comad.engine.autocast import keep_geometry
 from comad.engine.checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook
 from comad.engine.compiling import allow_variants
+from comad.engine.console import (
+    SHOWN,
+    describe_start,
+    introduce,
+    printed_to_log,
+    quiet_console,
+)
 from comad.engine.hooks.bad_images import BadImagesHook
 from comad.engine.hooks.preemption import PreemptionHook
 from comad.engine.hooks.run_info import flush_losses
@@ -31,6 +40,8 @@ from comad.engine.loops import check_identity, resumable
 from comad.engine.preemption import protect_worker
 from comad.engine.rank_buffers import restore_rank_buffers
 from comad.engine.unwrapping import unwrapped
+
+FIRST_STEPS = ('before_train_epoch', 'before_val_epoch', 'before_test_epoch')
 
 
 @RUNNERS.register_module()
@@ -53,10 +64,30 @@ class BenchmarkRunner(Runner):
             atexit.register(leave_groups)
         super().setup_env(env_cfg)
 
+    def build_logger(self, *args: Any, **options: Any) -> MMLogger:
+        """MMEngine's logger; what comes before the first step is for its file, see `introduce`."""
+        logger = super().build_logger(*args, **options)
+        self.console = quiet_console(logger)
+        return logger
+
+    def call_hook(self, fn_name: str, **options: Any) -> None:
+        """Call a method of all hooks; on the way, say what runs and let the console begin."""
+        if fn_name == 'before_run':
+            self.logger.info(introduce(self), extra=SHOWN)
+        elif fn_name in FIRST_STEPS and not self.console.started:
+            if fn_name == 'before_train_epoch':
+                self.logger.info(describe_start(self), extra=SHOWN)
+            self.console.started = True
+        super().call_hook(fn_name, **options)
+
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
-        """Build the model and compare the strides of its backbone, neck and heads."""
+        """Build the model and compare the strides of its backbone, neck and heads.
+
+        Under autocast boxes stay in float32, see `keep_geometry`.
+        """
         model = super().build_model(model)
         check_strides(model)
+        keep_geometry(model)
         return model
 
     def build_visualizer(self, visualizer: Visualizer | dict[str, Any] | None = None) -> Visualizer:
@@ -149,17 +180,20 @@ class BenchmarkRunner(Runner):
         Unreadable images are found on the way, see `BadImagesHook`.
         """
         self._train_dataloader = self._checked(self._train_dataloader, training=True)
-        return super().build_train_loop(resumable(loop) if isinstance(loop, dict) else loop)
+        with printed_to_log(self.logger):
+            return super().build_train_loop(resumable(loop) if isinstance(loop, dict) else loop)
 
     def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
         """Likewise; an evaluation replaces nothing."""
         self._val_dataloader = self._checked(self._val_dataloader)
-        return super().build_val_loop(loop)
+        with printed_to_log(self.logger):
+            return super().build_val_loop(loop)
 
     def build_test_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
         """Likewise; an evaluation replaces nothing."""
         self._test_dataloader = self._checked(self._test_dataloader)
-        return super().build_test_loop(loop)
+        with printed_to_log(self.logger):
+            return super().build_test_loop(loop)
 
     def _checked(self, dataloader: Any, training: bool = False) -> Any:
         for hook in self.hooks:

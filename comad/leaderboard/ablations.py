@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from comad.leaderboard.tables import Statistics
-from comad.runs.records import Record
+from comad.runs.record import Record
 from comad.tasks.task import TASKS
 
 COLUMNS = (
@@ -92,7 +92,7 @@ def ablation_rows(
         seeds: how many paired seeds were asked for.
     """
     found: dict[tuple[str, str], dict[int, float]] = {}
-    for _, data in records:
+    for data in (record.data for record in records):
         if data['task'] != kind or data['seeds']['pretrain'] != data['seeds']['transfer']:
             continue
         for key, value in data['metrics'].items():

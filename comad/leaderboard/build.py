@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backbones.files import write_text
-from comad.leaderboard.admission import Record, group_by_reason, open_questions
+from comad.leaderboard.admission import group_by_reason, read_admitted
 from comad.leaderboard.published import PUBLISHED, PublishedRows, read_published
 from comad.leaderboard.tables import Row, build_table, to_csv
-from comad.runs.records import Records, read_records
+from comad.runs.questions import open_questions
+from comad.runs.record import Record, Records
 from comad.tasks.task import TABLES, TASKS
 
 RESULTS = Path('results')
@@ -67,7 +68,7 @@ def make_leaderboards(
     home = SAMPLE_RESULTS if sample else RESULTS
     if records is not None and not Path(records).is_dir():
         raise FileNotFoundError(f'{records} is no folder of run records')
-    found = _of_scale(read_records(records or home / 'records'), sample)
+    found = _of_scale(read_admitted(records or home / 'records'), sample)
     figures = PublishedRows([], []) if sample else read_published(published)
     tables = {name: build_table(name, found.accepted, figures.accepted) for name in TABLES}
     files = {name: Path(out or home) / f'leaderboard_{name}.csv' for name in TABLES}
@@ -76,21 +77,33 @@ def make_leaderboards(
 
 
 def _of_scale(found: Records, sample: bool) -> Records:
-    accepted = [record for record in found.accepted if record.data['sample'] == sample]
-    scale = {True: 'the embedded sample', False: 'full scale'}
-    refused = [
-        f'{record.file}: a record of {scale[not sample]} in a folder of {scale[sample]}'
-        for record in found.accepted
-        if record.data['sample'] != sample
-    ]
+    """What the tables are of: decided by the data that were read, not by what a run was told."""
+    reasons = {record.file: _other_scale(record, sample) for record in found.accepted}
+    accepted = [record for record in found.accepted if not reasons[record.file]]
+    refused = [f'{file}: {reason}' for file, reason in reasons.items() if reason]
     return Records(accepted, [*found.refused, *refused])
+
+
+def _other_scale(record: Record, sample: bool) -> str:
+    """Why a record has no place in the tables of that scale, '' if it has."""
+    scale = {True: 'the embedded sample', False: 'full scale'}
+    if record.sample != sample:
+        return f'a record of {scale[not sample]} in a folder of {scale[sample]}'
+    expected = TASKS[record.task].dataset_name(sample)
+    for what, data in (('evaluated', record.dataset), ('trained', record.train_dataset)):
+        if data is not None and data.name != expected:
+            return (
+                f'{what} on {data.name!r} ({data.classes:,} classes, {data.images:,} images), not '
+                f'on {expected!r}: in no table of {scale[sample]}'
+            )
+    return ''
 
 
 def _notes(records: Iterable[Record]) -> list[str]:
     reasons = {
         record.file: [
-            *(f'no {key} ({reason})' for key, reason in record.data['missing'].items()),
-            *open_questions(record.data),
+            *(f'no {key} ({reason})' for key, reason in record.missing.items()),
+            *open_questions(record),
         ]
         for record in records
     }
@@ -100,10 +113,10 @@ def _notes(records: Iterable[Record]) -> list[str]:
 def _mixed_protocols(records: Iterable[Record]) -> list[str]:
     """One protocol under several settings: a line that names the fields that differ."""
     settings: dict[tuple[str, str, str], list[dict]] = {}
-    for _, data in records:
-        protocol = data['protocol']
-        key = (data['task'], protocol['name'], str(protocol['version']))
-        settings.setdefault(key, []).append(protocol['fields'])
+    for record in records:
+        protocol = record.protocol
+        key = (record.task, protocol.name, str(protocol.version))
+        settings.setdefault(key, []).append(protocol.fields)
     notes = []
     for (task, name, version), found in sorted(settings.items()):
         differing = [key for key in sorted(found[0]) if len({str(f.get(key)) for f in found}) > 1]
@@ -117,9 +130,9 @@ def _mixed_protocols(records: Iterable[Record]) -> list[str]:
 
 def _mixed_data(records: Iterable[Record]) -> list[str]:
     manifests: dict[str, set[str]] = {}
-    for _, data in records:
-        if digest := data['environment']['data_manifest']:
-            manifests.setdefault(data['task'], set()).add(digest)
+    for record in records:
+        if digest := record.manifest:
+            manifests.setdefault(record.task, set()).add(digest)
     return [
         f'{task}: records cite {len(found)} data manifests, '
         f'{", ".join(digest[:12] for digest in sorted(found))}: not all rows saw the same files'

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from comad.leaderboard.admission import Record
+from comad.runs.record import Record
 
 TEACHER_KEYS = ('family', 'file', 'digest', 'licence')
 
@@ -32,8 +32,8 @@ def row_details(members: Sequence[Record], open_questions: Iterable[str]) -> dic
     seconds = known_mean(d['student']['pretrain_seconds'] for d in data)
     return {
         'task': first['task'],
-        'dataset': first['dataset'],
-        'split': first['split'],
+        'dataset': first['dataset']['name'],
+        'split': first['dataset']['split'],
         'sample': first['sample'],
         'student_name': student['name'],
         'arch': student['arch'],
@@ -59,7 +59,7 @@ def row_details(members: Sequence[Record], open_questions: Iterable[str]) -> dic
         'commits': _distinct(d['environment']['git_commit'] for d in data),
         'dirty': any(d['environment']['git_dirty'] is not False for d in data),
         'pretrain_commits': _distinct(d['student']['git_commit'] for d in data),
-        'data_manifests': _distinct(d['environment']['data_manifest'] for d in data),
+        'data_manifests': _distinct(record.manifest for record in members),
         'seeds': [[d['seeds']['pretrain'], d['seeds']['transfer']] for d in data],
         'students_sha256': [d['student']['sha256'] for d in data],
         'checkpoints': [dict(d['checkpoint']) for d in data],

@@ -7,10 +7,9 @@ from typing import Any
 
 from backbones.files import sha256_of
 from comad.data.manifest import data_manifest
-from comad.leaderboard.admission import Record
 from comad.runs.place import pretrain_root
+from comad.runs.record import Record, resolved_name
 from comad.runs.resolved import read_resolved
-from comad.runs.schema import resolved_name
 
 KINDS = ('student files', 'checkpoints', 'resolved configs', 'data manifests')
 STUDENTS, CHECKPOINTS, CONFIGS, DATA = KINDS
@@ -47,8 +46,9 @@ def check_files(records: Iterable[Record], root: Path = Path()) -> FileChecks:
     """
     checks = FileChecks()
     digests: dict[Path, str | None] = {}
-    for file, data in records:
-        for what, name, path, expected in _cited(data, root):
+    for record in records:
+        file, config = record.file, record.config
+        for what, name, path, expected in _cited(record, root):
             if path not in digests:
                 digests[path] = _sha256(path)
             found = digests[path]
@@ -61,32 +61,30 @@ def check_files(records: Iterable[Record], root: Path = Path()) -> FileChecks:
                     f'{file}: {name} is {expected[:12]}, {path} has {found[:12]}: changed or made '
                     'again since; run the evaluation again'
                 )
-        path = root / (data['config']['work_dir'] or '') / resolved_name(data)
+        path = root / (config.work_dir or '') / resolved_name(record.task)
         # A config that is not the run's says nothing about the run's data.
-        its_own = digests.get(path) == data['config']['resolved_sha256']
-        _check_data(file, data, root, path if its_own else None, checks)
+        its_own = digests.get(path) == config.resolved_sha256
+        _check_data(record, root, path if its_own else None, checks)
     return checks
 
 
-def _cited(data: dict[str, Any], root: Path) -> Iterable[tuple[str, str, Path, str]]:
+def _cited(record: Record, root: Path) -> Iterable[tuple[str, str, Path, str]]:
     """What, the record's field, the file and its digest, for everything that the record cites."""
-    student, checkpoint, config = data['student'], data['checkpoint'], data['config']
-    if digest := student['sha256']:
-        folder = Path(pretrain_root(data['sample'])) / student['name']
-        path = folder / f'seed{data["seeds"]["pretrain"]}' / 'student.safetensors'
+    student, checkpoint, config = record.student, record.checkpoint, record.config
+    if digest := student.sha256:
+        folder = Path(pretrain_root(record.sample)) / student.name
+        path = folder / f'seed{record.seeds.pretrain}' / 'student.safetensors'
         yield STUDENTS, 'student.sha256', root / path, digest
-    work_dir = root / (config['work_dir'] or '')
-    if (digest := checkpoint['sha256']) and checkpoint['file']:
-        yield CHECKPOINTS, 'checkpoint.sha256', work_dir / checkpoint['file'], digest
-    if digest := config['resolved_sha256']:
-        yield CONFIGS, 'config.resolved_sha256', work_dir / resolved_name(data), digest
+    work_dir = root / (config.work_dir or '')
+    if (digest := checkpoint.sha256) and checkpoint.file:
+        yield CHECKPOINTS, 'checkpoint.sha256', work_dir / checkpoint.file, digest
+    if digest := config.resolved_sha256:
+        yield CONFIGS, 'config.resolved_sha256', work_dir / resolved_name(record.task), digest
 
 
-def _check_data(
-    file: str, data: dict[str, Any], root: Path, path: Path | None, checks: FileChecks
-) -> None:
+def _check_data(record: Record, root: Path, path: Path | None, checks: FileChecks) -> None:
     """Compare with the manifests at the data roots that the resolved config at ``path`` names."""
-    if (cited := data['environment']['data_manifest']) is None:
+    if (cited := record.manifest) is None:
         return
     found = None
     try:
@@ -101,7 +99,7 @@ def _check_data(
     checks.checked[DATA] += 1
     if found != cited:
         checks.notes.append(
-            f'{file}: environment.data_manifest is {cited[:12]}, the data here have {found[:12]}: '
+            f'{record.file}: its data manifest is {cited[:12]}, the data here have {found[:12]}: '
             'measured on other data, or these were checked or packed again since'
         )
 

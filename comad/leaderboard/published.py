@@ -3,12 +3,12 @@
 import csv
 import math
 import os
-from pathlib import Path
 from typing import NamedTuple
 
+from comad.runs.place import FILES
 from comad.tasks.task import TASKS
 
-PUBLISHED = Path('results/published.csv')
+PUBLISHED = FILES / 'results' / 'published.csv'
 # From a figure read where its authors state it, down to one inferred from other figures.
 EVIDENCE = ('abstract', 'repository', 'secondary', 'derived')
 COLUMNS = (

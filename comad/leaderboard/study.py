@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from comad.leaderboard.details import known_mean
 from comad.leaderboard.tables import Statistics, statistics
-from comad.runs.records import Record
+from comad.runs.record import Record
 from comad.tasks.task import TASKS
 
 # What must hold, in percentage points or as a ratio; see the README's section on the study.
@@ -56,7 +56,7 @@ class Reading(NamedTuple):
 def study_rows(records: Iterable[Record]) -> list[StudyRow]:
     """Return one row per student x task x metric x pool, in the order tasks are declared."""
     grouped: dict[tuple[str, str, str, str], list[tuple[dict[str, Any], float]]] = defaultdict(list)
-    for _, data in records:
+    for data in (record.data for record in records):
         for key, value in data['metrics'].items():
             metric = TASKS[data['task']].metrics[key]
             group = (data['task'], metric.name, metric.pool, data['student']['name'])

@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
+import msgspec
+
 from backbones.architectures import display_name
-from comad.leaderboard.admission import Record, open_questions
 from comad.leaderboard.details import known_mean, row_details
 from comad.leaderboard.published import PublishedRow
+from comad.runs.questions import open_questions
+from comad.runs.record import Record
 from comad.tasks.task import TASKS, Metric, Task
 
 COLUMNS = (
@@ -158,7 +161,7 @@ def _measured(name: str, records: Sequence[Record]) -> list[Row]:
         if task.table != name:
             continue
         for key, metric in task.metrics.items():
-            group = (*_group(data, task, metric), _text(data['protocol']['fields']))
+            group = _group(record, task, metric)
             run = (group, identity(data['student']))
             if key in data['metrics']:
                 runs[run].append((record, metric.percent(data['metrics'][key])))
@@ -202,7 +205,7 @@ def _measured_row(
         'heads': (student['architecture'] or {}).get('num_heads'),
         'params_m': _short(student['params_m']),
         'teachers': '; '.join(families),
-        'pretrain_data': student['data'],
+        'pretrain_data': members[0][0].student.pretrain_data,
         'pretrain_epochs': _short(student['epochs'], 6),
         'pretrain_gflop_per_image': _short(student['pretrain_gflop_per_image']),
         'protocol': protocol,
@@ -217,11 +220,8 @@ def _measured_row(
         'pretrain_hours': _short(None if hours is None else hours / 3600),
         'records': '; '.join(record.file for record, _ in members),
     }
-    questions = list(dict.fromkeys(q for d in data for q in open_questions(d)))
+    questions = list(dict.fromkeys(q for record, _ in members for q in open_questions(record)))
     details = row_details([record for record, _ in members], questions)
-    if len(details['data_manifests']) > 1:
-        questions.append('the seeds were evaluated on data of different manifests')
-        details['not_ranked'] = questions
     return Row(group, _cells(cells), stats, not questions, metric.higher_is_better, details)
 
 
@@ -241,16 +241,18 @@ def _published(name: str, published: Iterable[PublishedRow]) -> list[Row]:
     return rows
 
 
-def _group(data: dict[str, Any], task: Task, metric: Metric) -> tuple[str, ...]:
-    protocol = f'{data["protocol"]["name"]} {data["protocol"]["version"]}'
-    return (task.kind, data['dataset'], data['split'], protocol, metric.name, metric.pool)
+def _group(record: Record, task: Task, metric: Metric) -> tuple[str, ...]:
+    protocol = f'{record.protocol.name} {record.protocol.version}'
+    read = _text(msgspec.to_builtins([record.dataset, record.train_dataset]))
+    names = (task.kind, record.dataset.name, record.dataset.split, protocol)
+    return (*names, metric.name, metric.pool, _text(record.protocol.fields), read)
 
 
 def _protocol_variants(records: Iterable[Record]) -> dict[tuple[str, int], set[str]]:
     variants: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for _, data in records:
-        protocol = data['protocol']
-        variants[protocol['name'], protocol['version']].add(_text(protocol['fields']))
+    for record in records:
+        protocol = record.protocol
+        variants[protocol.name, protocol.version].add(_text(protocol.fields))
     return variants
 
 

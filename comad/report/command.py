@@ -1,6 +1,9 @@
 """The command ``report`` of tools/leaderboard.py: its options and what it does."""
 
 import argparse
+from pathlib import Path
+
+from comad.runs.place import typed, worded
 
 EPILOG = """examples:
   python tools/leaderboard.py report             # results/report.html
@@ -16,16 +19,21 @@ Exit code 1: a record or a published row was refused; it is named, the page is m
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes beside the folders of the tables' inputs."""
     parser.description = 'Make one self-contained HTML page of the tables and what the runs left.'
-    parser.epilog = EPILOG
+    parser.epilog = worded(EPILOG)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         '--out',
+        type=typed,
         metavar='FILE',
         default=argparse.SUPPRESS,
         help='the page, default: results/[sample/]report.html',
     )
     parser.add_argument(
-        '--root', metavar='DIR', default='.', help='folder that holds work_dirs, default: here'
+        '--root',
+        type=typed,
+        metavar='DIR',
+        default=Path(),
+        help='folder that holds work_dirs, default: here',
     )
 
 

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from comad.leaderboard.tables import MIN_SEEDS, Row
-from comad.runs.records import Record
+from comad.runs.record import Record
 
 Facts = list[tuple[str, str]]
 
@@ -35,8 +35,8 @@ def student_facts(row: Row, records: Sequence[Record]) -> Facts:
         digest = str(teacher.get('digest') or '')[:12]
         text = f'{teacher.get("file", "?")}, sha256 {digest or "unknown"}'
         facts.append((f'teacher {teacher.get("family", "?")}', text))
-    epochs = student['epochs']
-    facts.append(('pretraining', f'{epochs:g} epochs of {student["data"]}' if epochs else 'none'))
+    epochs, pretrained_on = student['epochs'], records[0].student.pretrain_data
+    facts.append(('pretraining', f'{epochs:g} epochs of {pretrained_on}' if epochs else 'none'))
     if student['images_seen']:
         facts.append(('pretraining images', f'{student["images_seen"]:,}'))
     facts.append(('licence', student['licence'] or 'unknown'))
@@ -51,7 +51,7 @@ def student_facts(row: Row, records: Sequence[Record]) -> Facts:
     facts.append(('versions', ', '.join(f'{k} {v}' for k, v in sorted(versions.items()))))
     facts.append(('config', '; '.join(sorted({d['config']['path'] for d in data}))))
     digests = {
-        'data manifest': {d['environment']['data_manifest'] for d in data},
+        'data manifest': {record.manifest for record in records},
         'students sha256': {d['student']['sha256'] for d in data},
         'checkpoints sha256': {d['checkpoint']['sha256'] for d in data},
     }

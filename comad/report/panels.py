@@ -9,7 +9,7 @@ from comad.report.figures import Point, draw_bands, draw_cost
 from comad.report.sources import pretrain_folder, transfer_folder
 from comad.report.view import Board
 from comad.runs.logs import Curve, read_starts
-from comad.runs.records import Record
+from comad.runs.record import Record
 from comad.tasks.task import TASKS
 
 # In GFLOP, the largest first.

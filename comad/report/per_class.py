@@ -8,7 +8,7 @@ from comad.leaderboard.details import known_mean
 from comad.report.gallery import Source
 from comad.report.panels import NO_FOLDER
 from comad.report.sources import PER_CLASS, read_per_class, transfer_folder
-from comad.runs.records import Record
+from comad.runs.record import Record
 from comad.tasks.task import FIGURE, TASKS
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backbones.files import read_json as read_object
-from comad.runs.records import Record
+from comad.runs.record import Record
 
 PER_CLASS = 'per_class.json'
 MAX_JSON_BYTES = 1_000_000

@@ -8,7 +8,7 @@ from comad.leaderboard.build import Leaderboards
 from comad.leaderboard.published import PublishedRow
 from comad.leaderboard.tables import MEASURED, PUBLISHED, Row
 from comad.report.facts import Facts, short, student_facts, words
-from comad.runs.records import Record
+from comad.runs.record import Record
 
 NOT_STATED = 'not stated'
 

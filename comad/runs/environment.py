@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
 # Import name -> distributions that provide it, the maintained forks of OpenMMLab's last.
 PACKAGES = {
@@ -30,14 +30,16 @@ IGNORED_BY_DIRTY = (':(exclude)results', ':(exclude)work_dirs')
 GIT_SECONDS = 20
 
 
-def collect_environment(root: Path = REPOSITORY) -> dict[str, Any]:
+def collect_environment(
+    root: Path = FILES, device: str = 'cpu', world_size: int = 1
+) -> dict[str, Any]:
     """Return versions, machine, process count and git state, without importing torch.
 
     ``versions`` maps import names to versions; packages that are not installed are left out.
     ``mmcv_operators`` is 'compiled' or 'torchvision' (see `backbones.mmcv_ext`), None without mmcv.
     ``git_commit`` and ``git_dirty`` are None outside of a git checkout; untracked files that git
-    does not ignore count as dirty, results/ and work_dirs/ do not. ``device`` is 'cpu' until the
-    caller, who knows, replaces it.
+    does not ignore count as dirty, results/ and work_dirs/ do not. Device and number of processes
+    are the caller's to know: variables of the environment may be another launcher's.
     """
     commit, dirty = git_state(root)
     return {
@@ -48,34 +50,57 @@ def collect_environment(root: Path = REPOSITORY) -> dict[str, Any]:
         'cpu': _cpu(),
         'cpu_cores': os.cpu_count() or 1,
         'threads': int(os.environ.get('OMP_NUM_THREADS') or 0) or None,
-        'world_size': int(os.environ.get('WORLD_SIZE') or 1),
-        'device': 'cpu',
+        'world_size': world_size,
+        'device': device,
         'git_commit': commit,
         'git_dirty': dirty,
     }
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:
-    """Return commit and dirty flag of the checkout that holds ``root``, None where unknown."""
+    """Return commit and dirty flag of the repository at ``root``, None where unknown.
+
+    A repository further up is another project's: one that happens to hold an environment in which
+    the suite is installed, or into which its archive was unpacked.
+    """
+    if not (root / '.git').exists():
+        return None, None
     commit = _git(root, 'rev-parse', '--verify', '--quiet', 'HEAD')
     arguments = ('status', '--porcelain', '--untracked-files=normal', '--', '.', *IGNORED_BY_DIRTY)
     status = _git(root, *arguments)
     return commit or None, None if status is None else bool(status)
 
 
+def git_complaint(root: Path = FILES) -> str:
+    """Return in one line why git does not tell the commit of a checkout; '' if it does."""
+    if not (root / '.git').exists():
+        return 'no repository of its own'
+    try:
+        _run_git(root, 'rev-parse', '--verify', 'HEAD')
+    except subprocess.CalledProcessError as error:
+        return ' '.join(error.stderr.split()) or f'exit code {error.returncode}'
+    except (OSError, subprocess.SubprocessError) as error:
+        return ' '.join(str(error).split())
+    return ''
+
+
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ['git', '-C', str(root), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=GIT_SECONDS,
-            check=True,
-            # A reader must not take the index lock while somebody works in the checkout.
-            env={**os.environ, 'GIT_OPTIONAL_LOCKS': '0'},
-        )
+        return _run_git(root, *arguments)
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _run_git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ['git', '-C', str(root), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=GIT_SECONDS,
+        check=True,
+        # A reader must not take the index lock while somebody works in the checkout.
+        env={**os.environ, 'GIT_OPTIONAL_LOCKS': '0'},
+    )
     return done.stdout.strip()
 
 

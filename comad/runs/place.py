@@ -1,12 +1,93 @@
-"""Where things lie: the project's files, and the folders of runs and results.
+"""Where things lie: the suite's own files, the folder that commands work in, runs and results.
 
-Paths of runs and results are relative to the folder that a command works in.
+Configs and published figures come with the code: in a checkout beside it, in an installed package
+inside it. Data, teachers, runs and results lie in the *home*: ``COMAD_HOME``, else the checkout,
+else the current directory of whoever has installed the package. Every command changes to the home
+first, so their paths are relative to it; paths that a user types are taken from where they were
+typed.
 """
 
+import os
+import re
 from pathlib import Path
 
-# The folder that holds configs, published figures and tools.
-REPOSITORY = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
+_CHECKOUT = _PACKAGE.parent
+IS_CHECKOUT = (_CHECKOUT / 'tools' / 'train.py').is_file()
+# Holds the config folders and results/published*.csv.
+FILES = _CHECKOUT if IS_CHECKOUT else _PACKAGE / 'files'
+HOME, CALLER = 'COMAD_HOME', 'COMAD_CALLER'
+
+
+def home() -> Path:
+    """The folder of data, teachers, runs and results.
+
+    Raises:
+        NotADirectoryError: ``COMAD_HOME`` names no folder.
+    """
+    named = os.environ.get(HOME)
+    if named and not Path(named).is_dir():
+        raise NotADirectoryError(f'{HOME}={named} is no folder; make it, or name another one')
+    return Path(named).resolve() if named else _CHECKOUT if IS_CHECKOUT else Path.cwd()
+
+
+def enter_home() -> None:
+    """Change to the home; `typed` still knows where the command was typed.
+
+    Both are handed on to child processes.
+    """
+    os.environ.setdefault(CALLER, os.getcwd())
+    os.environ[HOME] = str(home())
+    os.chdir(home())
+
+
+def typed(path: str) -> str:
+    """A path of the command line as seen from the home.
+
+    A relative one starts where the user typed it, or, if it exists only there, at the home.
+    """
+    if '://' in path or os.path.isabs(path):
+        return path
+    here, there = os.environ.get(CALLER) or os.getcwd(), str(home())
+    base = there if not os.path.exists(os.path.join(here, path)) else here
+    if not os.path.exists(os.path.join(base, path)):
+        base = here
+    return seen_from_home(os.path.normpath(os.path.join(base, path)))
+
+
+def seen_from_home(path: str | Path) -> str:
+    """An absolute path, shortened if it lies below the home."""
+    inside = Path(path).is_relative_to(home())
+    return str(Path(path).relative_to(home())) if inside else str(path)
+
+
+def find_config(text: str) -> str:
+    """The config that a user means: a path, one among the suite's files, or a leaf's bare name."""
+    path = typed(text)
+    if os.path.exists(path):
+        return path
+    stem = Path(text).stem
+    for found in (FILES / text, *sorted(FILES.glob(f'*_configs/{stem}.py'))):
+        if found.is_file() and (found == FILES / text or Path(text).parent == Path('.')):
+            return seen_from_home(found)
+    return path
+
+
+def worded(text: str) -> str:
+    """``text`` with the commands as they are typed here: ``python tools/train.py``, or where the
+    suite is installed ``comad-train``."""
+    if IS_CHECKOUT:
+        return text
+    text = re.sub(
+        r'tools/setup\.sh(?: --extras (\w+))?',
+        lambda found: f"pip install 'comad-bench[{found[1] or 'dense'}]'",
+        text,
+    )
+    return re.sub(
+        r'(?:python |bash )?tools/(\w+)\.(?:py|sh)',
+        lambda found: 'comad-' + found[1].replace('_', '-'),
+        text,
+    )
 
 
 def pretrain_root(sample: bool) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 from backbones.files import write_text
 from comad.leaderboard.ablation_figure import draw_ablations
 from comad.leaderboard.ablations import ablation_csv, ablation_rows, read_ablations
+from comad.leaderboard.admission import read_admitted
 from comad.leaderboard.background import constant_miou
 from comad.leaderboard.study import Reading, beside, read_study, study_rows
 from comad.leaderboard.study_table import complete, read_table, study_csv
-from comad.runs.records import read_records
 from comad.sweep.ablations import CELLS, DEFAULT, KIND
 from comad.sweep.grids import RECORDS
 from comad.sweep.runner import Sweep, SweepError
@@ -40,7 +40,7 @@ def finish_study(root: Path, steps: Iterable[Step], whole: bool = True) -> list[
     wanted = {
         Path(output).name for step in steps for output in step.outputs if output.startswith(RECORDS)
     }
-    found = read_records(root / RECORDS)
+    found = read_admitted(root / RECORDS)
     records = [record for record in found.accepted if record.file in wanted]
     if absent := sorted(wanted - {record.file for record in records}):
         reason = next((line for line in found.refused if absent[0] in line), 'it does not exist')
@@ -74,7 +74,7 @@ def finish_ablations(root: Path, sweep: Sweep, seeds: int) -> list[str]:
         for step in sweep.steps
         if step.outputs[0].startswith(RECORDS) and sweep.is_done(step)
     }
-    found = read_records(root / RECORDS)
+    found = read_admitted(root / RECORDS)
     records = [record for record in found.accepted if record.file in wanted]
     rows = ablation_rows(records, DEFAULT, CELLS, KIND, seeds)
     if not rows:

@@ -4,9 +4,9 @@ import csv
 import os
 from typing import NamedTuple
 
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
-PROTOCOLS = REPOSITORY / 'results' / 'published_protocols.csv'
+PROTOCOLS = FILES / 'results' / 'published_protocols.csv'
 COLUMNS = ['protocol', 'field', 'value', 'source']
 
 

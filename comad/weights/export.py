@@ -19,6 +19,7 @@ from backbones import CheckpointError, load_student
 from backbones.checkpoints import read_card
 from backbones.contract import offered, usual_size
 from backbones.student import CARD_FILE, STUDENT_FILE
+from comad.runs.card import make_card
 
 ONNX_TOLERANCE = 1e-4
 OUTPUTS = {
@@ -222,10 +223,11 @@ def model_card(card: Mapping[str, Any], usage: str, output: str) -> str:
         for t in teachers
     ]
     licences = sorted({str(t.get('licence', '?')) for t in teachers})
+    known = {**card, 'data': make_card(card).pretrain_data}
     facts = {
-        key: card[key]
+        key: known[key]
         for key in ('method', 'method_version', 'data', 'epochs', 'config_digest', 'sha256')
-        if card.get(key) is not None
+        if known.get(key) is not None
     }
     bound = (
         'What is distilled from a teacher keeps its conditions: ' + ', '.join(licences) + '.'

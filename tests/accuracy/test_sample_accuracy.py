@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +32,13 @@ def tool(folder, *arguments):
 
 
 def train(folder, leaf, *options):
-    tool(folder, f'{REPOSITORY}/tools/train.py', f'{REPOSITORY}/{leaf}', '--sample', *options)
+    tool(folder, f'{FILES}/tools/train.py', f'{FILES}/{leaf}', '--sample', *options)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('sample')
-    tool(folder, f'{REPOSITORY}/tools/data.py', 'sample')
+    tool(folder, f'{FILES}/tools/data.py', 'sample')
     train(folder, 'pretrain_configs/mae_tiny.py')
     return folder
 
@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 # then a random student's figure where it is another one.
 RANGES = {
     'linear': (
-        'cls_configs/linear_mae_tiny.py',
+        'cls_configs/linear_comad_tiny.py',
         'mae_tiny',
         {
             'top1_mean': (35, 54),  # 44.3, 2.5; 16.5
@@ -63,7 +63,7 @@ RANGES = {
         },
     ),
     'knn': (
-        'cls_configs/knn_mae_tiny.py',
+        'cls_configs/knn_comad_tiny.py',
         'mae_tiny',
         {
             'top1_mean': (17.5, 29),  # 22.0, 1.9; 16.4
@@ -79,17 +79,17 @@ RANGES = {
         },
     ),
     'finetune': (
-        'cls_configs/finetune_mae_tiny.py',
+        'cls_configs/finetune_comad_tiny.py',
         'mae_tiny',
         {'top1_mean': (58, 92)},  # 75.1, 4.1; 13.8
     ),
     'upernet': (
-        'seg_configs/upernet_scratch_tiny.py',
+        'seg_configs/upernet_comad_tiny.py',
         'scratch_tiny',
         {'mIoU': (34, 52)},  # 43.3, 2.1; everything background: 8.0
     ),
     'mask_rcnn': (
-        'det_configs/mask_rcnn_scratch_tiny.py',
+        'det_configs/mask_rcnn_comad_tiny.py',
         'scratch_tiny',
         {'bbox_mAP_50': (0.30, 0.75)},  # 0.528, 0.054; heads that read the wrong maps: 0.00
     ),

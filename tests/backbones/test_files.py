@@ -84,7 +84,7 @@ def test_no_json_object_is_one_line_that_names_the_file(text, reason, tmp_path):
 
 def test_files_are_written_without_torch_and_networks_come_on_use():
     code = (
-        'import sys, backbones.files, comad.runs.records\n'
+        'import sys, backbones.files, comad.runs.record\n'
         "print('torch' in sys.modules, 'mmengine' in sys.modules)\n"
         'from backbones import MaskedViT\n'
         'from mmengine.registry import MODELS\n'

@@ -5,8 +5,8 @@ import torch
 from mmengine.registry import MODELS
 
 from backbones import MaskedViT, untrained_teachers
-from comad.benchmark.analytic import comad_gflop, network_gflop, vit_gflop
 from comad.engine.flops import backbone_gflop, count_training
+from tests.benchmark.analytic import comad_gflop, network_gflop, vit_gflop
 
 import comad.engine.register  # noqa: F401  isort:skip
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from comad.benchmark.reference import largest_difference, straightforward
+from comad.benchmark.stock import timm_vit
 from comad.benchmark.workload import Workload, build, wrap
 from comad.commands.benchmark import main
 from comad.engine.run_config import RunOptions, load_run_config
@@ -90,12 +91,24 @@ def test_transfers_are_compared_with_stock_parts(config, capsys):
     assert 'student' in text
 
 
+@pytest.mark.parametrize(('arch', 'size'), [('tiny', 512), ('sample_tiny', 128)])
+def test_the_stock_network_takes_images_of_the_task(arch, size):
+    """Dense tasks have larger ones than the pretraining, which names the architecture's own."""
+    network = timm_vit(arch, size, num_classes=0, depth=1)
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, size, size)).shape == (1, network.embed_dim)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['step', 'none.py'], 'does not exist'),
         (['step', 'cls_configs/knn_comad_tiny.py'], 'trains nothing'),
         (['step', 'pretrain_configs/mae_tiny.py', '--batch', '0'], '--batch 0'),
+        (
+            ['step', 'seg_configs/upernet_comad_tiny.py', '--sample', '--batch', '1'],
+            '--batch 1: a batch norm of this model sees one value per image',
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(arguments, message, capsys):

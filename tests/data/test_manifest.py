@@ -2,24 +2,11 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
 from comad.data.manifest import cited_digest, data_manifest, digest_lines
-from comad.engine.run_config import (
-    _sample_value,
-    apply_sample,
-    parse_config,
-    parse_leaf_name,
-    replace_values,
-)
-
-LEAVES = sorted(
-    path
-    for kind in ('cls', 'seg', 'det')
-    for path in (Path(__file__).parents[2] / f'{kind}_configs').glob('*.py')
-)
+from tests.resolved import leaves, resolved
 
 
 @pytest.fixture(autouse=True)
@@ -94,10 +81,7 @@ def test_a_config_cites_all_data_that_its_loaders_read(here):
     assert data_manifest({'test_dataloader': None, 'test_cfg': None}) is None
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', leaves('cls', 'seg', 'det'), ids=lambda path: path.stem)
 def test_every_leaf_on_the_sample_cites_the_sample(here, path):
     put('data/sample', here, **SAMPLE)
-    cfg = parse_config(path)
-    apply_sample(cfg, parse_leaf_name(path), cfg.pop('sample', None))
-    replace_values(cfg, _sample_value)
-    assert data_manifest(cfg._cfg_dict.to_dict()) == 'b' * 64
+    assert data_manifest(resolved(path, sample=True)) == 'b' * 64

@@ -6,30 +6,27 @@ import sys
 import pytest
 
 from backbones import MaskedViT, save_student
-from comad.engine.run_config import apply_sample, parse_config, parse_leaf_name, replace_values
-from comad.runs.place import REPOSITORY
-
-LEAVES = sorted(
-    path for folder in ('seg', 'det') for path in (REPOSITORY / f'{folder}_configs').glob('*.py')
-)
+from comad.engine.run_config import parse_leaf_name
+from comad.runs.place import FILES
+from tests.resolved import leaves, resolved_config
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', leaves('seg', 'det'), ids=lambda path: path.stem)
 def test_every_leaf_names_its_own_student(path):
-    cfg = parse_config(path)
+    cfg = resolved_config(path)
     leaf = parse_leaf_name(path)
     assert cfg.model.backbone.init_cfg.student == leaf.student
     assert cfg.default_scope == {'seg': 'mmseg', 'det': 'mmdet'}[leaf.folder]
 
 
 def test_full_scale_recipes_are_the_stated_ones():
-    seg = parse_config(REPOSITORY / 'seg_configs/upernet_comad_tiny.py')
+    seg = resolved_config('seg_configs/upernet_comad_tiny.py')
     assert seg.train_dataloader.batch_size * 8 == seg.auto_scale_lr.base_batch_size == 16
     assert seg.train_cfg.max_iters == 160_000
     assert seg.model.backbone.out_indices == (3, 5, 7, 11)
     assert (seg.model.test_cfg.mode, seg.model.test_cfg.stride) == ('slide', (341, 341))
     assert seg.optim_wrapper.paramwise_cfg.decay_rate == 0.65
-    det = parse_config(REPOSITORY / 'det_configs/mask_rcnn_comad_tiny.py')
+    det = resolved_config('det_configs/mask_rcnn_comad_tiny.py')
     assert det.train_dataloader.batch_size * 8 == det.auto_scale_lr.base_batch_size == 64
     assert det.train_cfg.max_iters == 184_375
     assert det.param_scheduler[1].milestones == [163_889, 177_546]
@@ -39,16 +36,16 @@ def test_full_scale_recipes_are_the_stated_ones():
 
 
 def test_other_papers_recipes_are_the_stated_ones():
-    tinymim = parse_config(REPOSITORY / 'seg_configs/tinymim_upernet_comad_tiny.py')
+    tinymim = resolved_config('seg_configs/tinymim_upernet_comad_tiny.py')
     assert tinymim.optim_wrapper.optimizer.lr == 1e-4
     assert tinymim.optim_wrapper.paramwise_cfg == dict(decay_rate=0.8)
     assert tinymim.model.decode_head.channels == tinymim.model.neck.out_channels == 768
-    linear = parse_config(REPOSITORY / 'seg_configs/ibot_seg_linear_comad_tiny.py')
+    linear = resolved_config('seg_configs/ibot_seg_linear_comad_tiny.py')
     assert linear.optim_wrapper.optimizer.lr == 8e-4
     assert linear.model.backbone.frozen and linear.model.backbone.out_norm
     assert linear.model.neck is linear.model.auxiliary_head is None
     assert linear.model.decode_head.num_convs == 0 and linear.train_cfg.max_iters == 160_000
-    lite = parse_config(REPOSITORY / 'det_configs/mae_lite_mask_rcnn_comad_tiny.py')
+    lite = resolved_config('det_configs/mae_lite_mask_rcnn_comad_tiny.py')
     assert lite.train_dataloader.batch_size * 8 == lite.auto_scale_lr.base_batch_size == 64
     assert lite.optim_wrapper.paramwise_cfg.decay_rate == 1.0
     assert lite.model.backbone.drop_path_rate == 0.0
@@ -56,7 +53,7 @@ def test_other_papers_recipes_are_the_stated_ones():
     for loader in (lite.train_dataloader, lite.val_dataloader, lite.test_dataloader):
         scales = [step.scale for step in loader.dataset.pipeline if 'scale' in step]
         assert scales == [(640, 640)]
-    once = parse_config(REPOSITORY / 'det_configs/mask_rcnn_1x_comad_tiny.py')
+    once = resolved_config('det_configs/mask_rcnn_1x_comad_tiny.py')
     assert once.train_dataloader.batch_size * 8 == once.auto_scale_lr.base_batch_size == 16
     epochs = once.train_cfg.max_iters * 16 / 117_266
     drops = [step * 16 / 117_266 for step in once.param_scheduler[1].milestones]
@@ -84,27 +81,23 @@ print('eps', eps)
 
 # The 12-epoch detector is MAE-Lite's.
 BUILT = (
-    'seg_configs/upernet_scratch',
-    'seg_configs/tinymim_upernet_comad',
-    'seg_configs/ibot_seg_linear_comad',
-    'det_configs/mask_rcnn_scratch',
-    'det_configs/mae_lite_mask_rcnn_comad',
+    'seg_configs/upernet',
+    'seg_configs/tinymim_upernet',
+    'seg_configs/ibot_seg_linear',
+    'det_configs/mask_rcnn',
+    'det_configs/mae_lite_mask_rcnn',
 )
 
 
 def build(path, change=''):
     run = [sys.executable, '-W', 'ignore', '-c', BUILD, str(path), change]
-    return subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    return subprocess.run(run, cwd=FILES, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize('name', BUILT)
 @pytest.mark.parametrize('sample', [False, True], ids=['full', 'sample'])
 def test_models_build_with_agreeing_strides(name, sample, tmp_path):
-    path = REPOSITORY / f'{name}_tiny.py'
-    cfg = parse_config(path)
-    if sample:
-        apply_sample(cfg, parse_leaf_name(path), None)
-        replace_values(cfg, lambda key, value: f'sample_{value}' if key == 'arch' else value)
+    cfg = resolved_config(f'{name}_comad_tiny.py', sample)
     cfg.model.backbone.init_cfg = None
     file = tmp_path / 'resolved.py'
     cfg.dump(file)
@@ -115,7 +108,7 @@ def test_models_build_with_agreeing_strides(name, sample, tmp_path):
 
 def test_a_wrong_roi_stride_stops_the_real_detector():
     change = 'cfg.model.roi_head.mask_roi_extractor.featmap_strides = [8, 16, 32, 64]'
-    result = build(REPOSITORY / 'det_configs' / 'mask_rcnn_scratch_tiny.py', change)
+    result = build(FILES / 'det_configs' / 'mask_rcnn_comad_tiny.py', change)
     assert result.returncode != 0
     last = result.stderr.strip().splitlines()[-1]
     assert 'mask_roi_extractor are (8, 16, 32, 64)' in last and '(4, 8, 16, 32)' in last
@@ -157,6 +150,6 @@ def test_a_foreign_mmseg_config_builds_the_student(tmp_path):
     config = tmp_path / 'foreign.py'
     config.write_text(FOREIGN.format(student=student))
     run = [sys.executable, '-W', 'ignore', '-c', USE, str(config), str(student)]
-    result = subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(run, cwd=FILES, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     assert 'shape (1, 5, 64, 64)' in result.stdout

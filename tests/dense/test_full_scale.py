@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
 STEP = """
 import sys, torch
@@ -83,7 +83,7 @@ def test_one_full_scale_step_trains_every_tensor(kind, config, change, shape, mi
     path = f'{kind}_configs/{config}_tiny.py'
     result = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', STEP, kind, path, change],
-        cwd=REPOSITORY,
+        cwd=FILES,
         capture_output=True,
         text=True,
         timeout=900,

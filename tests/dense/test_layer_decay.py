@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 
 GROUPS = """
 import json, sys
@@ -36,7 +36,7 @@ print(json.dumps(found))
 def groups_of(config):
     """Name -> learning rate, its scale and weight decay of every trained tensor."""
     run = [sys.executable, '-W', 'ignore', '-c', GROUPS, config]
-    result = subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(run, cwd=FILES, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout.strip().splitlines()[-1])
 

@@ -11,8 +11,8 @@ from comad.engine.run_config import load_run_config
 from comad.engine.runner import BenchmarkRunner
 from comad.tasks.task import TASKS
 
-UPERNET = 'seg_configs/upernet_scratch_tiny.py'
-FINETUNE = 'cls_configs/finetune_scratch_tiny.py'
+UPERNET = 'seg_configs/upernet_comad_tiny.py'
+FINETUNE = 'cls_configs/finetune_comad_tiny.py'
 
 
 def load(path, **options):
@@ -33,7 +33,7 @@ def test_iterations_are_multiplied_and_the_protocol_stays():
 
 
 def test_milestones_are_multiplied():
-    cfg = load('det_configs/mask_rcnn_scratch_tiny.py', accumulate=2)
+    cfg = load('det_configs/mask_rcnn_comad_tiny.py', accumulate=2)
     assert cfg.param_scheduler[1].milestones == [327_778, 355_092]
 
 
@@ -47,7 +47,7 @@ def test_epochs_stay():
     ('path', 'steps', 'message'),
     [
         (FINETUNE, 0, 'accumulate 0: expected a number of batches'),
-        ('cls_configs/knn_scratch_tiny.py', 2, 'trains nothing'),
+        ('cls_configs/knn_comad_tiny.py', 2, 'trains nothing'),
     ],
 )
 def test_impossible_accumulation_is_one_line(path, steps, message):

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from comad.engine import bridges
-from comad.engine.config_keys import REPOSITORY
 from comad.engine.options import ConfigError
 from comad.engine.run_config import parse_config
+from comad.runs.place import FILES
 
 LEAVES = ('seg_configs/upernet_comad_tiny.py', 'det_configs/mask_rcnn_comad_tiny.py')
 
@@ -17,7 +17,7 @@ LEAVES = ('seg_configs/upernet_comad_tiny.py', 'det_configs/mask_rcnn_comad_tiny
 @pytest.mark.parametrize('leaf', LEAVES)
 def test_bases_of_other_packages_need_no_pkg_resources(leaf, monkeypatch):
     monkeypatch.setitem(sys.modules, 'pkg_resources', None)
-    assert parse_config(REPOSITORY / leaf).model.type in ('EncoderDecoder', 'MaskRCNN')
+    assert parse_config(FILES / leaf).model.type in ('EncoderDecoder', 'MaskRCNN')
 
 
 @pytest.mark.parametrize(

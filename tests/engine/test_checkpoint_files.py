@@ -35,8 +35,9 @@ def truncate(path):
 
 
 def flip(path):
+    """Change one bit of the tensor; releases of torch pad between records, where nothing counts."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[content.index(read_checkpoint(path)['value'].numpy().tobytes())] ^= 1
     path.write_bytes(content)
 
 

@@ -76,7 +76,7 @@ def test_a_run_has_its_own_length_name_and_digest(tmp_path, monkeypatch):
 
 
 def test_a_missing_student_of_equal_cost_names_the_command():
-    options = RunOptions('cls_configs/linear_mae_tiny.py', student='mae_equal2_tiny:1')
+    options = RunOptions('cls_configs/linear_comad_tiny.py', student='mae_equal2_tiny:1')
     options = RunOptions(**{**vars(options), 'cfg_options': {'train_dataloader.dataset.root': '.'}})
     with pytest.raises(ConfigError) as caught:
         cfg = load_run_config(options, check=False)

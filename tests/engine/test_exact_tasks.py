@@ -6,7 +6,7 @@ import torch
 from comad.data.sample.write import SampleSizes, write_sample
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 from tests.engine.resume_toy import train
 
 pytestmark = pytest.mark.slow
@@ -20,10 +20,10 @@ ITERATIONS = {
 }
 # name: leaf, changes, step to stop before, step to resume from.
 TASKS = {
-    'upernet': ('seg_configs/upernet_scratch_tiny.py', ITERATIONS, 7, 6),
-    'mask_rcnn': ('det_configs/mask_rcnn_scratch_tiny.py', ITERATIONS, 7, 6),
+    'upernet': ('seg_configs/upernet_comad_tiny.py', ITERATIONS, 7, 6),
+    'mask_rcnn': ('det_configs/mask_rcnn_comad_tiny.py', ITERATIONS, 7, 6),
     'mask_rcnn in epochs': (
-        'det_configs/mask_rcnn_scratch_tiny.py',
+        'det_configs/mask_rcnn_comad_tiny.py',
         {
             'train_cfg': dict(type='EpochBasedTrainLoop', max_epochs=2),
             f'{LOADER}.sampler.type': 'DefaultSampler',
@@ -33,18 +33,18 @@ TASKS = {
         6,
     ),
     'linear': (
-        'cls_configs/linear_scratch_tiny.py',
+        'cls_configs/linear_comad_tiny.py',
         {'param_scheduler': SCHEDULE, 'train_cfg.max_epochs': 3, 'train_cfg.cached_passes': 0},
         10,
         9,
     ),
     'linear on cached features': (
-        'cls_configs/linear_scratch_tiny.py',
+        'cls_configs/linear_comad_tiny.py',
         {'param_scheduler': SCHEDULE, 'train_cfg.max_epochs': 3, 'train_cfg.cached_passes': 2},
         10,
         9,
     ),
-    'finetune': ('cls_configs/finetune_scratch_tiny.py', {'train_cfg.max_epochs': 2}, 7, 6),
+    'finetune': ('cls_configs/finetune_comad_tiny.py', {'train_cfg.max_epochs': 2}, 7, 6),
 }
 
 
@@ -66,7 +66,12 @@ def config(leaf, changes, folder, **options):
     }
     loop = changes.pop('train_cfg', None)
     options = RunOptions(
-        str(REPOSITORY / leaf), sample=True, work_dir=str(folder), cfg_options=changes, **options
+        str(FILES / leaf),
+        sample=True,
+        student='scratch_tiny',
+        work_dir=str(folder),
+        cfg_options=changes,
+        **options,
     )
     found = load_run_config(options)
     found.train_cfg = loop or found.train_cfg

@@ -19,10 +19,10 @@ from backbones.checkpoints import read_card, read_checkpoint
 from backbones.files import sha256_of
 from comad.data.shard_index import scan_shard
 from comad.engine.checkpoint_files import last_checkpoint
-from comad.runs.records import read_records, write_record
-from comad.runs.schema import RecordError, record_digest
+from comad.leaderboard.admission import read_admitted
+from comad.runs.record import RecordError, seal, write_record
 from tests.engine.toy import run, toy_config
-from tests.leaderboard.examples import make_record
+from tests.leaderboard.examples import forge, make_record
 
 
 class Call:
@@ -235,13 +235,11 @@ def nested(depth):
 
 
 def test_hostile_records_are_refused_one_by_one(tmp_path):
-    good = write_record(tmp_path, make_record({'top1_mean': 51.25}).data)
+    good = write_record(tmp_path, make_record({'top1_mean': 51.25}))
     text = good.read_text()
 
     def edited(name, **changes):
-        record = {**json.loads(text), **changes}
-        record['digest'] = record_digest(record)
-        (tmp_path / f'{name}.json').write_text(json.dumps(record))
+        (tmp_path / f'{name}.json').write_bytes(forge({**json.loads(text), **changes}))
 
     for depth in (300, 900, 1000, 3000):
         deep = text.rstrip()[:-1] + f', "x": {nested(depth)}}}'
@@ -260,7 +258,7 @@ def test_hostile_records_are_refused_one_by_one(tmp_path):
     edited('seed', seeds={'pretrain': 10**400, 'transfer': 0})
     edited('copy')
     before = {path.name for path in tmp_path.parent.iterdir()}
-    records = read_records(tmp_path)
+    records = read_admitted(tmp_path)
     assert [record.file for record in records.accepted] == [good.name]
     assert len(records.refused) == len(list(tmp_path.glob('*.json'))) - 1
     assert all('\n' not in line for line in records.refused)
@@ -268,7 +266,7 @@ def test_hostile_records_are_refused_one_by_one(tmp_path):
     with pytest.raises(RecordError):
         record = json.loads(text)
         record['student']['name'] = '../evil_tiny'
-        write_record(tmp_path, record)
+        seal(record)
 
 
 def test_a_nested_card_is_refused(tmp_path):

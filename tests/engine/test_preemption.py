@@ -168,7 +168,13 @@ def test_damaged_checkpoints_at_resume(tmp_path):
 
 def test_two_processes_agree_though_one_got_the_signal(tmp_path):
     config = write_config(tmp_path, iters=100_000)
-    command = [sys.executable, 'tools/_torchrun.py', '--nproc_per_node=2', '--master_port=29735']
+    command = [
+        sys.executable,
+        '-m',
+        'comad.commands.torchrun',
+        '--nproc_per_node=2',
+        '--master_port=29735',
+    ]
     log = tmp_path / 'log'
     with log.open('w') as stream:
         run = subprocess.Popen(

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from backbones import MaskedViT
-from comad.benchmark.analytic import vit_gflop
 from comad.engine.checkpointing import SafeCheckpointHook
 from comad.engine.hooks.record import RunRecordHook, _gflops
+from tests.benchmark.analytic import vit_gflop
 
 LOGGER = logging.getLogger('record')
 

@@ -1,5 +1,6 @@
 """Configs: names, overlays, work dirs, unknown keys and missing paths, before torch is imported."""
 
+import ast
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,22 +16,17 @@ from comad.engine.run_config import (
     _sample_value,
     config_digest,
     load_run_config,
+    parse_config,
     parse_leaf_name,
     replace_values,
 )
-from comad.runs.place import REPOSITORY
-
-LEAVES = sorted(
-    path
-    for folder in ('pretrain', 'cls', 'seg', 'det')
-    for path in (REPOSITORY / f'{folder}_configs').glob('*.py')
-)
+from comad.runs.place import FILES
+from tests.resolved import leaves, resolved_config
 
 
-@pytest.fixture
-def complete(monkeypatch):
-    """Pretend that all data, teachers and students are there."""
-    monkeypatch.setattr('comad.engine.run_config.check_paths', lambda cfg, sample: None)
+def load(path: str, **options):
+    """A resolved config as if all data, teachers and students were there."""
+    return load_run_config(RunOptions(path, **options), check=False)
 
 
 @pytest.mark.parametrize(
@@ -60,13 +56,13 @@ def test_wrong_leaf_names():
 
 
 @pytest.mark.parametrize('sample', [False, True])
-@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
-def test_every_leaf_resolves_and_agrees_with_its_name(complete, path, sample):
+@pytest.mark.parametrize('path', leaves(), ids=lambda path: path.stem)
+def test_every_leaf_resolves_and_agrees_with_its_name(path, sample):
     leaf = parse_leaf_name(path)
-    cfg = load_run_config(RunOptions(str(path), sample=sample, seed=4))
+    cfg = resolved_config(path, sample)
     root = 'work_dirs/sample' if sample else 'work_dirs'
-    assert cfg.work_dir == f'{root}/{leaf.kind}/{leaf.student}/seed4'
-    assert cfg.run.student == leaf.student and cfg.randomness.seed == 4
+    assert cfg.work_dir == f'{root}/{leaf.kind}/{leaf.student}/seed0'
+    assert cfg.run.student == leaf.student and cfg.randomness.seed == 0
     assert cfg.model.backbone.arch == ('sample_' if sample else '') + leaf.arch
     if leaf.folder != 'pretrain':
         assert cfg.model.backbone.init_cfg.student == leaf.student
@@ -76,30 +72,50 @@ def test_every_leaf_resolves_and_agrees_with_its_name(complete, path, sample):
     replace_values(cfg, lambda key, value: roots.append(value) or value)
     data = [v for v in roots if isinstance(v, str) and v.startswith('data/')]
     assert data and all(v.startswith('data/sample/') == sample for v in data)
-    assert path.read_text().lstrip().startswith('"""')
+    assert path.read_text().lstrip().startswith('"""') and cfg.run.source == path.read_text()
 
 
-def test_another_student_moves_the_run(complete):
-    cfg = load_run_config(
-        RunOptions('cls_configs/linear_comad_tiny.py', sample=True, student='mae_base:2', seed=1)
-    )
-    assert cfg.work_dir == 'work_dirs/sample/linear/mae_base/pretrain2_seed1'
+def test_another_student_moves_the_run():
+    leaf = 'cls_configs/linear_comad_tiny.py'
+    cfg = load(leaf, sample=True, student='mae_base:2', seed=4)
+    assert cfg.work_dir == 'work_dirs/sample/linear/mae_base/pretrain2_seed4'
+    assert cfg.randomness.seed == cfg.run.seed == 4 and cfg.run.pretrain_seed == 2
     assert cfg.model.backbone.init_cfg.seed == 2 and cfg.model.backbone.arch == 'sample_base'
+    assert load(leaf, seed=3).work_dir == 'work_dirs/linear/comad_tiny/seed3'
 
 
-def test_the_digest_ignores_where_and_how_often(complete):
+@pytest.mark.parametrize('student', ['mae_tiny:1', 'scratch_tiny', 'dmt_mean_small'])
+@pytest.mark.parametrize('path', leaves('cls', 'seg', 'det'), ids=lambda path: path.stem)
+def test_the_source_of_another_student_is_the_leaf_that_would_name_it(tmp_path, path, student):
+    name = student.split(':')[0]
+    source = load(str(path), student=student).run.source
+    docstring = ast.get_docstring(ast.parse(source))
+    assert f'of {name}: {path.relative_to(FILES)} --student {name}' in docstring
+    assert 'comad' not in source.replace(path.name, '').lower()
+    own = tmp_path / path.parent.name / path.name.replace('comad_tiny', name)
+    own.parent.mkdir()
+    own.write_text(source.replace("'../", f"'{FILES}/"))
+    init_cfg = parse_config(own).model.backbone.init_cfg
+    assert init_cfg.to_dict() == dict(type='StudentWeights', student=name)
+
+
+def test_its_own_student_by_name_leaves_the_source_alone():
+    leaf = 'cls_configs/knn_comad_tiny.py'
+    assert load(leaf, student='comad_tiny:3').run.source == (FILES / leaf).read_text()
+
+
+def test_the_digest_ignores_where_and_how_often():
     path = 'cls_configs/linear_comad_tiny.py'
-    first = load_run_config(RunOptions(path, seed=0))
-    second = load_run_config(RunOptions(path, seed=5, work_dir='elsewhere'))
-    third = load_run_config(RunOptions(path, cfg_options={'train_dataloader.batch_size': 3}))
+    first = load(path, seed=0)
+    second = load(path, seed=5, work_dir='elsewhere')
+    third = load(path, cfg_options={'train_dataloader.batch_size': 3})
     assert config_digest(first) == config_digest(second) != config_digest(third)
 
 
-def test_the_overlay_only_changes_data_sizes_and_lengths(complete):
+def test_the_overlay_only_changes_data_sizes_and_lengths():
     """The sample must run the same code: no type may differ between the two configs."""
-    for path in LEAVES:
-        full = load_run_config(RunOptions(str(path)))
-        sample = load_run_config(RunOptions(str(path), sample=True))
+    for path in leaves():
+        full, sample = resolved_config(path), resolved_config(path, sample=True)
         assert full.model.type == sample.model.type, path.name
         assert full.model.backbone.type == sample.model.backbone.type == 'MaskedViT'
         if 'optim_wrapper' in full:
@@ -118,7 +134,7 @@ def test_the_overlay_only_changes_data_sizes_and_lengths(complete):
 def test_a_key_that_nothing_reads_is_named(tmp_path, text, key):
     leaf = tmp_path / 'cls_configs' / 'linear_comad_tiny.py'
     leaf.parent.mkdir()
-    base = REPOSITORY / 'cls_configs' / 'linear_comad_tiny.py'
+    base = FILES / 'cls_configs' / 'linear_comad_tiny.py'
     leaf.write_text(f'_base_ = {str(base)!r}\nsize = 3\nlog_level = str(size)\n{text}\n')
     with pytest.raises(ConfigError, match=f'nothing reads the config key {key!r}'):
         load_run_config(RunOptions(str(leaf)))
@@ -131,8 +147,8 @@ def answer(tool: str, arguments: list[str], cwd: Path) -> tuple[subprocess.Compl
         'try: runpy.run_path(sys.argv[0], run_name="__main__")\n'
         'finally: print("\\n" + " ".join({"torch", "mmengine", "numpy"} & set(sys.modules)))'
     )
-    path = str(REPOSITORY / 'tools' / tool)
-    arguments = [str(REPOSITORY / a) if a.endswith('_tiny.py') else a for a in arguments]
+    path = str(FILES / 'tools' / tool)
+    arguments = [str(FILES / a) if a.endswith('_tiny.py') else a for a in arguments]
     done = subprocess.run(
         [sys.executable, '-c', code, path, *arguments], capture_output=True, text=True, cwd=cwd
     )

@@ -1,7 +1,6 @@
 """The full-scale classification recipes keep the numbers of their sources."""
 
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,14 +9,13 @@ from mmengine.config import Config
 from PIL import Image
 
 from comad.data.views import build_views
+from tests.resolved import resolved_config
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 GPUS = 8
 
 
 def recipe(kind: str) -> Config:
-    path = REPOSITORY / 'cls_configs' / f'{kind}_scratch_tiny.py'
-    return Config.fromfile(path, import_custom_modules=False)
+    return resolved_config(f'cls_configs/{kind}_comad_tiny.py')
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from comad.data.identity import DataIdentity
 from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
-from comad.runs.records import build_record
+from comad.runs.card import make_card
+from comad.tasks.recording import build_record
 from tests.golden.records import ENVIRONMENT, digest
 
 FILE = Path(__file__).with_name('tasks.json')
@@ -46,6 +50,9 @@ COMMON = 'every kind'
 SCALES = '_ms'
 UNTRAINED = ('knn', 'lowshot_1pct', 'lowshot_10pct')
 ARCHITECTURE = {'img_size': 64, 'patch_size': 8, 'embed_dim': 64, 'depth': 4, 'num_heads': 2}
+DATA = DataIdentity(
+    name='sample', split='val', images=4000, classes=10, manifest=digest('data'), problems=0
+)
 CARD = {
     'name': 'comad_tiny',
     'method': 'CoMAD',
@@ -58,7 +65,7 @@ CARD = {
     'iterations': 186,
     'images_seen': 12_000,
     'seed': 1,
-    'data': 'sample',
+    'data': DATA,
     'sample': True,
     'teachers': [{'family': 'mae', 'file': 'm.pth', 'digest': digest('m'), 'licence': 'ours'}],
     'licence': 'ours',
@@ -108,8 +115,10 @@ def make_fields(kind: str) -> dict[str, Any]:
     record = build_record(
         config._cfg_dict.to_dict(),
         metrics,
-        CARD,
-        {**ENVIRONMENT, 'device': 'cpu', 'world_size': 2, 'data_manifest': digest('data')},
+        make_card(CARD),
+        {**ENVIRONMENT, 'device': 'cpu', 'world_size': 2},
+        dataset=DATA,
+        train_dataset=msgspec.structs.replace(DATA, split='train', images=6000),
         wall_seconds=123.456,
         images_seen=12_345 if trained else 0,
         architecture=ARCHITECTURE,
@@ -119,7 +128,7 @@ def make_fields(kind: str) -> dict[str, Any]:
         resolved_sha256=digest('resolved'),
         processes=4 if several else None,
         gflops=0.01234567,
-    )
+    ).data
     assert record['config'].pop('source') == Path(leaf).read_text()
     assert record['config'].pop('digest') == config.run.digest
     del record['digest']

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from comad.runs.schema import record_name
+from tests.golden.records import file_name
 from tests.golden.tables import FILES, comparable, figure_digests, make_tables
 
 GOLDEN = {
@@ -43,7 +43,7 @@ def test_exit_codes(made):
 
 
 def test_protocol_fields_are_those_of_the_records(made):
-    fields = {record_name(r): r['protocol']['fields'] for r in made.records if not r['sample']}
+    fields = {file_name(r): r['protocol']['fields'] for r in made.records if not r['sample']}
     page = html.unescape(made.texts['report.html'])
     rows = [row for rows in made.rows.values() for row in rows if row['kind'] == 'measured']
     assert len(rows) == 22
@@ -54,7 +54,7 @@ def test_protocol_fields_are_those_of_the_records(made):
 
 
 def test_digests_are_those_of_the_records(made):
-    digests = {record_name(r): r['digest'] for r in made.records if not r['sample']}
+    digests = {file_name(r): r['digest'] for r in made.records if not r['sample']}
     rows = [row for rows in made.rows.values() for row in rows if row['kind'] == 'measured']
     for row in rows:
         assert row['details']['record_digests'] == [digests[file] for file in row['records']]

@@ -2,9 +2,15 @@
 
 import copy
 import hashlib
+import json
 from typing import Any
 
-from comad.runs.records import Record, build_record, record_name
+from comad.data.identity import DataIdentity
+from comad.runs.card import StudentCard
+from comad.runs.card import make_card as checked_card
+from comad.runs.record import Record, seal
+from comad.tasks.recording import build_record
+from comad.tasks.task import get_task
 
 VIEWS = {'type': 'CenterCrop', 'size': 224, 'resize': 256}
 LINEAR: dict[str, Any] = {
@@ -42,7 +48,6 @@ ENVIRONMENT = {
     'cpu': 'a processor',
     'git_commit': 'c' * 40,
     'git_dirty': False,
-    'data_manifest': 'd' * 64,
 }
 
 
@@ -51,7 +56,13 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def make_card(student: str, pretrain_seed: int = 0, **changes: Any) -> dict[str, Any]:
+def make_data(name: str = 'imagenet-1k', split: str = 'val', **changes: Any) -> DataIdentity:
+    """What a run read: a checked data set of full scale."""
+    facts = dict(images=50_000, classes=1000, manifest='d' * 64, problems=0)
+    return DataIdentity(name=name, split=split, **{**facts, **changes})
+
+
+def make_card(student: str, pretrain_seed: int = 0, **changes: Any) -> StudentCard:
     """A student card as pretraining writes it; every student and seed has a file of its own."""
     card = {
         'name': student,
@@ -65,7 +76,7 @@ def make_card(student: str, pretrain_seed: int = 0, **changes: Any) -> dict[str,
         'iterations': 1000,
         'images_seen': 64000,
         'seed': pretrain_seed,
-        'data': 'imagenet-1k',
+        'data': make_data(split='train', images=1_281_167),
         'sample': False,
         'teachers': [{'family': 'mae', 'file': 'm.pth', 'digest': 'd1', 'licence': 'CC-BY-NC-4.0'}],
         'licence': 'CC-BY-NC-4.0',
@@ -75,7 +86,7 @@ def make_card(student: str, pretrain_seed: int = 0, **changes: Any) -> dict[str,
         'versions': {},
         'sha256': digest('student', student, pretrain_seed),
     }
-    return {**card, **changes}
+    return checked_card({**card, **changes})
 
 
 def make_config(
@@ -104,14 +115,17 @@ def make_record(
     pretrain_seed: int = 0,
     seed: int = 0,
     config: dict[str, Any] | None = None,
-    card: dict[str, Any] | None = None,
+    card: StudentCard | None = None,
 ) -> Record:
-    """A record and its file name, not written anywhere."""
-    record = build_record(
+    """A record, not written anywhere."""
+    dataset = make_data(get_task(kind).dataset)
+    return build_record(
         config or make_config(kind, student, pretrain_seed, seed),
         metrics,
         card or make_card(student, pretrain_seed),
         ENVIRONMENT,
+        dataset=dataset,
+        train_dataset=make_data(dataset.name, 'train'),
         wall_seconds=12.5,
         images_seen=1000,
         checkpoint={
@@ -121,4 +135,25 @@ def make_record(
         resolved_sha256=digest('resolved', kind, student, pretrain_seed, seed),
         gflops=2.5,
     )
-    return Record(record_name(record), record)
+
+
+def changed(record: Record, **changes: Any) -> Record:
+    """A copy with entries replaced by dotted path, ``__`` for the dot, and a digest that fits."""
+    contents = record.data
+    for path, value in changes.items():
+        *parents, last = path.split('__')
+        node = contents
+        for parent in parents:
+            node = node[int(parent) if parent.isdigit() else parent]
+        node[last] = value
+    return seal(contents)
+
+
+def forge(contents: dict[str, Any]) -> bytes:
+    """The file of any contents, as a record's are written and with a digest that fits."""
+
+    def content(digest: str) -> bytes:
+        text = json.dumps({**contents, 'digest': digest}, indent=1, ensure_ascii=False)
+        return (text + '\n').encode()
+
+    return content(hashlib.sha256(content('')).hexdigest())

@@ -9,7 +9,7 @@ from PIL import Image
 
 from comad.leaderboard.ablation_figure import draw_ablations
 from comad.leaderboard.ablations import ablation_csv, ablation_rows, read_ablations
-from comad.runs.records import write_record
+from comad.runs.record import write_record
 from comad.sweep import finish
 from comad.sweep.runner import SweepError
 from tests.leaderboard.examples import make_record
@@ -110,7 +110,7 @@ def test_finish_counts_only_records_of_steps_that_are_done(tmp_path, monkeypatch
     folder, steps = tmp_path / 'records', []
     for record in records(comad=(50.0, 54.0), comad_a=(47.0, 50.9)):
         steps.append(SimpleNamespace(outputs=(f'records/{record.file}',)))
-        write_record(folder, record.data)
+        write_record(folder, record)
     failed = steps[-1]
     sweep = SimpleNamespace(steps=steps, is_done=lambda step: step is not failed)
     reading = finish.finish_ablations(tmp_path, sweep, seeds=2)

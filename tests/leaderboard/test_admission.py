@@ -1,35 +1,25 @@
 """Admission: every fact that a ranked row needs, and every way to count one run twice."""
 
-import copy
 import json
 
 import pytest
 
-from comad.leaderboard.admission import duplicates, group_by_reason, open_questions
+from comad.leaderboard.admission import duplicates, group_by_reason, read_admitted
 from comad.leaderboard.build import make_leaderboards
 from comad.leaderboard.tables import build_table
-from comad.runs.records import build_record, read_records, write_record
-from comad.runs.schema import record_digest
+from comad.runs.questions import open_questions
+from comad.runs.record import write_record
+from comad.tasks.recording import build_record
 from tests.leaderboard.examples import (
     ARCHITECTURE,
     ENVIRONMENT,
+    changed,
     digest,
+    make_card,
     make_config,
+    make_data,
     make_record,
 )
-
-
-def changed(record, **changes):
-    """A copy with entries replaced by dotted path, ``__`` for the dot, and a digest that fits."""
-    data = copy.deepcopy(record.data)
-    for path, value in changes.items():
-        *parents, last = path.split('__')
-        node = data
-        for parent in parents:
-            node = node[int(parent) if parent.isdigit() else parent]
-        node[last] = value
-    data['digest'] = record_digest(data)
-    return record._replace(data=data)
 
 
 def three(**changes):
@@ -40,7 +30,7 @@ def three(**changes):
 
 
 def test_a_complete_record_leaves_no_question():
-    assert open_questions(make_record({'top1_mean': 50.0}).data) == []
+    assert open_questions(make_record({'top1_mean': 50.0})) == []
     (row,) = build_table('classification', three())
     assert row.cells['rank'] == '1' and row.details['not_ranked'] == []
 
@@ -52,11 +42,16 @@ def test_a_complete_record_leaves_no_question():
         ({'environment__git_dirty': None}, 'environment.git_dirty is null, not known'),
         ({'environment__git_commit': None}, 'environment.git_commit is null, no commit'),
         ({'environment__git_commit': 'main'}, "environment.git_commit is 'main', no commit"),
-        ({'environment__data_manifest': None}, 'environment.data_manifest is null'),
+        ({'dataset__manifest': None}, 'dataset.manifest is null: python tools/data.py check'),
+        ({'train_dataset__manifest': None}, 'train_dataset.manifest is null'),
+        ({'student__data__manifest': None}, 'student.data.manifest is null'),
         (
-            {'environment__data_manifest': 'd' * 64 + ' (names and sizes only)'},
-            'environment.data_manifest is of names and sizes only',
+            {'dataset__manifest': 'd' * 64 + ' (names and sizes only)'},
+            'dataset.manifest is of names and sizes only',
         ),
+        ({'dataset__problems': 2010}, 'dataset.problems is 2010: check.txt'),
+        ({'train_dataset__problems': 1}, 'train_dataset.problems is 1'),
+        ({'student__data__problems': 1}, 'student.data.problems is 1'),
         ({'environment__versions': {'timm': '1', 'mmengine': '1'}}, 'versions.torch is absent'),
         ({'environment__device': ''}, 'environment.device is blank'),
         ({'protocol__fields__precision': None}, 'protocol field precision is unknown'),
@@ -71,7 +66,7 @@ def test_a_complete_record_leaves_no_question():
         ),
         ({'student__params_m': None}, 'student.params_m is null'),
         ({'student__method_version': None}, 'student.method_version is null'),
-        ({'student__data': ''}, "student.data is ''"),
+        ({'student__data': None}, 'student.data is null'),
         ({'student__epochs': None}, 'student.epochs is null'),
         ({'student__git_commit': None}, 'student.git_commit is null'),
         ({'student__config_digest': None}, 'student.config_digest is null'),
@@ -84,12 +79,12 @@ def test_a_fact_that_is_missing_is_named_and_its_row_shown_but_not_ranked(
     tmp_path, changes, reason
 ):
     records = three(**changes)
-    (question,) = [q for q in open_questions(records[0].data) if reason in q]
+    (question,) = [q for q in open_questions(records[0]) if reason in q]
     (row,) = build_table('classification', records)
     assert (row.cells['value'], row.cells['n'], row.cells['rank']) == ('51.00', '3', '')
     assert question in row.details['not_ranked']
     for record in records:
-        write_record(tmp_path, record.data)
+        write_record(tmp_path, record)
     boards = make_leaderboards(records=tmp_path)
     assert boards.refused == []
     (note,) = [n for n in boards.notes if question in n]
@@ -106,24 +101,89 @@ def test_one_open_seed_keeps_the_whole_row_from_being_ranked():
 def test_a_random_network_needs_no_pretraining_and_no_teacher():
     record = build_record(
         make_config(student='scratch_tiny'), {'top1_mean': 9.0}, None, ENVIRONMENT,
+        dataset=make_data(), train_dataset=make_data(split='train'),
         wall_seconds=9, images_seen=9, architecture=ARCHITECTURE, params_m=5.5,
         checkpoint={'file': 'a.pth', 'sha256': 'a' * 64}, resolved_sha256='b' * 64,
     )  # fmt: skip
     assert open_questions(record) == []
     # A method of its own targets has no teachers either.
-    assert open_questions(three(student__teachers=[])[0].data) == []
+    assert open_questions(three(student__teachers=[])[0]) == []
 
 
 def test_a_test_without_training_needs_no_checkpoint():
     record = changed(make_record({'top1_mean': 9.0}), images_seen=0, checkpoint__sha256=None)
-    assert open_questions(record.data) == []
+    assert open_questions(record) == []
 
 
-def test_seeds_on_other_data_are_not_ranked():
-    records = three()
-    records[2] = changed(records[2], environment__data_manifest='f' * 64)
-    (row,) = build_table('classification', records)
-    assert row.cells['rank'] == '' and 'different manifests' in row.details['not_ranked'][0]
+@pytest.mark.parametrize(
+    'other',
+    [
+        {'dataset__manifest': 'f' * 64},
+        {'train_dataset__manifest': 'f' * 64},
+        {'train_dataset__subset': 'share 0.01, seed 0'},
+        {'train_dataset__images': 1_281_166},
+    ],
+)
+def test_other_data_are_another_group(other):
+    rows = build_table('classification', [*three(), *three(**other)])
+    assert [(row.cells['n'], row.cells['rank']) for row in rows] == [('3', '1'), ('3', '1')]
+    assert rows[0].group != rows[1].group
+    split = [*three()[:2], *three(**other)[2:]]
+    assert [r.cells['rank'] for r in build_table('classification', split)] == ['', '']
+
+
+def test_a_student_of_other_pretraining_data_is_another_row():
+    rows = build_table('classification', [*three(), *three(student__data__manifest='f' * 64)])
+    assert [row.cells['n'] for row in rows] == ['3', '3'] and rows[0].group == rows[1].group
+
+
+@pytest.mark.parametrize(
+    ('sample', 'changes', 'reason'),
+    [
+        (
+            False,
+            {'dataset__name': 'sample', 'dataset__images': 40, 'dataset__classes': 10},
+            "evaluated on 'sample' (10 classes, 40 images), not on 'imagenet-1k'",
+        ),
+        (
+            False,
+            {'dataset__name': 'imagenet', 'dataset__images': 60, 'dataset__classes': 2},
+            "evaluated on 'imagenet' (2 classes, 60 images), not on 'imagenet-1k'",
+        ),
+        (False, {'train_dataset__name': 'flowers'}, "trained on 'flowers'"),
+        (True, {'sample': True}, "evaluated on 'imagenet-1k'"),
+        (True, {'sample': False}, 'a record of full scale in a folder of the embedded sample'),
+    ],
+)
+def test_what_was_read_decides_the_table(tmp_path, sample, changes, reason):
+    for record in three(**changes):
+        write_record(tmp_path, record)
+    boards = make_leaderboards(sample, records=tmp_path)
+    assert len(boards.refused) == 3 and all(reason in line for line in boards.refused)
+    measured = [r for rows in boards.tables.values() for r in rows if r.cells['n']]
+    assert measured == []
+
+
+def test_a_record_of_no_known_task_or_metric_is_refused_by_name(tmp_path):
+    good, metric, task = three()
+    metric = changed(metric, metrics={'top1_best': 99.0})
+    for record in (good, metric, changed(task, task='guess')):
+        write_record(tmp_path, record)
+    accepted, refused = read_admitted(tmp_path)
+    assert accepted == [good]
+    assert any(metric.file in line and "unknown metric 'top1_best'" in line for line in refused)
+    assert any('guess_comad' in line and 'no task is called' in line for line in refused)
+
+
+def test_two_methods_cannot_share_a_student_file(tmp_path):
+    for student in ('comad_tiny', 'mae_tiny'):
+        card = make_card(student, sha256='the same')
+        write_record(tmp_path, make_record({'top1_mean': 1.0}, student=student, card=card))
+    accepted, refused = read_admitted(tmp_path)
+    assert accepted == []
+    assert len(refused) == 2 and all(
+        'comad_tiny of pretraining seed 0 and mae_tiny' in line for line in refused
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,10 +196,10 @@ def test_seeds_on_other_data_are_not_ranked():
 def test_a_run_under_other_seeds_is_refused_with_its_original(tmp_path, copied, reason):
     original, other, third = three()
     section, key = copied.split('__')
-    twice = changed(other, **{copied: original.data[section][key]})
+    twice = changed(other, **{copied: getattr(getattr(original, section), key)})
     for record in (original, twice, third):
-        write_record(tmp_path, record.data)
-    accepted, refused = read_records(tmp_path)
+        write_record(tmp_path, record)
+    accepted, refused = read_admitted(tmp_path)
     assert [record.file for record in accepted] == [third.file]
     assert [line.split(': ')[0].rsplit('/', 1)[1] for line in refused] == [
         original.file,
@@ -151,8 +211,8 @@ def test_a_run_under_other_seeds_is_refused_with_its_original(tmp_path, copied, 
 def test_one_config_and_seed_is_one_run():
     first, other = make_record({'top1_mean': 1.0}), make_record({'top1_mean': 1.0}, seed=1)
     assert duplicates([first, other]) == {}
-    renamed = changed(make_record({'top1_mean': 1.0}, student='mae_tiny'))
-    renamed.data['config']['digest'] = first.data['config']['digest']
+    renamed = make_record({'top1_mean': 1.0}, student='mae_tiny')
+    renamed = changed(renamed, config__digest=first.config.digest)
     reasons = duplicates([first, other, renamed])
     assert set(reasons) == {first.file, renamed.file}
     assert 'share one config and seed' in reasons[first.file]
@@ -160,7 +220,7 @@ def test_one_config_and_seed_is_one_run():
 
 def test_tests_of_one_checkpoint_by_two_tasks_are_no_copies():
     first, other = make_record({'top1': 1.0}, 'finetune'), make_record({'top1_mean': 1.0})
-    shared = {'checkpoint__sha256': first.data['checkpoint']['sha256']}
+    shared = {'checkpoint__sha256': first.checkpoint.sha256}
     assert duplicates([first, changed(other, **shared)]) == {}
 
 
@@ -190,7 +250,7 @@ def test_different_settings_of_one_protocol_are_named(tmp_path):
     for field, value in (('length', '100 epochs'), ('batch_size', 64)):
         records[0] = changed(records[0], **{f'protocol__fields__{field}': value})
     for record in records:
-        write_record(tmp_path, record.data)
+        write_record(tmp_path, record)
     (note,) = make_leaderboards(records=tmp_path).notes
     assert 'protocol mae_linear version 1 of linear' in note
     assert 'different batch_size, length;' in note
@@ -198,10 +258,10 @@ def test_different_settings_of_one_protocol_are_named(tmp_path):
 
 def test_rows_on_different_data_are_pointed_out(tmp_path):
     other = make_record({'top1_mean': 9.0}, student='mae_tiny')
-    for record in (*three(), changed(other, environment__data_manifest='f' * 64)):
-        write_record(tmp_path, record.data)
+    for record in (*three(), changed(other, dataset__manifest='f' * 64)):
+        write_record(tmp_path, record)
     (note,) = make_leaderboards(records=tmp_path).notes
-    assert 'linear: records cite 2 data manifests, dddddddddddd, ffffffffffff' in note
+    assert 'linear: records cite 2 data manifests, dddddddddddd, ' in note
 
 
 def test_details_are_plain_and_follow_from_the_records_in_any_order():

@@ -14,7 +14,7 @@ from comad.leaderboard.latex import escape_latex, to_latex
 from comad.leaderboard.markdown import escape, to_markdown
 from comad.leaderboard.published import COLUMNS, PUBLISHED, PublishedRow, read_published
 from comad.leaderboard.tables import build_table
-from comad.runs.records import write_record
+from comad.runs.record import write_record
 from comad.tasks.task import TABLES
 from tests.leaderboard.examples import make_record
 
@@ -165,7 +165,7 @@ def test_equal_rows_give_equal_text_in_any_order(render):
 
 def test_the_command_writes_what_it_is_asked_for_beside_the_csvs(tmp_path):
     for record in seeds([60.0, 61.0, 62.0]):
-        write_record(tmp_path / 'records', record.data)
+        write_record(tmp_path / 'records', record)
     places = ('--records', str(tmp_path / 'records'), '--out', str(tmp_path / 'out'))
     command = [sys.executable, str(TOOL), *places, '--quiet', '--format', 'latex', 'json']
     done = subprocess.run(command, cwd=TOOL.parents[1], capture_output=True, text=True)

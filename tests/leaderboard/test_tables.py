@@ -17,7 +17,7 @@ from comad.leaderboard.tables import (
     to_csv,
 )
 from comad.leaderboard.text import format_table
-from comad.runs.records import write_record
+from comad.runs.record import write_record
 from tests.leaderboard.examples import make_card, make_config, make_record
 
 
@@ -135,7 +135,7 @@ def test_a_seed_without_a_result_keeps_its_row_unranked(tmp_path):
     (row,) = build_table('detection', records)
     assert (row.cells['value'], row.cells['n'], row.cells['rank']) == ('22.00', '3', '')
     for record in records:
-        write_record(tmp_path / 'records', record.data)
+        write_record(tmp_path / 'records', record)
     boards = build_leaderboards(False, tmp_path / 'records', tmp_path)
     assert any('p3_s3.json: no bbox_mAP (not reported' in note for note in boards.notes)
 
@@ -194,7 +194,7 @@ def test_committed_tables_are_what_records_and_published_figures_give(tmp_path):
 
 
 def test_records_of_the_other_scale_are_refused(tmp_path):
-    write_record(tmp_path, make_record({'top1_mean': 1.0}).data)
+    write_record(tmp_path, make_record({'top1_mean': 1.0}))
     boards = build_leaderboards(True, tmp_path, tmp_path / 'out')
     assert boards.tables['classification'] == []
     assert 'a record of full scale in a folder of the embedded sample' in boards.refused[0]

@@ -12,9 +12,16 @@ import pytest
 
 from comad.commands.leaderboard import main
 from comad.leaderboard.published import PUBLISHED
-from comad.runs.records import build_record, write_record
-from comad.runs.schema import MAX_BYTES, record_digest, resolved_name
-from tests.leaderboard.examples import ENVIRONMENT, make_card, make_config
+from comad.runs.record import MAX_BYTES, read_record, resolved_name, write_record
+from comad.tasks.recording import build_record
+from tests.leaderboard.examples import (
+    ENVIRONMENT,
+    changed,
+    forge,
+    make_card,
+    make_config,
+    make_data,
+)
 
 RESULTS = PUBLISHED.parent.resolve()
 STUDENTS = ('comad_tiny', 'mae_tiny')
@@ -48,12 +55,14 @@ def add_run(root, student, seed):
         {'top1_mean': 50.0 + seed + STUDENTS.index(student)},
         make_card(student, seed, sha256=sha256(weights)),
         ENVIRONMENT,
+        dataset=make_data(),
+        train_dataset=make_data(split='train'),
         wall_seconds=12.5,
         images_seen=1000,
         checkpoint={'file': 'epoch_90.pth', 'sha256': sha256(run / 'epoch_90.pth')},
         resolved_sha256=sha256(resolved),
     )
-    assert resolved_name(record) == resolved.name
+    assert resolved_name(record.task) == resolved.name
     return write_record(root / 'results/records', record)
 
 
@@ -80,9 +89,8 @@ def edit(path, change, digest=True):
     """Change a record's file, by default with a digest that fits."""
     record = json.loads(path.read_text())
     change(record)
-    if digest:
-        record['digest'] = record_digest(record)
-    path.write_text(json.dumps(record))
+    content = forge(record) if digest else json.dumps(record, indent=1).encode() + b'\n'
+    path.write_bytes(content)
 
 
 def measured(path):
@@ -147,7 +155,7 @@ def test_data_with_another_manifest_are_a_note(world):
     path = world.root / 'data/imagenet/manifest.json'
     path.write_text(path.read_text().replace('d' * 64, 'f' * 64))
     code, out, _ = world.run('verify')
-    assert code == 0 and out.count('environment.data_manifest is dddddddddddd, the data here') == 6
+    assert code == 0 and out.count('its data manifest is dddddddddddd, the data here') == 6
 
 
 def by_hand(world):
@@ -162,76 +170,78 @@ def copied(world):
 
 
 def unknown_metric(world):
-    edit(world.records[0], lambda r: r['metrics'].update(top1_best=99.0))
+    edit(world.records[0], lambda r: r.update(metrics={'top1_best': 99.0, **r['metrics']}))
     return world.records[0].name, "unknown metric 'top1_best'"
 
 
 def nan_metric(world):
-    edit(world.records[0], lambda r: None)
     text = world.records[0].read_text()
     world.records[0].write_text(text.replace('"top1_mean": 50.0', '"top1_mean": NaN'))
-    return world.records[0].name, 'holds NaN'
+    return world.records[0].name, 'not valid JSON'
 
 
 def infinite_metric(world):
     text = world.records[0].read_text()
     world.records[0].write_text(text.replace('"top1_mean": 50.0', '"top1_mean": 1e999'))
-    return world.records[0].name, 'holds 1e999, which is no finite number'
+    return world.records[0].name, 'Number out of range - at $.metrics'
 
 
 def infinite_elsewhere(world):
     text = world.records[0].read_text()
-    world.records[0].write_text(text.replace('"cpu": "a processor"', '"cpu": [-1e999]'))
-    return world.records[0].name, 'holds -1e999, which is no finite number'
+    world.records[0].write_text(text.replace('"embed_dim": 192', '"embed_dim": -1e999'))
+    return world.records[0].name, 'Number out of range - at $.student.architecture'
 
 
 def repeated_key(world):
-    twice = '"a": 1, "top1_mean": 50.0, "a": 1'
+    twice = '"top1_mean": 1.0,\n  "top1_mean": 50.0'
     text = world.records[0].read_text()
     world.records[0].write_text(text.replace('"top1_mean": 50.0', twice))
-    return world.records[0].name, "holds the key 'a' twice"
+    return world.records[0].name, 'is not what is written for its contents'
 
 
 def earlier_schema(world):
-    edit(world.records[0], lambda r: r.update(schema=2))
+    edit(world.records[0], lambda r: r.update(schema=3))
     again = 'run it again with tools/train.py cls_configs/linear_comad_tiny.py'
-    return world.records[0].name, f'schema 2 is not 3: made by an earlier version; {again}'
+    return world.records[0].name, f'schema 3 is not 4: made by an earlier version; {again}'
 
 
 def without_cost(world):
     edit(world.records[0], lambda r: r.pop('cost'))
-    return world.records[0].name, 'cost is absent'
+    return world.records[0].name, 'Object missing required field cost'
 
 
 def negative_cost(world):
     edit(world.records[0], lambda r: r['cost'].update(device_hours=-1.0))
-    return world.records[0].name, 'cost.device_hours is outside 0'
+    return world.records[0].name, 'Expected float >= 0.0 - at $.cost.device_hours'
 
 
 def escape_codes(world):
     edit(world.records[0], lambda r: r['student'].update(method='\x1b[31m'))
-    return world.records[0].name, 'student.method is'
+    return world.records[0].name, 'Expected str matching regex'
 
 
 def huge_number(world):
     edit(world.records[0], lambda r: r['student'].update(epochs=10**400))
-    return world.records[0].name, 'student.epochs is too large'
+    return world.records[0].name, 'Number out of range - at $.student.epochs'
 
 
 def half_a_pair(world):
-    edit(world.records[0], lambda r: r['student'].update(method_version='\ud800'))
-    return world.records[0].name, 'surrogates not allowed'
+    text = world.records[0].read_text()
+    world.records[0].write_text(
+        text.replace('"method_version": "1"', '"method_version": "\\ud800"')
+    )
+    return world.records[0].name, 'not valid JSON'
 
 
 def odd_teacher(world):
     edit(world.records[0], lambda r: r['student']['teachers'][0].update(family=3))
-    return world.records[0].name, 'student.teachers.0.family is 3'
+    return world.records[0].name, 'Expected str | null, got int - at $.student.teachers[0].family'
 
 
 def nested(world):
     path = world.records[0].with_name('deep.json')
     path.write_text('[' * 4000 + ']' * 4000)
-    return path.name, 'not valid JSON'
+    return path.name, 'Expected object, got array'
 
 
 def huge(world):
@@ -256,7 +266,7 @@ def odd_name(world):
     path = os.fsencode(world.records[0].with_name('odd'))
     with open(path + b'\n\xff.json', 'w') as stream:
         stream.write('{}')
-    return 'odd \\udcff.json', 'schema None is not 3'
+    return 'odd \\udcff.json', 'schema None is not 4'
 
 
 def no_source(world):
@@ -300,10 +310,9 @@ def test_bad_input_is_refused_by_name_and_all_other_rows_are_built(world, spoil)
 
 
 def test_a_copy_under_another_student_name_costs_both(world):
-    record = json.loads(world.records[3].read_text())
-    record['student'].update(name='dmt_tiny', method='dmt')
-    record['digest'] = record_digest(record)
-    write_record(world.root / 'results/records', record)
+    original = read_record(world.records[3])
+    copy = changed(original, student__name='dmt_tiny', student__method='dmt')
+    write_record(world.root / 'results/records', copy)
     code, _, err = world.run('--quiet')
     assert code == 1 and len(err.splitlines()) == 2
     assert all('dmt_tiny of pretraining seed 0 and mae_tiny' in line for line in err.splitlines())

@@ -10,8 +10,9 @@ import torch
 
 from comad.methods.parts.masking import draw_masks
 from tests.methods.two_processes import step
+from tests.precision import check_bfloat16
 
-N, NAMES = 16, ('loss_token', 'loss_map', 'loss_cls')
+N = 16
 
 
 def softmax(values):
@@ -157,30 +158,14 @@ def test_no_gradient_reaches_teachers_targets_or_gate(build_comad, images):
     assert found.student.requires_grad and found.rebuilt.requires_grad
 
 
-# What bfloat16 (8 bits of mantissa) may change in networks of a few blocks; on three draws losses
-# changed by 0.8 % at most, gradients as a whole by 2 to 8 %. Targets and losses stay in float32.
-LOSS_BOUND, GRADIENT_BOUND = 0.02, 0.15
+# All else, targets and losses, is in float32.
+NETWORKS = ('teacher_tokens', 'backbone.tokens', 'decoder.forward')
 
 
 @pytest.mark.parametrize('seed', [0, 1, 2])
-def test_bfloat16_agrees_with_float32(build_comad, images, monkeypatch, seed):
+def test_bfloat16_rounds_in_the_networks_alone(build_comad, images, seed):
     torch.manual_seed(seed)
-    model = build_comad(cls_weight=1.0)
-    masks = model.draw_masks(images)
-    monkeypatch.setattr(model, 'draw_masks', lambda given: masks)
-    runs = []
-    for low in (False, True):
-        model.zero_grad()
-        with torch.autocast('cpu', torch.bfloat16, enabled=low):
-            losses = model(images)
-        sum(losses[name] for name in NAMES).backward()
-        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-        runs.append(({name: losses[name].item() for name in NAMES}, gradient))
-    (exact, gradient), (rough, rough_gradient) = runs
-    for name in NAMES:
-        assert rough[name] == pytest.approx(exact[name], rel=LOSS_BOUND), name
-    difference = (gradient - rough_gradient).norm() / gradient.norm()
-    assert 0 < difference < GRADIENT_BOUND
+    check_bfloat16(build_comad(cls_weight=1.0), images, NETWORKS)
 
 
 OPTIONS = [

@@ -9,6 +9,7 @@ from comad.methods.hybrid_distill import default_drops, middle_pairs
 from comad.methods.parts.losses import normalize
 from comad.methods.parts.relations import relation_kl, select_tokens
 from tests.methods.small_run import run, small_config
+from tests.precision import check_bfloat16
 
 
 @pytest.fixture
@@ -132,14 +133,14 @@ def test_attention_figures_come_at_their_interval_and_change_nothing(build_hybri
     assert all(not found[2][name].requires_grad for name in named)
 
 
-def test_bfloat16_stays_near_float32(build_hybrid, images):
-    model = build_hybrid().eval()
-    with seeded(2), torch.no_grad():
-        exact = model(images)
-    with seeded(2), torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
-        rounded = model(images)
-    for name in exact:
-        assert float(rounded[name]) == pytest.approx(float(exact[name]), rel=0.05), name
+def test_bfloat16_rounds_in_the_networks_alone(build_hybrid, images, monkeypatch):
+    # Which patches go is a choice: rounding would not shift it a little but turn it over.
+    monkeypatch.setattr(
+        'comad.methods.hybrid_distill.draw_survivors',
+        lambda score, count, ratio: torch.arange(count, score.shape[1]).expand(len(score), -1),
+    )
+    networks = ('run_student', 'feature_teacher.tokens', 'relation_targets', 'projection.forward')
+    check_bfloat16(build_hybrid(), images, networks)
 
 
 def test_a_run_leaves_a_figure_of_the_attention(tmp_path, hybrid_teachers):

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,29 +13,23 @@ from comad.recipes.card import DIFFERENT, recipe_card, recipe_processes
 from comad.recipes.cost import build_model, cost_of
 from comad.recipes.groups import parameter_groups
 from comad.tasks.published import PROTOCOLS, agree, read_protocols
-
-FOLDERS = ('pretrain', 'cls', 'seg', 'det')
-LEAVES = sorted(str(p) for f in FOLDERS for p in Path(f'{f}_configs').glob('*.py'))
+from tests.resolved import leaves, resolved
 
 
-def resolved(path, **options):
-    cfg = load_run_config(RunOptions(path, **options), check=False)
-    return cfg._cfg_dict.to_dict(), cfg.run.kind
-
-
-@pytest.mark.parametrize('leaf', LEAVES)
+@pytest.mark.parametrize('leaf', leaves(), ids=lambda path: path.stem)
 def test_claim_and_config_agree(leaf):
-    config, kind = resolved(leaf)
+    config = resolved(leaf)
+    kind = config['run']['kind']
     card = recipe_card(config, kind, recipe_processes(config))
     assert card.problems == ()
     assert all(row.reason for row in card.rows if row.status == DIFFERENT)
     assert all(row.effective not in ('', 'None') for row in card.rows if kind != 'pretrain')
 
 
-@pytest.mark.parametrize('leaf', [path for path in LEAVES if 'pretrain' not in path])
+@pytest.mark.parametrize('leaf', leaves('cls', 'seg', 'det'), ids=lambda path: path.stem)
 def test_sample_cards_claim_nothing(leaf):
-    config, kind = resolved(leaf, sample=True)
-    card = recipe_card(config, kind, 1, sample=True)
+    config = resolved(leaf, sample=True)
+    card = recipe_card(config, config['run']['kind'], 1, sample=True)
     assert (card.published, card.problems) == ('', ())
 
 
@@ -60,16 +53,14 @@ def test_an_undeclared_difference_is_a_problem(change, problem):
 
 def test_accumulated_and_auto_scaled_runs_keep_the_claim():
     for leaf in ('cls_configs/finetune_comad_tiny.py', 'seg_configs/upernet_comad_tiny.py'):
-        config, kind = resolved(leaf, accumulate=4)
+        cfg = load_run_config(RunOptions(leaf, accumulate=4), check=False)
+        config = cfg._cfg_dict.to_dict()
         assert recipe_processes(config) == 2
-        assert recipe_card(config, kind, 2).problems == ()
+        assert recipe_card(config, cfg.run.kind, 2).problems == ()
 
 
 def test_every_published_protocol_is_claimed_by_a_leaf():
-    claimed = set()
-    for leaf in LEAVES:
-        config, _ = resolved(leaf)
-        claimed.add((config.get('protocol') or {}).get('published'))
+    claimed = {(resolved(leaf).get('protocol') or {}).get('published') for leaf in leaves()}
     assert set(read_protocols()) == claimed - {None}
 
 
@@ -93,7 +84,7 @@ def test_numbers_agree_in_any_spelling():
 
 
 def test_cost_of_a_vit_tiny():
-    config, _ = resolved('cls_configs/finetune_scratch_tiny.py')
+    config = resolved('cls_configs/finetune_comad_tiny.py')
     model = build_model(config)
     cost = cost_of(config, model, 8)
     assert cost.parameters['backbone'] + cost.parameters['head'] == 5_717_416
@@ -117,8 +108,8 @@ def test_cost_of_a_vit_tiny():
     ],
 )
 def test_teachers_are_shown_with_their_roles_and_masks(method, shown):
-    config, kind = resolved(f'pretrain_configs/{method}_tiny.py')
-    rows = {row.field: row.effective for row in recipe_card(config, kind, 8).rows}
+    config = resolved(f'pretrain_configs/{method}_tiny.py')
+    rows = {row.field: row.effective for row in recipe_card(config, 'pretrain', 8).rows}
     assert rows['teachers'] == shown
 
 
@@ -133,7 +124,7 @@ def test_teachers_are_shown_with_their_roles_and_masks(method, shown):
     ],
 )
 def test_groups_of_the_fine_tuning_recipes(leaf, input_scale, first_block, last_block):
-    config, _ = resolved(f'cls_configs/{leaf}_comad_tiny.py')
+    config = resolved(f'cls_configs/{leaf}_comad_tiny.py')
     groups = parameter_groups(config, build_model(config))
     table = {(g.layer, g.weight_decay): g for g in groups}
     assert table['input', 0.05].lr_scale == pytest.approx(input_scale, rel=1e-6)

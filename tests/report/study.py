@@ -9,8 +9,7 @@ from PIL import Image, ImageDraw
 
 from comad.leaderboard.build import Leaderboards, make_leaderboards
 from comad.leaderboard.published import PublishedRow, read_published
-from comad.runs.records import write_record
-from comad.runs.schema import record_digest
+from comad.runs.record import seal, write_record
 from tests.leaderboard.examples import make_card, make_config, make_record
 
 HOSTILE = '<script>document.title=`owned`</script><img src=x onerror=alert(1)>'
@@ -86,15 +85,15 @@ def _write(
 ) -> None:
     config = make_config(kind, student, seed, seed)
     config['work_dir'] = f'work_dirs/{kind}/{student}/pretrain{seed}_seed{seed}'
-    card = make_card(student, seed, pretrain_gflop_per_image=gflop, images_seen=384_000_000)
+    facts = dict(pretrain_gflop_per_image=gflop, images_seen=384_000_000)
     if student == 'mae_tiny':
-        card['licence'] = name
-    record = make_record(metrics, kind, student, seed, seed, config, card).data
+        facts['licence'] = name
+    card = make_card(student, seed, **facts)
+    record = make_record(metrics, kind, student, seed, seed, config, card)
     if gflop is None:  # never pretrained: nothing but the architecture is known
-        known = {k: record['student'][k] for k in ('name', 'method', 'arch', 'architecture')}
-        record['student'] = {**dict.fromkeys(record['student']), **known, 'teachers': []}
-        record['student']['params_m'] = 5.5244
-        record['digest'] = record_digest(record)
+        names = ('name', 'method', 'arch', 'architecture', 'params_m')
+        known = {name: getattr(record.student, name) for name in names}
+        record = seal({**record.data, 'student': known})
     write_record(folder, record)
     run = root / config['work_dir']
     steps = range(50, 1001, 50)

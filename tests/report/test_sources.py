@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,14 +17,13 @@ from comad.report.sources import (
     transfer_folder,
 )
 from comad.runs import logs as scalars
-from comad.runs.records import Record
 from tests.report.study import log
 
 
 def record(work_dir, sha256='abc'):
     student = {'name': 'comad_tiny', 'sha256': sha256}
     config, seeds = {'work_dir': work_dir}, {'pretrain': 1, 'transfer': 0}
-    return Record('x.json', dict(config=config, student=student, seeds=seeds, sample=True))
+    return SimpleNamespace(data=dict(config=config, student=student, seeds=seeds, sample=True))
 
 
 @pytest.mark.parametrize('place', ['..', '/etc', 'a/../../b', '', None, 'nowhere', 'a\0b', 7])

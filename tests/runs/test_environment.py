@@ -7,7 +7,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 
 import pytest
 
-from comad.runs.environment import collect_environment, git_state
+from comad.runs.environment import collect_environment, git_complaint, git_state
 
 
 @pytest.fixture
@@ -41,15 +41,24 @@ def test_changed_or_new_code_is_dirty(checkout, name):
     assert git_state(checkout)[1] is True
 
 
-def test_outside_of_git_nothing_is_claimed(tmp_path, monkeypatch):
+def test_outside_of_git_nothing_is_claimed_and_git_says_why(tmp_path, monkeypatch):
     monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
     assert git_state(tmp_path) == (None, None)
+    assert 'not a git repository' in git_complaint(tmp_path)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert 'No such file or directory' in git_complaint(tmp_path)
+
+
+def test_git_has_nothing_to_complain_about_in_a_sound_checkout(checkout):
+    assert git_complaint(checkout) == ''
 
 
 def test_environment_names_versions_and_processes(monkeypatch):
+    # Of another launcher's making: how many processes there are, only the process group knows.
     monkeypatch.setenv('WORLD_SIZE', '8')
-    environment = collect_environment()
-    assert environment['world_size'] == 8
+    assert collect_environment()['world_size'] == 1
+    environment = collect_environment(device='a card', world_size=4)
+    assert (environment['world_size'], environment['device']) == (4, 'a card')
     assert {'torch', 'mmengine', 'timm'} <= set(environment['versions'])
 
 

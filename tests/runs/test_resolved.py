@@ -6,7 +6,7 @@ from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config, parse_config
 from comad.runs.resolved import flatten, read_resolved
 
-LEAVES = ('pretrain_configs/comad_tiny.py', 'cls_configs/linear_mae_tiny.py')
+LEAVES = ('pretrain_configs/comad_tiny.py', 'cls_configs/linear_comad_tiny.py')
 
 
 @pytest.mark.parametrize('leaf', LEAVES)

@@ -4,25 +4,18 @@ import copy
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from comad.engine.options import RunOptions
-from comad.engine.run_config import apply_sample, load_run_config, parse_config, parse_leaf_name
-from comad.runs.schema import MAX_BYTES
+from comad.engine.run_config import load_run_config, parse_leaf_name
+from comad.runs.record import MAX_BYTES
 from comad.tasks.protocol import DIGESTS, ProtocolReader, lookup
 from comad.tasks.task import TASKS, get_task
+from tests.resolved import leaves, resolved
 
-# The suite's own protocols have leaves for several students; for other papers' one is enough, since
-# every student runs through it.
-MAIN = ('linear', 'finetune', 'knn', 'upernet', 'mask_rcnn')
 KINDS = [task.kind for task in TASKS.values() if task.has_leaves]
-LEAVES = sorted(
-    path for folder in ('cls', 'seg', 'det') for path in Path(f'{folder}_configs').glob('*.py')
-)
 # Entries that are the student's or the machine's, or only look on.
 STUDENT = ('backbone.type', 'arch', 'backbone.init_cfg', 'in_channels', 'patch_size')
 MACHINE = ('root', 'data_root', 'num_workers', 'persistent_workers', 'pin_memory', '_scope_')
@@ -46,28 +39,29 @@ SECTIONS += ('custom_hooks', 'default_hooks')
 OURS = 'LayerWiseDecayConstructor'
 
 
-@cache
-def resolved(kind: str, sample: bool = False) -> dict[str, Any]:
-    leaf = get_task(kind).leaf('comad_tiny')
-    return load_run_config(RunOptions(leaf, sample=sample), check=False)._cfg_dict.to_dict()
+def config_of(kind: str) -> dict[str, Any]:
+    return resolved(get_task(kind).leaf('comad_tiny'))
 
 
-def protocol_of(path: Path, sample: bool) -> dict[str, Any]:
-    cfg = parse_config(path)
-    lengths = cfg.pop('sample', None)
-    if sample:
-        apply_sample(cfg, parse_leaf_name(path), lengths)
-    config = cfg._cfg_dict.to_dict()
+def protocol_of(config: dict[str, Any]) -> dict[str, Any]:
     named = {key: config['protocol'][key] for key in ('name', 'version')}
-    return {**named, **TASKS[parse_leaf_name(path).kind].read_protocol(config)}
+    return {**named, **TASKS[config['run']['kind']].read_protocol(config)}
 
 
 @pytest.mark.parametrize('sample', [False, True], ids=['full', 'sample'])
 @pytest.mark.parametrize('kind', KINDS)
-def test_leaves_of_a_task_share_one_complete_protocol(kind, sample):
-    leaves = [path for path in LEAVES if parse_leaf_name(path).kind == kind]
-    assert len(leaves) >= (3 if kind in MAIN else 1)
-    protocols = [protocol_of(path, sample) for path in leaves]
+def test_students_of_a_task_share_one_complete_protocol(kind, sample):
+    leaf = get_task(kind).leaf('comad_tiny')
+    options = RunOptions(leaf, sample=sample, student='scratch_tiny')
+    configs = [load_run_config(options, check=False)._cfg_dict.to_dict()]
+    # Usually one, as every student runs through it.
+    configs += [
+        resolved(path, sample)
+        for path in leaves(get_task(kind).folder)
+        if parse_leaf_name(path).kind == kind
+    ]
+    assert len(configs) > 1
+    protocols = [protocol_of(config) for config in configs]
     assert all(value is not None for value in protocols[0].values())
     assert all(protocol == protocols[0] for protocol in protocols[1:])
     assert len(json.dumps(protocols[0])) < MAX_BYTES / 2
@@ -111,7 +105,7 @@ def other(value: Any) -> Any:
 @pytest.mark.parametrize('kind', KINDS)
 def test_whatever_is_changed_shows_in_a_field_unless_it_is_no_choice_of_the_protocol(kind):
     """Values of all sections, one at a time; the digests alone may tell of it."""
-    task, config = TASKS[kind], resolved(kind)
+    task, config = TASKS[kind], config_of(kind)
     before = task.read_protocol(config, 8)
     tested = [f'{task.tested}_{part}' for part in ('dataloader.dataset', 'evaluator', 'cfg')]
     unseen, seen = [], 0
@@ -148,7 +142,7 @@ def test_whatever_is_changed_shows_in_a_field_unless_it_is_no_choice_of_the_prot
     ],
 )
 def test_a_change_shows_in_the_field_that_tells_it_alone(kind, path, fields):
-    config = copy.deepcopy(resolved(kind))
+    config = config_of(kind)
     config['model']['backbone'].setdefault('rel_pos', False)
     before = TASKS[kind].read_protocol(config, 8)
     after = TASKS[kind].read_protocol(changed(config, path), 8)
@@ -156,7 +150,7 @@ def test_a_change_shows_in_the_field_that_tells_it_alone(kind, path, fields):
 
 
 def test_a_wider_student_is_the_same_protocol():
-    cfg = parse_config('seg_configs/upernet_comad_tiny.py')._cfg_dict.to_dict()
+    cfg = config_of('upernet')
     before = TASKS['upernet'].read_protocol(cfg)
     cfg['model']['backbone']['arch'] = 'small'
     cfg['model']['neck']['in_channels'] = 384
@@ -165,7 +159,7 @@ def test_a_wider_student_is_the_same_protocol():
 
 
 def test_initial_weights_of_a_head_are_protocol_and_those_of_the_student_are_not():
-    config = copy.deepcopy(resolved('upernet'))
+    config = config_of('upernet')
     before = TASKS['upernet'].read_protocol(config)
     config['model']['backbone']['init_cfg'] = dict(type='StudentWeights', student='other_tiny')
     assert TASKS['upernet'].read_protocol(config) == before
@@ -175,7 +169,7 @@ def test_initial_weights_of_a_head_are_protocol_and_those_of_the_student_are_not
 
 
 def test_batch_is_what_an_optimizer_step_sees_and_schedules_count_those():
-    config = copy.deepcopy(resolved('upernet'))
+    config = config_of('upernet')
     accumulated = copy.deepcopy(config)
     accumulated['optim_wrapper']['accumulative_counts'] = 4
     accumulated['train_cfg']['max_iters'] *= 4
@@ -187,7 +181,7 @@ def test_batch_is_what_an_optimizer_step_sees_and_schedules_count_those():
 
 
 def test_an_auto_scaled_rate_scales_the_floor_of_its_schedule():
-    config = copy.deepcopy(resolved('finetune'))
+    config = config_of('finetune')
     config['auto_scale_lr']['enable'] = True
     fields = TASKS['finetune'].read_protocol(config, 16)  # twice the base batch
     assert fields['learning_rate'] == 8e-3 and fields['schedule'] == 'cosine to 2e-06'

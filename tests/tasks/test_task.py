@@ -14,11 +14,11 @@ import comad.tasks
 from comad.data import views
 from comad.engine.config_keys import RUNNER_KEYS
 from comad.evaluation.lars import Lars
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 from comad.tasks.fields import FEATURES, OPTIMIZER_DEFAULTS, VIEW_DEFAULTS
 from comad.tasks.task import FOLDERS, TABLES, TASKS, get_task
 
-FILES = sorted(Path(comad.tasks.__file__).parent.glob('*.py'))
+MODULES = sorted(Path(comad.tasks.__file__).parent.glob('*.py'))
 
 
 def test_kinds_tables_and_folders_in_the_order_of_the_tables():
@@ -36,15 +36,15 @@ def test_kinds_tables_and_folders_in_the_order_of_the_tables():
 
 def test_every_kind_has_its_configs_and_its_part_of_the_sample():
     for task in TASKS.values():
-        assert (REPOSITORY / f'base_configs/sample/{task.folder}.py').is_file()
+        assert (FILES / f'base_configs/sample/{task.folder}.py').is_file()
         if task.has_leaves:
-            assert (REPOSITORY / task.leaf('comad_tiny')).is_file(), task.kind
+            assert (FILES / task.leaf('comad_tiny')).is_file(), task.kind
 
 
 def test_every_name_of_an_overlay_is_read():
     parts = {part for task in TASKS.values() for part in task.sample_parts}
     for folder in FOLDERS:
-        tree = ast.parse((REPOSITORY / f'base_configs/sample/{folder}.py').read_text())
+        tree = ast.parse((FILES / f'base_configs/sample/{folder}.py').read_text())
         names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
         loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
         assigned = {node.id for node in names if isinstance(node.ctx, ast.Store)}
@@ -63,7 +63,7 @@ def test_an_unknown_kind_is_named_with_the_known_ones():
 
 
 def test_nothing_here_imports_torch_or_mmengine():
-    for path in FILES:
+    for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ''] if isinstance(node, ast.ImportFrom) else []

@@ -1,17 +1,15 @@
 """The launchers: which command they become, and what they say to wrong input."""
 
 import os
-import re
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LAUNCHERS = ('pretrain.sh', 'dist_train.sh', 'dist_test.sh', 'slurm_train.sh')
+# The launchers that Python does: tests/commands.
+LAUNCHERS = ('pretrain.sh', 'dist_train.sh', 'dist_test.sh')
+SHELL_TOOLS = ('slurm_train.sh', 'setup.sh', 'test.sh', 'quickstart.sh')
 
 
 def words(done: subprocess.CompletedProcess) -> list[str]:
@@ -34,7 +32,7 @@ def test_syntax(name):
     subprocess.run(['bash', '-n', str(ROOT / 'tools' / name)], check=True)
 
 
-@pytest.mark.parametrize('name', [*LAUNCHERS, 'setup.sh', 'test.sh', 'quickstart.sh'])
+@pytest.mark.parametrize('name', SHELL_TOOLS)
 def test_help_shows_usage_and_runs_nothing(machine, name):
     done = machine.run(name, '--help')
     assert done.returncode == 0
@@ -44,124 +42,9 @@ def test_help_shows_usage_and_runs_nothing(machine, name):
 
 
 def test_scripts_are_executable():
-    names = [*LAUNCHERS, 'setup.sh', 'test.sh', 'quickstart.sh']
+    names = [*LAUNCHERS, *SHELL_TOOLS]
     assert all(os.access(ROOT / 'tools' / name, os.X_OK) for name in names)
     assert os.access(ROOT / '.ci' / 'run', os.X_OK)
-
-
-class TestPretrain:
-    def test_without_gpu_is_one_process(self, machine):
-        done = machine.run('pretrain.sh', 'comad', '--sample', '--seed', '3', '--dry-run')
-        command = ['tools/train.py', 'pretrain_configs/comad_tiny.py', '--sample', '--seed', '3']
-        assert words(done)[1:] == command
-
-    def test_method_may_name_a_size(self, machine):
-        done = machine.run('pretrain.sh', 'mae_base', '--dry-run')
-        assert words(done)[-1] == 'pretrain_configs/mae_base.py'
-
-    def test_unknown_method_lists_the_known(self, machine):
-        line = refusal(machine.run('pretrain.sh', 'comed', '--sample'))
-        assert "'comed'" in line and line.endswith('comad mae mae_base')
-        assert refusal(machine.run('pretrain.sh', '--sample')).endswith('comad mae mae_base')
-
-    def test_help_lists_the_methods(self, machine):
-        assert 'methods: comad mae mae_base' in machine.run('pretrain.sh', 'comad', '-h').stdout
-
-    @pytest.mark.parametrize(
-        ('arguments', 'processes'),
-        [
-            ((), 4),
-            (('--gpus', '2'), 2),
-            (('--gpus=3',), 3),
-            (('--sample',), 1),
-            (('--gpus', '1'), 1),
-        ],
-    )
-    def test_gpus(self, machine, arguments, processes):
-        machine.set_gpus(4)
-        command = words(machine.run('pretrain.sh', 'mae', *arguments, '--dry-run'))
-        assert (f'--nproc_per_node={processes}' in command) == (processes > 1)
-        assert ('--launcher' in command) == (processes > 1)
-        assert '--gpus' not in ' '.join(command)
-
-    def test_visible_devices_count(self, machine):
-        machine.set_gpus(4)
-        machine.variables['CUDA_VISIBLE_DEVICES'] = '1,3'
-        assert '--nproc_per_node=2' in words(machine.run('pretrain.sh', 'mae', '--dry-run'))
-        machine.variables['CUDA_VISIBLE_DEVICES'] = ''
-        assert '--launcher' not in words(machine.run('pretrain.sh', 'mae', '--dry-run'))
-
-    def test_zero_gpus_hides_them(self, machine):
-        machine.set_gpus(4)
-        assert machine.run('pretrain.sh', 'mae', '--gpus', '0').returncode == 0
-        (call,) = machine.calls('train.py')
-        assert call.startswith('tools/train.py pretrain_configs/mae_tiny.py [')
-        assert call.endswith('DEVICES=]')
-
-    @pytest.mark.parametrize('value', ['5', 'all', '-1'])
-    def test_impossible_gpus(self, machine, value):
-        machine.set_gpus(4)
-        assert value in refusal(machine.run('pretrain.sh', 'mae', '--gpus', value))
-
-
-class TestDistributed:
-    config = 'pretrain_configs/comad_tiny.py'
-
-    def test_cpu_processes_share_the_cores(self, machine):
-        cores = len(os.sched_getaffinity(0))
-        command = words(machine.run('dist_train.sh', self.config, '2', '--sample', '--dry-run'))
-        assert command[0] == f'OMP_NUM_THREADS={max(1, cores // 2)}'
-        assert '--nproc_per_node=2' in command and '--nnodes=1' in command
-        assert command[-5:] == ['tools/train.py', self.config, '--launcher', 'pytorch', '--sample']
-
-    def test_threads_of_the_user_stay(self, machine):
-        machine.variables['OMP_NUM_THREADS'] = '5'
-        assert machine.run('dist_train.sh', self.config, '2').returncode == 0
-        assert '[OMP=5 ' in machine.calls('_torchrun.py')[0]
-
-    def test_port(self, machine):
-        dry = (self.config, '1', '--dry-run')
-        free = re.search(r'--master_port=(\d+)', machine.run('dist_train.sh', *dry).stdout)
-        assert 1024 <= int(free[1]) < 65536
-        machine.variables |= {'NNODES': '2', 'NODE_RANK': '1', 'MASTER_ADDR': 'head'}
-        command = words(machine.run('dist_train.sh', *dry))
-        assert {'--master_port=29500', '--node_rank=1', '--master_addr=head'} <= set(command)
-        machine.variables['PORT'] = '12345'
-        assert '--master_port=12345' in words(machine.run('dist_train.sh', *dry))
-
-    def test_config_is_found_from_caller_and_root(self, machine):
-        folder = machine.repository / 'pretrain_configs'
-        (machine.folder / 'own.py').write_text('')
-        for given, cwd, expected in (
-            ('comad_tiny.py', folder, self.config),
-            (self.config, machine.folder, self.config),
-            (str(folder / 'comad_tiny.py'), machine.folder, self.config),
-            ('own.py', machine.folder, str(machine.folder / 'own.py')),
-        ):
-            done = machine.run('dist_train.sh', given, '1', '--dry-run', cwd=cwd)
-            assert words(done)[-3] == expected
-
-    def test_refusals(self, machine):
-        assert 'usage' in refusal(machine.run('dist_train.sh', self.config))
-        assert 'nowhere.py' in refusal(machine.run('dist_train.sh', 'nowhere.py', '2'))
-        for count in ('0', 'two', '08', '1.5'):
-            assert f"'{count}'" in refusal(machine.run('dist_train.sh', self.config, count))
-        machine.set_gpus(2)
-        assert '3 GPUs asked for, 2 here' in refusal(machine.run('dist_train.sh', self.config, '3'))
-        machine.variables['COMAD_VENV'] = str(machine.folder / 'absent')
-        assert 'tools/setup.sh' in refusal(machine.run('dist_train.sh', self.config, '2'))
-
-    def test_dist_test(self, machine):
-        (machine.repository / 'last.pth').write_text('')
-        command = words(machine.run('dist_test.sh', self.config, 'last.pth', '2', '--dry-run'))
-        assert command[-5:] == ['tools/test.py', self.config, 'last.pth', '--launcher', 'pytorch']
-        assert 'lost.pth' in refusal(machine.run('dist_test.sh', self.config, 'lost.pth', '2'))
-
-    def test_paths_with_spaces_survive(self, machine):
-        (machine.folder / 'my config.py').write_text('')
-        path = str(machine.folder / 'my config.py')
-        done = machine.run('dist_train.sh', path, '1', '--work-dir', 'a b', '--dry-run')
-        assert 'my\\ config.py --launcher pytorch --work-dir a\\ b' in done.stdout
 
 
 class TestSlurm:
@@ -302,52 +185,3 @@ class TestTests:
         (machine.environment / 'pip_fails').touch()
         assert machine.run('test.sh').returncode != 0
         assert machine.calls('-m pytest') == []
-
-
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_torchrun_hands_signals_on_and_waits(tmp_path, number):
-    script = tmp_path / 'worker.py'
-    script.write_text(
-        'import os, signal, sys, time\nfrom pathlib import Path\n'
-        'def save(number, frame):\n    time.sleep(1)\n'
-        '    Path(f\'saved{os.environ["RANK"]}\').touch()\n    sys.exit(75)\n'
-        f'signal.signal({int(number)}, save)\n'
-        'Path(f\'ready{os.environ["RANK"]}\').touch()\ntime.sleep(60)\n'
-    )
-    command = [sys.executable, str(ROOT / 'tools/_torchrun.py'), '--nproc_per_node=2', str(script)]
-    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 50
-    while len(list(tmp_path.glob('ready*'))) < 2:
-        assert time.monotonic() < end and run.poll() is None
-        time.sleep(0.05)
-    run.send_signal(number)
-    said = run.communicate(timeout=50)[1]
-    assert run.returncode == 75 and 'Traceback' not in said and 'error' not in said
-    assert len(list(tmp_path.glob('saved*'))) == 2
-
-
-@pytest.mark.parametrize(
-    ('last_act', 'status', 'said'),
-    [
-        ("print('error: no such data'); sys.exit(2)", 2, ''),
-        ("raise RuntimeError('boom')", 1, 'error: process 1 failed with status 1'),
-        ('os.kill(os.getpid(), 9)', 137, 'error: process 1 was ended by SIGKILL'),
-    ],
-)
-def test_a_failed_process_is_named_in_one_line(tmp_path, last_act, status, said):
-    script = tmp_path / 'worker.py'
-    script.write_text(
-        f"import os, sys, time\nif os.environ['RANK'] == '0':\n    time.sleep(60)\n{last_act}\n"
-    )
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools/_torchrun.py'), '--nproc_per_node=2', str(script)],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert done.returncode == status
-    own = [
-        line for line in done.stderr.splitlines() if 'ChildFailedError' in line or 'error:' in line
-    ]
-    assert [line.split(';')[0] for line in own] == ([said] if said else [])

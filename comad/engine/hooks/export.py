@@ -1,18 +1,20 @@
 """What a finished pretraining leaves behind: the student, its card, an official-layout file."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from backbones import save_student
 from backbones.checkpoints import write_torch
-from comad.data.shard_manifest import describe_images
+from comad.data.identity import SAMPLE, identify
 from comad.engine.flops import training_gflop_per_image
+from comad.engine.run_data import warn_unranked
 from comad.engine.unwrapping import unwrapped
+from comad.runs import questions
+from comad.runs.card import make_card
 from comad.runs.environment import collect_environment
 
 
@@ -29,51 +31,53 @@ class StudentExportHook(Hook):
     def before_train(self, runner: Any) -> None:
         # On every process: a method may gather over all of them in its forward.
         self.gflop = training_gflop_per_image(runner)
+        self.data = identify(runner.train_dataloader.dataset)
+        if is_main_process():
+            self.environment = collect_environment(world_size=get_world_size())
+            reasons = questions.of_commit('student', self.environment['git_commit'])
+            reasons += questions.of_data('student.data', self.data)
+            warn_unranked(runner, 'rows of this student', reasons)
 
     def after_train(self, runner: Any) -> None:
         if not is_main_process():
             return
         model, run = unwrapped(runner.model), runner.cfg.run
         info = runner.message_hub.runtime_info
-        environment = collect_environment()
         parameters = sum(
             parameter.numel()
             for name, parameter in model.exported.named_parameters()
             if name != 'mask_token'
         )
-        card = dict(
-            name=run.student,
-            method=run.method,
-            method_version=model.method_version,
-            arch=run.arch,
-            params_m=round(parameters / 1e6, 4),
-            config_digest=run.digest,
-            config=run.config,
-            epochs=runner.max_epochs,
-            iterations=runner.iter,
-            images_seen=info['images_seen'],
-            seed=runner.seed,
-            data='sample' if run.sample else _imagenet(runner.cfg),
-            sample=run.sample,
-            teachers=list(model.teacher_cards),
-            licence=_licence(model.teacher_cards),
-            pretrain_seconds=round(info['train_seconds'], 1),
-            pretrain_gflop_per_image=self.gflop,
-            git_commit=environment['git_commit'],
-            versions=environment['versions'],
+        card = make_card(
+            dict(
+                name=run.student,
+                method=run.method,
+                method_version=model.method_version,
+                arch=run.arch,
+                architecture=model.exported.architecture(),
+                params_m=round(parameters / 1e6, 4),
+                config_digest=run.digest,
+                config=run.config,
+                epochs=runner.max_epochs,
+                iterations=runner.iter,
+                images_seen=info['images_seen'],
+                seed=runner.seed,
+                data=self.data,
+                # A full-scale run refuses it, whatever this one was told.
+                sample=run.sample or self.data.name == SAMPLE,
+                teachers=list(model.teacher_cards),
+                licence=_licence(model.teacher_cards),
+                pretrain_seconds=round(info['train_seconds'], 1),
+                pretrain_gflop_per_image=self.gflop,
+                git_commit=self.environment['git_commit'],
+                versions=self.environment['versions'],
+            )
         )
-        path = save_student(runner.work_dir, model.exported, card)
+        path = save_student(runner.work_dir, model.exported, card.as_dict())
         runner.logger.info(f'Student written to {path}')
         if hasattr(model, 'official_checkpoint'):
             name, content = model.official_checkpoint()
             write_torch(Path(runner.work_dir) / name, content)
-
-
-def _imagenet(cfg: Mapping[str, Any]) -> str:
-    """The data's name, and how its images were made smaller if they were."""
-    dataset = cfg['train_dataloader']['dataset']
-    images = describe_images(Path(dataset.get('root', '')) / dataset.get('split', 'train'))
-    return f'imagenet-1k, {images}' if images else 'imagenet-1k'
 
 
 def _licence(teachers: list[dict[str, Any]]) -> str:

@@ -7,28 +7,33 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from backbones.checkpoints import read_card
 from backbones.files import write_text
-from backbones.student import CARD_FILE, STUDENT_FILE
-from comad.data.manifest import data_manifest
+from comad.data.identity import DataIdentity
 from comad.engine.checkpoint_files import checkpoint_digest
 from comad.engine.checkpointing import SafeCheckpointHook
+from comad.engine.failures import RunStopped
 from comad.engine.flops import backbone_gflop
+from comad.engine.run_data import data_of_test, data_of_training, warn_unranked
 from comad.engine.unwrapping import unwrapped
+from comad.runs import questions
+from comad.runs.card import CARD_FILE, StudentCard, read_student_card
 from comad.runs.environment import collect_environment
 from comad.runs.place import pretrain_root
-from comad.runs.records import build_record, write_record
-from comad.runs.schema import resolved_name
+from comad.runs.record import Environment, resolved_name, write_record
 from comad.tasks.protocol import TEST_FIELDS
+from comad.tasks.recording import build_record
 from comad.tasks.task import get_task
 
+# What a checkpoint says about its training, for a test of it.
 FIELDS = 'protocol_fields'
 PROCESSES = 'processes'
+DATA = 'train_dataset'
 
 
 @HOOKS.register_module()
@@ -40,8 +45,8 @@ class RunRecordHook(Hook):
 
     Args:
         of_test: Also write one after the test of a trained checkpoint. What the training was
-            (protocol fields, images, seconds, processes) is then read from the checkpoint: a test
-            may run with other options and fewer processes.
+            (protocol fields, data, images, seconds, processes) is then read from the checkpoint: a
+            test may run with other options and fewer processes.
     """
 
     priority = 'LOWEST'
@@ -63,6 +68,31 @@ class RunRecordHook(Hook):
             fields = get_task(run.kind).read_protocol(config, get_world_size())
             runner.message_hub.update_info(FIELDS, fields)
             runner.message_hub.update_info(PROCESSES, get_world_size())
+            self._begin(runner, *data_of_training(runner))
+            runner.message_hub.update_info(DATA, msgspec.to_builtins(self.train_dataset))
+
+    def before_test(self, runner: Any) -> None:
+        if runner.cfg.get('run') and (self.of_test or runner.cfg.get('train_cfg') is None):
+            bank, dataset = data_of_test(runner)
+            if DATA in self.trained:
+                bank = msgspec.convert(self.trained[DATA], DataIdentity)
+            self._begin(runner, bank, dataset)
+
+    def _begin(
+        self, runner: Any, train_dataset: DataIdentity | None, dataset: DataIdentity | None
+    ) -> None:
+        """Collect what the record will say, and say what will keep it from being ranked."""
+        self.train_dataset, self.dataset = train_dataset, dataset
+        self.card = _card(runner.cfg.run)
+        if not is_main_process():
+            return
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
+        self.environment = collect_environment(device=device, world_size=get_world_size())
+        reasons = questions.of_environment(msgspec.convert(self.environment, Environment))
+        for section, data in (('dataset', dataset), ('train_dataset', train_dataset)):
+            reasons += questions.of_data(section, data) if data is not None else []
+        reasons += questions.of_student(self.card) if self.card else []
+        warn_unranked(runner, "this run's row", reasons)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         self.validated = (runner.iter, dict(metrics or {}))
@@ -98,15 +128,7 @@ class RunRecordHook(Hook):
     def _write(self, runner: Any, metrics: dict[str, float], seconds: float, images: int) -> None:
         if not is_main_process():
             return
-        run = runner.cfg.run
-        card = None
-        if run.method != 'scratch':
-            folder = Path(pretrain_root(run.sample)) / run.student / f'seed{run.pretrain_seed}'
-            card = read_card((folder / STUDENT_FILE).with_name(CARD_FILE))
-        environment = collect_environment()
-        environment['device'] = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
-        config = runner.cfg._cfg_dict.to_dict()
-        environment['data_manifest'] = data_manifest(config)
+        run, config = runner.cfg.run, runner.cfg._cfg_dict.to_dict()
         backbone = unwrapped(runner.model).backbone
         trained_fields = {
             name: value
@@ -121,8 +143,10 @@ class RunRecordHook(Hook):
         record = build_record(
             config,
             metrics,
-            card,
-            environment,
+            self.card,
+            self.environment,
+            dataset=self.dataset,
+            train_dataset=self.train_dataset,
             wall_seconds=seconds,
             images_seen=images,
             architecture=backbone.architecture(),
@@ -133,10 +157,21 @@ class RunRecordHook(Hook):
             processes=self.trained.get(PROCESSES) if self.of_test else None,
             gflops=_gflops(runner, config, backbone),
         )
-        write_text(Path(runner.work_dir) / resolved_name(record), resolved)
+        write_text(Path(runner.work_dir) / resolved_name(record.task), resolved)
         default = 'results/sample/records' if run.sample else 'results/records'
         path = write_record(run.records or default, record)
         runner.logger.info(f'Run record written to {path}')
+
+
+def _card(run: Any) -> StudentCard | None:
+    """The student's card; None for random weights."""
+    if run.method == questions.SCRATCH:
+        return None
+    folder = Path(pretrain_root(run.sample)) / run.student / f'seed{run.pretrain_seed}'
+    try:
+        return read_student_card(folder / CARD_FILE)
+    except ValueError as error:
+        raise RunStopped(str(error), agreed=True) from None
 
 
 def _gflops(runner: Any, config: dict[str, Any], backbone: Any) -> float | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from comad.leaderboard.diff.compare import RunsDifference, compare
 from comad.leaderboard.diff.text import format_commits, format_runs
+from comad.runs.place import typed, worded
 
 EPILOG = """examples:
   python tools/leaderboard.py diff linear_comad_tiny_p0_s0 linear_comad_tiny_p1_s1
@@ -26,15 +27,20 @@ differ; 2: they cannot be compared.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.epilog = EPILOG
+    parser.epilog = worded(EPILOG)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument('a', metavar='A', help='record, run folder, TASK_STUDENT or commit')
     parser.add_argument('b', metavar='B', help='the same')
     parser.add_argument('--commits', action='store_true', help='A and B are commits')
     parser.add_argument(
-        '--records', metavar='DIR', help='default: results/records, results/sample/records'
+        '--records',
+        type=typed,
+        metavar='DIR',
+        help='default: results/records, results/sample/records',
     )
-    parser.add_argument('--figure', metavar='FILE', help='draw the curves: .svg, .png or .pdf')
+    parser.add_argument(
+        '--figure', type=typed, metavar='FILE', help='draw the curves: .svg, .png or .pdf'
+    )
     parser.add_argument('--json', action='store_true', help='print JSON instead of text')
 
 

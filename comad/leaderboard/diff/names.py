@@ -10,7 +10,8 @@ from typing import Any
 
 from comad.leaderboard.build import RESULTS, SAMPLE_RESULTS
 from comad.leaderboard.tables import identity
-from comad.runs.schema import RecordError, check_record
+from comad.runs.record import RecordError, decode
+from comad.tasks.recording import check_task
 
 RECORDS = (RESULTS / 'records', SAMPLE_RESULTS / 'records')
 SEEDS = re.compile(r'_p(\d+)_s(\d+)$')
@@ -104,7 +105,7 @@ def _of_records(name: str, paths: Sequence[Path]) -> Run:
     for path in paths:
         record = run.records[path.name] = _read(path)
         try:
-            check_record(record)
+            check_task(decode(path.read_bytes()))
         except RecordError as error:
             refused.setdefault(str(error), []).append(path.stem)
         if folder := _work_dir(path, record):

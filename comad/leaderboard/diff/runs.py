@@ -15,8 +15,8 @@ from comad.leaderboard.diff.curves import CurveDifference, compare_curves, run_c
 from comad.leaderboard.diff.metrics import MetricDifference, compare_metrics
 from comad.leaderboard.diff.names import Run
 from comad.runs.logs import Curve
+from comad.runs.record import resolved_name
 from comad.runs.resolved import flatten, read_resolved
-from comad.runs.schema import resolved_name
 
 # Where a run writes, which seed it has and how the machine reads data: no choice of an experiment.
 EXPECTED = frozenset(
@@ -157,7 +157,7 @@ def _compare_configs(
     found.config_source = f'resolved configs {files[0]} and {files[1]}'
     for file, record in zip(files, pair, strict=True):
         stated = record and record['config'].get('resolved_sha256')
-        if stated and file.name == resolved_name(record) and sha256_of(file) != stated:
+        if stated and file.name == resolved_name(record['task']) and sha256_of(file) != stated:
             found.notes.append(f'{file} is not the config that its record names (other sha256)')
     for difference in differences(*configs):
         ours = difference.key in EXPECTED or difference.key.endswith(EXPECTED_ENDS)
@@ -171,7 +171,7 @@ def resolved_file(folder: Path, record: Mapping[str, Any] | None = None) -> Path
     called like the config; a folder with several files needs the record to tell.
     """
     if record is not None:
-        for name in (resolved_name(record), Path(record['config']['path']).name):
+        for name in (resolved_name(record['task']), Path(record['config']['path']).name):
             if (folder / name).is_file():
                 return folder / name
     found = sorted(folder.glob('*.py'))

@@ -10,7 +10,7 @@ from comad.leaderboard.diff.compare import compare
 from comad.leaderboard.diff.names import UnknownName
 from comad.leaderboard.diff.text import format_commits
 from comad.leaderboard.tables import COLUMNS
-from comad.runs.records import write_record
+from comad.runs.record import write_record
 from tests.leaderboard.examples import make_record
 
 STUDY = ('student', 'task', 'metric', 'pool', 'mean', 'sd', 'n')
@@ -53,7 +53,7 @@ def checkout(tmp_path, monkeypatch):
     write(BOARD, COLUMNS, [board('a', '51.60', rank='2', **seeds), board('c', '40.00')])
     study = [{**first, 'mean': '51.70', **seeds, 'pretrain_tflop': '2'}]
     write('results/sample_study.csv', (*STUDY, 'pretrain_tflop'), study)
-    write_record('results/records', make_record({'top1_mean': 51.0}).data)
+    write_record('results/records', make_record({'top1_mean': 51.0}))
     Path('cls_configs').mkdir()
     Path('cls_configs/linear_a_tiny.py').write_text('lr = 1\nlength = 2\n')
     commit('second')
@@ -98,7 +98,7 @@ def test_code_alone_leaves_two_commits_equal():
 
 
 def test_a_record_measured_again():
-    write_record('results/records', make_record({'top1_mean': 53.0}).data)
+    write_record('results/records', make_record({'top1_mean': 53.0}))
     commit('again')
     (table,) = compare('HEAD~1', 'HEAD').tables
     assert table.changed[0].cells == {'top1_mean': ('51.00', '53.00')}

@@ -12,7 +12,7 @@ import pytest
 from comad.leaderboard.diff.compare import compare
 from comad.leaderboard.diff.names import UnknownName
 from comad.leaderboard.diff.text import format_runs
-from comad.runs.records import write_record
+from comad.runs.record import write_record
 from tests.leaderboard.examples import make_card, make_config, make_record
 
 TOOL = Path(__file__).resolve().parents[3] / 'tools' / 'leaderboard.py'
@@ -38,7 +38,7 @@ def run(value, student='comad_tiny', seed=0, loss=None, change=None, card=None, 
             node = node[parent]
         node[last] = entry
     record = make_record({'top1_mean': value}, 'linear', student, seed, seed, config, card or None)
-    write_record('results/records', record.data)
+    write_record('results/records', record)
     if there:
         folder = Path(config['work_dir'])
         scalars = folder / '20260101_000000' / 'vis_data' / 'scalars.json'
@@ -86,7 +86,7 @@ def test_one_changed_key_is_the_one_that_is_named():
     assert ours['model.backbone.drop_path'] == (None, 0.1)
     own = {'run.config', 'run.method', 'run.student', 'model.backbone.drop_path'}
     assert set(ours) == own
-    assert keys(found.protocol) == ['protocol.fields.backbone']
+    assert keys(found.protocol) == ['protocol.fields.other_settings']
     assert '  model.backbone.drop_path: (none) -> 0.1' in format_runs(found).splitlines()
 
 

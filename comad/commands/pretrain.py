@@ -1,0 +1,97 @@
+"""Pretrain a student with a method, on all GPUs here, else on the CPU."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from textwrap import fill
+
+from comad.commands.launcher import (
+    LaunchError,
+    become,
+    gpu_count,
+    in_one_process,
+    in_processes,
+    need_count,
+)
+from comad.runs.place import FILES, enter_home, seen_from_home, worded
+
+EPILOG = """examples:
+  tools/pretrain.sh comad                  # ImageNet, all GPUs
+  tools/pretrain.sh comad --sample         # the embedded data, minutes on a CPU
+  tools/pretrain.sh mae_base --gpus 4      # METHOD may name another size than tiny
+
+All other options are those of training, `python tools/train.py --help`. CUDA_VISIBLE_DEVICES
+chooses the GPUs. SIGTERM, SIGUSR1 or Ctrl-C saves after the current step and ends with exit code
+75; the same command with --resume goes on.
+
+"""
+
+
+def methods() -> list[str]:
+    """All methods; those of the default size without their ``_tiny``."""
+    names = (path.stem for path in (FILES / 'pretrain_configs').glob('*.py'))
+    return sorted(name.removesuffix('_tiny') for name in names)
+
+
+def find_method(name: str) -> str:
+    """The config of a method.
+
+    Raises:
+        LaunchError: There is none of that name.
+    """
+    for stem in (f'{name}_tiny', name):
+        path = FILES / 'pretrain_configs' / f'{stem}.py'
+        if path.parent.name == 'pretrain_configs' and '/' not in name and path.is_file():
+            return seen_from_home(path)
+    raise LaunchError(f'no method {name!r}; one of: {" ".join(methods())}')
+
+
+def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog=Path(worded('tools/pretrain.sh')).name,
+        description=__doc__,
+        epilog=worded(EPILOG) + fill(f'methods: {" ".join(methods())}', 98),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument('method', metavar='METHOD', nargs='?', help='one of those below')
+    parser.add_argument(
+        '--gpus',
+        metavar='N',
+        help='0 is the CPU; default: all, or one with --sample, whose batches suit one',
+    )
+    parser.add_argument('--dry-run', action='store_true', help='print the command, do not run it')
+    return parser.parse_known_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args, others = parse_args(argv)
+    enter_home()
+    try:
+        if args.method is None or args.method.startswith('-'):
+            raise LaunchError(f'METHOD is missing; one of: {" ".join(methods())}')
+        config = find_method(args.method)
+        if args.gpus == '0':
+            os.environ['CUDA_VISIBLE_DEVICES'] = ''
+        here = gpu_count()
+        gpus = here if args.gpus is None else need_count('--gpus', args.gpus, 0)
+        if args.gpus is None and '--sample' in others:
+            gpus = min(here, 1)
+        if gpus > here:
+            raise LaunchError(f'--gpus {gpus}, but {here} here; --gpus 0 is the CPU')
+        arguments = [config, *others]
+        several = gpus > 1
+        command = (
+            in_processes(gpus, 'train', arguments)
+            if several
+            else in_one_process('train', arguments)
+        )
+    except LaunchError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    become(command, args.dry_run)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""A student's card: ``student.json`` beside its weights, which says how they came about."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from comad.runs.record import Student
+
+CARD_FILE = 'student.json'
+
+
+class StudentCard(Student, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """What the student's records take over, and what else its pretraining is to be known by.
+
+    ``architecture`` and ``sha256`` are filled in where the weights are written. ``method`` may be
+    a class that has several presets: what a record is named after is the run's to say.
+    """
+
+    name: str
+    method: str
+    arch: str
+
+    config: str | None = None
+    seed: int | None = None
+    sample: bool = False
+    versions: dict[str, str] = {}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The card as plain Python, in the order of its file."""
+        return msgspec.to_builtins(self)
+
+
+def make_card(facts: Mapping[str, Any]) -> StudentCard:
+    """Return the card of these facts, checked; entries that no card has are left out.
+
+    Cards of earlier versions say in one word what the pretraining was told that its data are, not
+    what was read: their ``data`` are unknown.
+
+    Raises:
+        ValueError: One line that ends in the place of an entry of another type, ``$.seed``.
+    """
+    known = dict(facts)
+    if isinstance(known.get('data'), str):
+        known['data'] = None
+    try:
+        return msgspec.convert(known, StudentCard)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error).replace('`', '')) from None
+
+
+def read_student_card(path: str | os.PathLike[str]) -> StudentCard:
+    """Read a card.
+
+    Raises:
+        ValueError: It is missing or no card; the message is one line that names the file.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError(f'holds a {type(content).__name__}, not a JSON object')
+        return make_card(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f'{path}: no card of a student ({error})') from None

@@ -1,0 +1,39 @@
+"""The suite's leaves, and what they resolve to, each resolved once per test process."""
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from comad.engine.options import RunOptions
+from comad.engine.run_config import load_run_config
+from comad.runs.place import FILES
+
+FOLDERS = ('pretrain', 'cls', 'seg', 'det')
+
+
+def leaves(*folders: str) -> list[Path]:
+    """All leaves of some folders, such as ``cls``; of all four by default."""
+    return sorted(
+        path for name in folders or FOLDERS for path in (FILES / f'{name}_configs').glob('*.py')
+    )
+
+
+def resolved(leaf: str | Path, sample: bool = False) -> dict[str, Any]:
+    """A copy of what `load_run_config` makes of a leaf, named relative to the suite's files.
+
+    Data, teachers and student need not be there.
+    """
+    return copy.deepcopy(_resolved(str(FILES / leaf), sample))
+
+
+def resolved_config(leaf: str | Path, sample: bool = False) -> Config:
+    """The same as a `Config`."""
+    return Config(resolved(leaf, sample))
+
+
+@cache
+def _resolved(path: str, sample: bool) -> dict[str, Any]:
+    return load_run_config(RunOptions(path, sample=sample), check=False)._cfg_dict.to_dict()
