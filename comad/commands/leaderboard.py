@@ -59,7 +59,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='write leaderboard.{md,tex,json} beside the CSVs, which are always written',
     )
     parser.add_argument(
-        '--no-docs', action='store_true', help='leave the tables in docs/results.md'
+        '--no-docs',
+        '--no-readme',  # where the tables were before action='store_true', help='leave the tables in docs/results.md'
     )
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
     parser.set_defaults(run=build)
