@@ -14,7 +14,7 @@ from comad.engine.run_data import check_classes
 from comad.leaderboard.build import make_leaderboards
 from comad.leaderboard.published import PUBLISHED as FIGURES
 from comad.runs.card import read_student_card
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 from comad.runs.record import read_records
 from tests.methods.small_run import write_images
 
@@ -38,7 +38,7 @@ def start(leaf, **changes):
     options = {f'{key}.num_workers': 0 for key in LOADERS} if 'knn' in leaf else {}
     return launch(
         RunOptions(
-            config=str(REPOSITORY / leaf),
+            config=str(FILES / leaf),
             cfg_options={'model.backbone.depth': 1, **options, **changes},
         )
     )
