@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 
 from backbones import MaskedViT
-from comad.runs.place import REPOSITORY
+from comad.runs.place import CALLER, HOME
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 DOC = REPOSITORY / 'docs' / 'extending.md'
 BLOCK = re.compile(r'^```(python|sh)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 COPIED = ('backbones', 'base_configs', 'cls_configs', 'comad', 'pretrain_configs', 'tools')
@@ -93,7 +94,8 @@ def run(root: Path, command: str, *options: str) -> str:
     words = shlex.split(command)
     words[0] = sys.executable if words[0] == 'python' else words[0]
     # Nothing of the checkout itself, and the copy's own path comes from its tools.
-    environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    own = ('PYTHONPATH', HOME, CALLER)
+    environment = {k: v for k, v in os.environ.items() if k not in own}
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     environment |= {'PATH': path, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """Mixed precision in bfloat16, on every device that computes in it."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,11 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 DTYPES = ('bfloat16', 'float32')
+SHORT = (torch.bfloat16, torch.float16)
+# Parts of mmdet's detectors that say in what type anchors and boxes are computed: dense heads by
+# their scores, extractors by the maps that they read. Cascades have a list of heads.
+HEADS = re.compile(r'(rpn_head|bbox_head|roi_head\.bbox_head(\.\d+)?)')
+EXTRACTORS = re.compile(r'roi_head\.(bbox|mask)_roi_extractor(\.\d+)?')
 
 
 def device_type() -> str:
@@ -62,3 +68,24 @@ class AutocastOptimWrapper(OptimWrapper):
             torch.autocast(kind, torch.bfloat16, enabled=enabled),
         ):
             yield
+
+
+def keep_geometry(model: nn.Module) -> None:
+    """Let a detector's anchors, RoIs and decoded boxes stay in float32 under autocast.
+
+    mmdet computes them in the type of scores and maps, and bfloat16 with its 8 bits would round
+    them to steps of 4 px from 512 px on. So scores, box deltas and the maps that RoIs are taken
+    from are widened; layers still compute in bfloat16. In float32, and in other models, nothing
+    changes.
+    """
+    for name, module in model.named_modules():
+        if HEADS.fullmatch(name):
+            module.register_forward_hook(lambda module, inputs, outputs: _widened(outputs))
+        elif EXTRACTORS.fullmatch(name):
+            module.register_forward_pre_hook(lambda module, inputs: _widened(inputs))
+
+
+def _widened(values: Any) -> Any:
+    if isinstance(values, torch.Tensor):
+        return values.float() if values.dtype in SHORT else values
+    return type(values)(map(_widened, values)) if isinstance(values, list | tuple) else values

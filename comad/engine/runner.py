@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from backbones import CheckpointError, check_strides
 from backbones.student import LoadsStudent
+from comad.engine.autocast import keep_geometry
 from comad.engine.checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook
 from comad.engine.compiling import allow_variants
@@ -80,9 +81,13 @@ class BenchmarkRunner(Runner):
         super().call_hook(fn_name, **options)
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
-        """Build the model and compare the strides of its backbone, neck and heads."""
+        """Build the model and compare the strides of its backbone, neck and heads.
+
+        Under autocast boxes stay in float32, see `keep_geometry`.
+        """
         model = super().build_model(model)
         check_strides(model)
+        keep_geometry(model)
         return model
 
     def build_visualizer(self, visualizer: Visualizer | dict[str, Any] | None = None) -> Visualizer:

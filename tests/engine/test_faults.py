@@ -17,7 +17,7 @@ from PIL import Image
 import comad.engine.register  # noqa: F401
 from comad.data.faults import CheckedImages, UnreadableData, check_end, list_bad_image
 from comad.data.imagenet import ImageNetFolder
-from comad.data.shard_writer import write_shards
+from comad.data.pack import write_shards
 from comad.engine.failures import RunStopped, explain
 from tests.engine.toy import ToyModel, run, toy_config
 

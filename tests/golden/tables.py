@@ -16,10 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest import mock
 
 from PIL import Image
 
 from comad.commands.leaderboard import main
+from comad.runs.place import CALLER, HOME
 from comad.sweep.finish import finish_ablations, finish_study
 from comad.sweep.step import Step
 from tests.golden.records import FOLDERS, write_records
@@ -70,7 +72,7 @@ def make_tables(root: Path) -> Made:
         Step(name, ('true',), (f'{FOLDERS[True]}/{name}',))
         for name in sorted(path.name for path in (root / FOLDERS[True]).iterdir())
     ]
-    finish_study(root, steps, whole=False)
+    finish_study(root, steps)
     finish_ablations(root, SimpleNamespace(steps=steps, is_done=lambda step: True), 3)
     said, codes = {}, {}
     commands = {
@@ -127,11 +129,12 @@ def _run(*arguments: str) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    # What contextlib.chdir does from Python 3.11 on.
+    # What contextlib.chdir does from Python 3.11 on; and there commands are at home.
     before = Path.cwd()
     os.chdir(folder)
     try:
-        yield
+        with mock.patch.dict(os.environ, {HOME: str(folder), CALLER: str(folder)}):
+            yield
     finally:
         os.chdir(before)
 
