@@ -71,16 +71,16 @@ print('parameters', sum(p.numel() for p in model.parameters()))
 @pytest.mark.parametrize(
     ('kind', 'config', 'change', 'shape', 'millions'),
     [
-        ('seg', 'upernet_scratch', '', (2, 3, 512, 512), 10.7),
-        ('seg', 'tinymim_upernet_comad', '', (2, 3, 512, 512), 76.3),
-        ('seg', 'ibot_seg_linear_comad', '', (2, 3, 512, 512), 5.6),
-        ('det', 'mask_rcnn_scratch', '', (1, 3, 1024, 1024), 27.6),
-        ('det', 'mae_lite_mask_rcnn_comad', '', (1, 3, 640, 640), 27.6),
-        ('det', 'mask_rcnn_1x_comad', 'backbone.rel_pos=True', (1, 3, 640, 640), 27.7),
+        ('seg', 'upernet', '', (2, 3, 512, 512), 10.7),
+        ('seg', 'tinymim_upernet', '', (2, 3, 512, 512), 76.3),
+        ('seg', 'ibot_seg_linear', '', (2, 3, 512, 512), 5.6),
+        ('det', 'mask_rcnn', '', (1, 3, 1024, 1024), 27.6),
+        ('det', 'mae_lite_mask_rcnn', '', (1, 3, 640, 640), 27.6),
+        ('det', 'mask_rcnn_1x', 'backbone.rel_pos=True', (1, 3, 640, 640), 27.7),
     ],
 )
 def test_one_full_scale_step_trains_every_tensor(kind, config, change, shape, millions):
-    path = f'{kind}_configs/{config}_tiny.py'
+    path = f'{kind}_configs/{config}_comad_tiny.py'
     result = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', STEP, kind, path, change],
         cwd=FILES,
