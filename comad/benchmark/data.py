@@ -84,8 +84,7 @@ def prepare(folder: Path, args: argparse.Namespace) -> tuple[dict[str, Reader], 
     """
     from comad.benchmark.data_images import write_images
     from comad.data.imagenet import ImageNetFolder
-    from comad.data.reencoding import Reencoding
-    from comad.data.shard_writer import write_shards
+    from comad.data.pack import Reencoding, write_shards
 
     if args.root:
         root = folder / 'given'
@@ -122,8 +121,7 @@ def link_images(source: Path, root: Path, count: int) -> None:
     Raises:
         ValueError: there are fewer, or the images are in shards.
     """
-    from comad.data.folders import ClassFolders
-    from comad.data.storage import open_storage
+    from comad.data.storage import ClassFolders, open_storage
 
     storage = open_storage(source, 'train')
     if not isinstance(storage, ClassFolders):

@@ -169,8 +169,8 @@ def write_sample(args: argparse.Namespace) -> None:
 
 def check_data(args: argparse.Namespace) -> None:
     from comad.data.check import run
+    from comad.data.check.run import TERMS
     from comad.data.pool import usable_cores
-    from comad.data.terms import TERMS
 
     root = Path(args.root or run.ROOTS[args.name])
     workers = usable_cores() if args.workers is None else args.workers
@@ -188,9 +188,8 @@ def check_data(args: argparse.Namespace) -> None:
 
 def shard_data(args: argparse.Namespace) -> None:
     from comad.data.manifest import check_writable
+    from comad.data.pack import Reencoding, write_shards
     from comad.data.pool import usable_cores
-    from comad.data.reencoding import Reencoding
-    from comad.data.shard_writer import write_shards
 
     if args.original and args.quality is not None:
         raise ValueError('--quality beside --original: original bytes have the quality they have')

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from comad.data.images import load_opencv
+from comad.data.decode import load_opencv
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 AnyImage = Image.Image | np.ndarray

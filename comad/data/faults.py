@@ -10,8 +10,7 @@ import cv2
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
-from comad.data import jpeg
-from comad.data.images import first_line
+from comad.data.decode import JPEG_START, first_line, has_end
 
 LISTING = 'bad_images.txt'
 MAX_IN_A_ROW = 100
@@ -131,9 +130,9 @@ def check_end(path: str | Path) -> None:
         start, tail = file.read(4), os.pread(file.fileno(), TAIL, max(0, size - TAIL))
         if not size:
             raise OSError(f'{path}: the file is empty')
-        if start.startswith(jpeg.START):
+        if start.startswith(JPEG_START):
             # Seldom there is more padding than the tail; then the whole file decides.
-            whole = jpeg.has_end(tail) or jpeg.has_end(start + file.read())
+            whole = has_end(tail) or has_end(start + file.read())
         else:
             whole = not start.startswith(PNG_START) or PNG_END in tail
     if not whole:

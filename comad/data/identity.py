@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from comad.data.manifest import cited_digest, find_manifest, is_sample
-from comad.data.shard_manifest import describe_images
+from comad.data.manifest import describe_images
 
 IMAGENET, ADE20K, COCO, SAMPLE = NAMES = ('imagenet-1k', 'ade20k', 'coco', 'sample')
 # Of the 118,287 training images of COCO 2017 the others show no object: mmdet leaves them out.

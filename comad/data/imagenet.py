@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
-from comad.data.images import DECODE_ERRORS, get_decoder, unreadable
+from comad.data.decode import DECODE_ERRORS, get_decoder, unreadable
 from comad.data.storage import open_storage
 from comad.data.subset import check_subset, select_subset
 from comad.data.views import build_views

@@ -1,17 +1,20 @@
-"""``manifest.json`` of a data set: what was checked, and the digest that run records cite."""
+"""What is kept beside data: ``manifest.json``, what was checked and the digest that records cite,
+and ``shards.json``, how a split's shards were made.
+"""
 
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from backbones.files import read_json, write_json
-from comad.data.shard_manifest import SHARDS, describe_images, shards_digest
 
 MANIFEST = 'manifest.json'
+SHARDS = 'shards.json'
 FORMAT = 1
 LEVELS = 3
 DATA_KEYS = ('root', 'data_root')
@@ -156,3 +159,77 @@ def _collect_roots(node: Any, roots: list[str]) -> None:
     elif isinstance(node, (list, tuple)):
         for value in node:
             _collect_roots(value, roots)
+
+
+@dataclass
+class ShardManifest:
+    """What is known of the shards of one split.
+
+    Args:
+        settings: what decides the content of the shards.
+        libraries: name -> version of what made it; empty for original bytes.
+        shards: file name -> ``images``, ``bytes``, ``sha256``, and ``source``, the digest of the
+            names and sizes of the files that were packed.
+    """
+
+    settings: dict[str, Any]
+    libraries: dict[str, str]
+    shards: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write the file atomically, shards sorted."""
+        entries = {name: self.shards[name] for name in sorted(self.shards)}
+        content = {
+            'format': FORMAT,
+            'settings': self.settings,
+            'libraries': self.libraries,
+            'images': sum(entry['images'] for entry in entries.values()),
+            'shards': entries,
+        }
+        write_json(folder / SHARDS, content, indent=1)
+
+
+def read_shard_manifest(folder: Path) -> ShardManifest | None:
+    """The manifest of a split's shards; None where there is none.
+
+    Raises:
+        ValueError: it is not what `ShardManifest.write` writes.
+    """
+    path = folder / SHARDS
+    try:
+        content = read_json(path)
+        if content['format'] != FORMAT or not isinstance(content['settings']['images'], str):
+            raise ValueError(f'format {content["format"]!r}')
+        return ShardManifest(
+            dict(content['settings']), dict(content['libraries']), dict(content['shards'])
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f'{path}: not written by the shard command ({error!r})') from None
+
+
+def describe_images(folder: Path) -> str | None:
+    """How the images of a split were made smaller, in words; None for original bytes.
+
+    Raises:
+        ValueError: a malformed manifest.
+    """
+    manifest = read_shard_manifest(folder)
+    if manifest is None or 'short_side' not in manifest.settings:
+        return None
+    settings = manifest.settings
+    return f'short side {settings["short_side"]} px, JPEG quality {settings["quality"]}'
+
+
+def shards_digest(folder: Path) -> str | None:
+    """sha256 over the names and digests of a split's shards; None without a manifest.
+
+    Raises:
+        ValueError: a malformed manifest.
+    """
+    manifest = read_shard_manifest(folder)
+    if manifest is None:
+        return None
+    lines = (f'{name}\0{entry["sha256"]}\n' for name, entry in sorted(manifest.shards.items()))
+    return hashlib.sha256(''.join(lines).encode()).hexdigest()

@@ -1,22 +1,36 @@
 """Storage in tar shards of WebDataset's layout, read at random places.
 
 ``root/<split>/*.tar`` hold samples ``<key>.<jpg|jpeg|png>`` with ``<key>.cls``, the label as
-decimal text; ``root/classes.txt`` names the classes, one per line in the order of labels.
+decimal text; ``root/classes.txt`` names the classes, one per line in the order of labels. What lies
+where is scanned once and kept in ``index.npz`` beside the shards.
 """
 
+import fcntl
+import logging
 import os
+import tarfile
+import zipfile
 from collections import OrderedDict
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from comad.data.shard_index import Progress, load_index
-from comad.data.shard_manifest import describe_images
+from backbones.files import atomic_file
+from comad.data.decode import IMAGE_SUFFIXES, first_line
+from comad.data.manifest import describe_images
 
 CLASSES = 'classes.txt'
-# Of one process; the usual limit is 1,024.
-MAX_OPEN = 256
+INDEX = 'index.npz'
+FORMAT = 1
+MAX_LABEL_BYTES = 32
+MAX_OPEN = 256  # of one process; the usual limit is 1,024
+IMAGES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
+Progress = Callable[[int, int], None]
+logger = logging.getLogger(__name__)
 
 
 class TarShards:
@@ -122,3 +136,227 @@ def read_classes(root: Path) -> tuple[str, ...]:
         twice = next(name for name in classes if classes.count(name) > 1)
         raise ValueError(f'{path}: the class {twice} is named twice')
     return classes
+
+
+class Sample(NamedTuple):
+    """An image in a tar: its member name, place and label."""
+
+    member: str
+    offset: int
+    size: int
+    label: int
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Place of every image, sorted by label, file name and member name.
+
+    Args:
+        files: (S, ) names of the shards.
+        stamps: (S, 2) size in bytes and modification time in ns of each.
+        members: (N,) member names as bytes.
+        shards, offsets, sizes, labels: (N,) int64.
+    """
+
+    files: np.ndarray
+    stamps: np.ndarray
+    members: np.ndarray
+    shards: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    labels: np.ndarray
+
+
+def load_index(folder: Path, classes: int, progress: Progress | None = None) -> ShardIndex:
+    """The index of the shards in ``folder``; scans them where it is absent or older than they.
+
+    One of several processes scans, the others wait. A folder that cannot be written is scanned
+    each time, with a warning.
+
+    Args:
+        folder: with ``*.tar``.
+        classes: number of classes.
+        progress: called with shards done and shards in all; without it, a line is logged.
+
+    Raises:
+        ValueError: see `scan_shard`; a key that two shards share; a label out of range.
+    """
+    files = shard_files(folder)
+    index = _read_index(folder, files)
+    if index is None:
+        with _locked(folder):
+            index = _read_index(folder, files)
+            if index is None:
+                if progress is None:
+                    # Minutes for ImageNet, longer on a network disk: not in silence.
+                    logger.warning('%s: scanning %d shards, once', folder, len(files))
+                index = build_index(folder, progress)
+                _write_index(folder, index)
+    outside = np.flatnonzero((index.labels < 0) | (index.labels >= classes))
+    if outside.size:
+        first = outside[0]
+        raise ValueError(
+            f'{folder / str(index.files[index.shards[first]])}: member '
+            f'{os.fsdecode(bytes(index.members[first]))} has the label {index.labels[first]}, '
+            f'but classes.txt holds {classes} classes'
+        )
+    return index
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """Sorted ``*.tar`` of a folder, hidden ones left out."""
+    return sorted(path for path in folder.glob('*.tar') if not path.name.startswith('.'))
+
+
+def build_index(folder: Path, progress: Progress | None = None) -> ShardIndex:
+    """Scan the headers of all shards; see `load_index`."""
+    files = shard_files(folder)
+    stamps = _stamps(files)
+    samples: list[tuple[int, str, str, Sample]] = []
+    owners: dict[str, int] = {}
+    for number, path in enumerate(files):
+        for sample in scan_shard(path):
+            key, name = _key(sample.member)[0], sample.member.rpartition('/')[2]
+            if (owner := owners.setdefault(key, number)) != number:
+                raise ValueError(
+                    f'{path}: duplicate key: member {sample.member} is also in {files[owner].name}'
+                )
+            samples.append((sample.label, name, sample.member, number, sample))
+        if progress:
+            progress(number + 1, len(files))
+    samples.sort(key=lambda entry: entry[:3])
+
+    def column(name: str) -> np.ndarray:
+        return np.array([getattr(entry[4], name) for entry in samples], dtype=np.int64)
+
+    return ShardIndex(
+        files=np.array([path.name for path in files]),
+        stamps=stamps,
+        members=np.array([os.fsencode(entry[2]) for entry in samples], dtype=bytes),
+        shards=np.array([entry[3] for entry in samples], dtype=np.int64),
+        offsets=column('offset'),
+        sizes=column('size'),
+        labels=column('label'),
+    )
+
+
+def scan_shard(path: Path) -> list[Sample]:
+    """Samples of one uncompressed tar: ``<key>.<jpg|jpeg|png>`` and ``<key>.cls`` each.
+
+    As in WebDataset a key ends at the first dot of the file name; members with other extensions
+    are ignored, folders and hidden files too.
+
+    Raises:
+        ValueError: not an uncompressed tar; cut off; a name that leaves the folder; a link; a
+            duplicate key; an image without label or the reverse; a label that is no number.
+    """
+    images: dict[str, Sample] = {}
+    labels: dict[str, int] = {}
+    first: dict[str, str] = {}
+    with path.open('rb') as file:
+        for member in _members(path, file):
+            key, extension = _key(member.name)
+            if not key:
+                continue
+            first.setdefault(key, member.name)
+            if extension in IMAGES:
+                if key in images:
+                    raise ValueError(f'{path}: duplicate key: member {member.name} is there twice')
+                images[key] = Sample(member.name, member.offset_data, member.size, -1)
+            elif extension == 'cls':
+                if key in labels:
+                    raise ValueError(f'{path}: duplicate key: member {member.name} is there twice')
+                labels[key] = _read_label(path, file.fileno(), member)
+    for key, name in first.items():
+        if key not in images:
+            raise ValueError(f'{path}: member {name} has no image {key}.{"|".join(IMAGES)}')
+        if key not in labels:
+            raise ValueError(f'{path}: member {images[key].member} has no label {key}.cls')
+    if not images:
+        raise ValueError(f'{path}: the tar holds no samples <key>.jpg and <key>.cls')
+    return [sample._replace(label=labels[key]) for key, sample in images.items()]
+
+
+def _members(path: Path, file) -> Iterator[tarfile.TarInfo]:
+    """Plain files of a tar whose data are whole; names without a leading './'."""
+    total = os.fstat(file.fileno()).st_size
+    name = 'none'
+    try:
+        with tarfile.open(fileobj=file, mode='r:') as tar:
+            for member in tar:
+                name = member.name = member.name.removeprefix('./')
+                if name.startswith('/') or '..' in PurePosixPath(name).parts:
+                    raise ValueError(f'{path}: member {name} points outside of the shard')
+                if member.isdir():
+                    continue
+                if not member.isreg() or member.issparse():
+                    raise ValueError(f'{path}: member {name} is no plain file (a link or device)')
+                if member.offset_data + member.size > total:
+                    raise ValueError(f'{path}: the tar is cut off within member {name}')
+                yield member
+            # tarfile takes a damaged header for the end.
+            file.seek(tar.offset)
+            block = file.read(512)
+    except tarfile.TarError as error:
+        if name == 'none':
+            raise ValueError(f'{path}: not an uncompressed tar ({first_line(error)})') from error
+        raise ValueError(f'{path}: the tar is cut off or damaged behind member {name}') from error
+    if block != bytes(512):
+        raise ValueError(f'{path}: the tar is cut off or damaged behind member {name}')
+
+
+def _key(name: str) -> tuple[str, str]:
+    """Key and lower-case extension of a member; an empty key for hidden files."""
+    folder, slash, base = name.rpartition('/')
+    stem, _, extension = base.partition('.')
+    return (folder + slash + stem if stem else ''), extension.lower()
+
+
+def _read_label(path: Path, descriptor: int, member: tarfile.TarInfo) -> int:
+    data = os.pread(descriptor, min(member.size, MAX_LABEL_BYTES), member.offset_data)
+    text = data.decode('ascii', errors='replace').strip()
+    if not text.isdecimal() or member.size > MAX_LABEL_BYTES:
+        raise ValueError(f'{path}: member {member.name} holds {text!r}, not a label like 17')
+    return int(text)
+
+
+def _stamps(files: list[Path]) -> np.ndarray:
+    stats = [path.stat() for path in files]
+    stamps = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+    return np.array(stamps, dtype=np.int64).reshape(-1, 2)
+
+
+def _read_index(folder: Path, files: list[Path]) -> ShardIndex | None:
+    """The stored index if it describes just these shards."""
+    try:
+        with np.load(folder / INDEX, allow_pickle=False) as stored:
+            if int(stored['format']) != FORMAT:
+                return None
+            index = ShardIndex(**{entry.name: stored[entry.name] for entry in fields(ShardIndex)})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    same = index.files.tolist() == [path.name for path in files]
+    return index if same and np.array_equal(index.stamps, _stamps(files)) else None
+
+
+def _write_index(folder: Path, index: ShardIndex) -> None:
+    columns = {entry.name: getattr(index, entry.name) for entry in fields(ShardIndex)}
+    try:
+        with atomic_file(folder / INDEX) as file:
+            np.savez(file, format=np.int64(FORMAT), **columns)
+    except OSError as error:
+        logger.warning('%s: the index cannot be kept, so every start scans (%s)', folder, error)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait for another process that scans the same shards, where the folder can be written."""
+    try:
+        file = (folder / '.index.lock').open('w')
+    except OSError:
+        yield
+        return
+    with file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

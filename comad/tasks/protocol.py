@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.architectures import ARCHITECTURES
-from comad.data.shard_manifest import describe_images
+from comad.data.manifest import describe_images
 
 Field = str | int | float | None
 Config = Mapping[str, Any]

@@ -10,11 +10,11 @@ from mmengine.config import Config
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from comad.data import images
+from comad.data import decode as images
 from comad.data.crops import RandomCrop, SingleTryCrop, resize
 from comad.data.imagenet import ImageNetFolder
-from comad.data.images import DECODE_ERRORS, decode_opencv, decode_pillow
-from comad.data.jpeg import read_frame
+from comad.data.decode import DECODE_ERRORS, decode_opencv, decode_pillow
+from comad.data.decode import read_frame
 from comad.data.views import build_views
 
 ORIENTATION = 0x0112

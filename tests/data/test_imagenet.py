@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 
 from comad.data.imagenet import ImageNetFolder
-from comad.data.images import read_image
+from comad.data.decode import read_image
 
 
 def test_items_are_views_with_the_label_of_their_folder(sample):

@@ -76,7 +76,7 @@ def test_a_config_cites_all_data_that_its_loaders_read(here):
     assert data_manifest({**training, 'test_dataloader': other}) == 'a' * 64
     assert data_manifest({'test_dataloader': val, 'train_dataloader': other}) == 'a' * 64
     both = {'test_dataloader': train, 'test_cfg': {'bank_dataloader': loader('data/shards')}}
-    assert data_manifest(both) == 'a' * 64 + '+' + 'c' * 64
+    assert data_manifest(both) == 'c' * 64 + '+' + 'a' * 64
     assert data_manifest({**training, 'val_dataloader': other}) is None
     assert data_manifest({'test_dataloader': None, 'test_cfg': None}) is None
 

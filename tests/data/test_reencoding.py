@@ -15,10 +15,10 @@ from PIL import Image
 from comad.data.check.imagenet import ImageNetCheck
 from comad.data.check.run import check_dataset
 from comad.data.imagenet import ImageNetFolder
-from comad.data.images import read_image
+from comad.data.decode import read_image
 from comad.data.manifest import cited_digest
-from comad.data.reencoding import Reencoding
-from comad.data.shard_writer import write_shards
+from comad.data.pack import Reencoding
+from comad.data.pack import write_shards
 from comad.tasks.protocol import ProtocolReader
 from tests.data.test_decode import encoded, picture, turned
 
@@ -147,7 +147,7 @@ def test_other_settings_are_refused_naming_both(root, tmp_path, reencoding, line
 
 def test_other_versions_are_refused_only_where_something_is_missing(root, tmp_path, monkeypatch):
     pack(root, tmp_path / 'out')
-    monkeypatch.setattr('comad.data.reencoding.PIL.__version__', '1.0')
+    monkeypatch.setattr('comad.data.pack.PIL.__version__', '1.0')
     assert pack(root, tmp_path / 'out') == 0
     (tmp_path / 'out/train/train-000001.tar').unlink()
     with pytest.raises(FileExistsError, match=r"made by pillow='.*', this run has pillow='1\.0'"):
@@ -187,7 +187,7 @@ def test_an_unreadable_image_stops_in_one_line_and_shards_are_kept(root, tmp_pat
 def test_the_estimate_of_disk_space_follows_the_smaller_files(root, tmp_path, monkeypatch):
     original = sum(path.stat().st_size for path in (root / 'train').rglob('*.JPEG'))
     usage = type('Usage', (), {'free': original})
-    monkeypatch.setattr('comad.data.shard_writer.shutil.disk_usage', lambda _: usage)
+    monkeypatch.setattr('comad.data.pack.shutil.disk_usage', lambda _: usage)
     assert pack(root, tmp_path / 'out', per_shard=14) == 1
     with pytest.raises(OSError, match=r'train: 0\.0 GB are needed'):
         pack(root, tmp_path / 'original', None)
@@ -242,7 +242,8 @@ def test_records_and_groups_tell_such_data_from_the_original(root, tmp_path):
 
 def test_every_decoder_is_a_group_of_its_own():
     def text(**options):
-        return part('data')({'data': dict(type='mmengine.ImageNetFolder', **options)}, 1)
+        dataset = dict(type='mmengine.ImageNetFolder', **options)
+        return ProtocolReader({'data': dataset}).data('data')
 
     assert text() == text(decode='pillow') != text(decode='opencv')
 

@@ -6,8 +6,8 @@ from mmengine.dataset import DefaultSampler, pseudo_collate
 from torch.utils.data import DataLoader
 
 from comad.data.imagenet import ImageNetFolder
-from comad.data.reencoding import Reencoding
-from comad.data.shard_writer import write_shards
+from comad.data.pack import Reencoding
+from comad.data.pack import write_shards
 from comad.engine.exact_data import ResumableBatchSampler, SeededDataset
 
 

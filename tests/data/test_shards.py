@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from comad.data import shard_index
+from comad.data import shards as module
 from comad.data.imagenet import ImageNetFolder
-from comad.data.shard_writer import write_shards
+from comad.data.pack import write_shards
 from comad.data.shards import TarShards
 
 CENTER = dict(type='CenterCrop', size=32, resize=40)
@@ -110,9 +110,9 @@ def test_the_index_is_kept_and_follows_the_shards(sample, tmp_path, monkeypatch)
     folder = tmp_path / 'val'
     scans = []
     monkeypatch.setattr(
-        shard_index,
+        module,
         'build_index',
-        lambda *a, real=shard_index.build_index: scans.append(1) or real(*a),
+        lambda *a, real=module.build_index: scans.append(1) or real(*a),
     )
     first = TarShards(folder)
     assert scans == []
@@ -239,7 +239,7 @@ def test_a_stopped_run_goes_on_and_keeps_finished_shards(sample, shards, tmp_pat
     def pack(**options):
         return write_shards(sample / 'imagenet', tmp_path, 'train', 7, **options)
 
-    import comad.data.shard_writer as writer
+    import comad.data.pack as writer
 
     real, written = writer._add, []
 
@@ -293,7 +293,7 @@ def test_names_that_make_no_key_are_refused(tmp_path, names, message):
 
 def test_without_disk_space_nothing_is_written(sample, tmp_path, monkeypatch):
     usage = type('Usage', (), {'free': 1000})
-    monkeypatch.setattr('comad.data.shard_writer.shutil.disk_usage', lambda _: usage)
+    monkeypatch.setattr('comad.data.pack.shutil.disk_usage', lambda _: usage)
     with pytest.raises(OSError, match='0.0 GB are free'):
         write_shards(sample / 'imagenet', tmp_path, 'val')
     assert list((tmp_path / 'val').iterdir()) == []
@@ -305,7 +305,7 @@ def test_a_folder_that_cannot_be_written_is_scanned_each_time(shards, monkeypatc
     def refuse(path):
         raise PermissionError(13, 'Permission denied', str(path))
 
-    monkeypatch.setattr(shard_index, 'atomic_file', refuse)
+    monkeypatch.setattr(module, 'atomic_file', refuse)
     assert len(TarShards(shards / 'val')) == 20
     assert 'the index cannot be kept' in caplog.text
     assert np.load(shards / 'train/index.npz', allow_pickle=False)['labels'].shape == (30,)

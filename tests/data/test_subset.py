@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from comad.data.imagenet import ImageNetFolder
-from comad.data.shard_writer import write_shards
+from comad.data.pack import write_shards
 from comad.data.storage import open_storage
 from comad.data.subset import select_subset
 

@@ -10,7 +10,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, Dataset
 
-from comad.data.centre import centre_views
+from comad.data.views import centre_views
 from comad.engine.exact_data import (
     ResumableBatchSampler,
     SeededDataset,

@@ -15,7 +15,7 @@ from PIL import Image
 import comad.engine.register  # noqa: F401
 from comad.data.faults import CheckedImages, UnreadableData, check_end, list_bad_image
 from comad.data.imagenet import ImageNetFolder
-from comad.data.shard_writer import write_shards
+from comad.data.pack import write_shards
 from comad.engine import launch
 from comad.engine.failures import RunStopped, explain
 from comad.engine.launch import _stop

@@ -17,7 +17,7 @@ import comad.engine.register  # noqa: F401
 from backbones import CheckpointError, MaskedViT, build_teacher, save_student
 from backbones.checkpoints import read_card, read_checkpoint
 from backbones.files import sha256_of
-from comad.data.shard_index import scan_shard
+from comad.data.shards import scan_shard
 from comad.engine.checkpoint_files import last_checkpoint
 from comad.leaderboard.admission import read_admitted
 from comad.runs.record import RecordError, seal, write_record

@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class File(NamedTuple):
@@ -118,8 +118,3 @@ def list_names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
             for entry in entries
             if not entry.name.startswith('.') and entry.name.lower().endswith(suffixes)
         )
-
-
-def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9

@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from comad.data.check.findings import Check, File, Findings
-from comad.data.folders import ClassFolders
-from comad.data.shard_index import shard_files
-from comad.data.shards import TarShards
-from comad.data.storage import Storage, class_names, loose_images
+from comad.data.shards import TarShards, shard_files
+from comad.data.storage import ClassFolders, Storage, class_names, loose_images
 
 SPLITS = ('train', 'val')
 

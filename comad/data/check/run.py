@@ -1,16 +1,23 @@
-"""One check from the first folder to the manifest."""
+"""One check from the first folder to the manifest, files read and decoded in several processes."""
 
+import hashlib
+import io
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from comad.data.check.ade20k import ADE20KCheck
 from comad.data.check.coco import COCOCheck
-from comad.data.check.findings import Check, File, Findings
+from comad.data.check.findings import Check, File, Findings, Inspected
 from comad.data.check.imagenet import ImageNetCheck
-from comad.data.check.inspect import inspect_files
 from backbones.files import write_text
+from comad.data.decode import DECODE_ERRORS, first_line
+from comad.data.pool import run_tasks
 from comad.data.sample.layouts import wnid
 from comad.data.manifest import MANIFEST, check_writable, digest_lines, write_manifest
 from comad.data.sample.write import SampleError, SampleSizes, find_fault, read_manifest
@@ -18,6 +25,8 @@ from comad.data.sample.scenes import CLASSES
 
 PROBLEMS = 'check.txt'
 SHOWN = 10
+AT_ONCE = 32  # files per task of a process
+LABEL_MODES = ('L', 'P')
 CHECKS: dict[str, type[Check]] = {
     check.name: check for check in (ImageNetCheck, ADE20KCheck, COCOCheck)
 }
@@ -26,6 +35,26 @@ ROOTS = {
     'ade20k': 'data/ade/ADEChallengeData2016',
     'coco': 'data/coco',
     'sample': 'data/sample',
+}
+# Of use, in our words, with the page that counts.
+TERMS = {
+    'imagenet': (
+        'ImageNet is for non-commercial research and teaching; its images belong to others, and '
+        'access is granted on request: https://image-net.org/download.php'
+    ),
+    'ade20k': (
+        'ADE20K: images are for non-commercial research and teaching, annotations and software are '
+        'under BSD-3-Clause: https://ade20k.csail.mit.edu/terms/'
+    ),
+    'coco': (
+        "COCO: annotations are under CC BY 4.0, images under Flickr's terms and not COCO's to "
+        'license: https://cocodataset.org/#termsofuse'
+    ),
+    'sample': (
+        "The sample's handwriting is the digits set that scikit-learn ships under BSD-3-Clause, "
+        'from the UCI repository (CC BY 4.0): '
+        'https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits'
+    ),
 }
 Progress = Callable[[int, int], None]
 
@@ -39,6 +68,7 @@ class Outcome:
         findings: problems, notes, counts.
         files: number of files.
         size: of all files in bytes.
+        digest, names_digest: over all files, with and without their contents.
         manifest: the manifest that now describes the data, None if none was written.
         kept: an earlier full manifest was left as it is.
     """
@@ -47,7 +77,9 @@ class Outcome:
     findings: Findings
     files: int
     size: int
-    manifest: Path | None
+    digest: str
+    names_digest: str
+    manifest: Path | None = None
     kept: bool = False
 
     def lines(self) -> list[str]:
@@ -100,7 +132,7 @@ def check_dataset(
         raise PermissionError(
             f'{root}: {MANIFEST} cannot be written there; check a folder of links to it instead'
         )
-    passed = _go_through([check], workers, quick, progress)
+    passed = _go_through(root, [check], workers, quick, progress)
     findings = passed.findings
     problems = [f'{kind}: {line}' for kind, lines in findings.problems.items() for line in lines]
     if problems:
@@ -120,7 +152,7 @@ def check_dataset(
         'names_digest': passed.names_digest,
     }
     kept = not write_manifest(root, manifest)
-    return Outcome(root, findings, passed.files, passed.size, root / MANIFEST, kept)
+    return replace(passed, manifest=root / MANIFEST, kept=kept)
 
 
 def check_sample(
@@ -152,24 +184,15 @@ def check_sample(
         ADE20KCheck(root / 'ade', scenes, 'ade/', len(CLASSES) + 1),
         COCOCheck(root / 'coco', scenes, 'coco/', categories),
     ]
-    passed = _go_through(checks, workers, quick, progress)
+    passed = _go_through(root, checks, workers, quick, progress)
     if not quick and (fault := find_fault(root, seed, sizes)):
         passed.findings.add('not as written', f'{root}: {fault}')
-    return Outcome(root, passed.findings, passed.files, passed.size, None)
-
-
-@dataclass(frozen=True)
-class _Passed:
-    findings: Findings
-    digest: str
-    names_digest: str
-    files: int
-    size: int
+    return passed
 
 
 def _go_through(
-    checks: list[Check], workers: int, quick: bool, progress: Progress | None
-) -> _Passed:
+    root: Path, checks: list[Check], workers: int, quick: bool, progress: Progress | None
+) -> Outcome:
     findings = Findings()
     owners: dict[str, Check] = {}
     files: list[File] = []
@@ -192,6 +215,70 @@ def _go_through(
     for lines in findings.problems.values():
         lines.sort()
     names = digest_lines((name, size, None) for name, size, _ in entries)
-    return _Passed(
-        findings, digest_lines(entries), names, len(entries), sum(size for _, size, _ in entries)
-    )
+    total = sum(size for _, size, _ in entries)
+    return Outcome(root, findings, len(entries), total, digest_lines(entries), names)
+
+
+def inspect_files(
+    files: list[File],
+    workers: int,
+    quick: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Inspected]:
+    """What is known of each file, in any order; of its bytes only the number if ``quick``."""
+    function = _measure if quick else _inspect_all
+    tasks = [files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE)]
+    done = 0
+    for results in run_tasks(function, tasks, 1 if quick else workers):
+        yield from results
+        done += len(results)
+        if progress:
+            progress(done, len(files))
+
+
+def inspect(file: File) -> Inspected:
+    """Hash and decode one file."""
+    try:
+        data = _read(file)
+    except OSError as error:
+        return Inspected(file, 0, error=f'cannot be read ({error.strerror or error})')
+    known = Inspected(file, len(data), hashlib.sha256(data).hexdigest())
+    if file.size is not None and len(data) != file.size:
+        return known._replace(error=f'cut off ({len(data)} of {file.size} bytes)')
+    if file.kind == 'other':
+        return known
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+            # Remarks on EXIF data and the like.
+            warnings.simplefilter('ignore')
+            image.load()
+            known = known._replace(edges=image.size)
+            if file.kind == 'labels':
+                if image.mode not in LABEL_MODES:
+                    return known._replace(error=f'mode {image.mode}, not 8-bit class indices')
+                values = np.asarray(image)
+                known = known._replace(values=(int(values.min()), int(values.max())))
+    except DECODE_ERRORS as error:
+        return known._replace(error=f'cannot be read as an image ({first_line(error)})')
+    return known
+
+
+def _inspect_all(files: list[File]) -> list[Inspected]:
+    return [inspect(file) for file in files]
+
+
+def _measure(files: list[File]) -> list[Inspected]:
+    results = []
+    for file in files:
+        try:
+            size = os.stat(file.path).st_size if file.size is None else file.size
+            results.append(Inspected(file, size, error=None if size else 'an empty file'))
+        except OSError as error:
+            results.append(Inspected(file, 0, error=f'cannot be read ({error.strerror})'))
+    return results
+
+
+def _read(file: File) -> bytes:
+    with open(file.path, 'rb') as stream:
+        stream.seek(file.offset)
+        return stream.read() if file.size is None else stream.read(file.size)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from backbones.contract import usual_size
-from comad.data.centre import centre_views
+from comad.data.views import centre_views
 from comad.engine.compiling import eagerly
 from comad.engine.hooks.wall_time import untimed
 from comad.evaluation.features import POOLS, check_pools, pooled_features

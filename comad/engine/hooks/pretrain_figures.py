@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from comad.data.centre import centre_views
+from comad.data.views import centre_views
 from comad.engine.compiling import eagerly
 from comad.engine.hooks.online_probe import HISTORY
 from comad.methods.base import seeded

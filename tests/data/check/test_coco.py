@@ -6,8 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from comad.data.check.annotations import box_fault, mask_fault
-from comad.data.check.coco import COCOCheck, official_categories
+from comad.data.check.coco import COCOCheck, box_fault, mask_fault, official_categories
 from comad.data.check.findings import Findings
 from tests.data.check.examples import check, problems
 

@@ -6,7 +6,7 @@ import pytest
 
 from comad.data.check import imagenet as module
 from comad.data.check.imagenet import imagenet_wnids
-from comad.data.shard_writer import write_shards
+from comad.data.pack import write_shards
 from tests.data.check.examples import IMAGES, check, problems
 
 FIRST = 'train/n00000000/n00000000_0.JPEG'

@@ -1,26 +1,29 @@
-"""Class folders packed into tar shards, bytes unchanged or images made smaller."""
+"""Class folders packed into tar shards: what `tools/data.py shard` writes.
 
-import hashlib
+By default images are made smaller: the short side becomes 256 px, the size at which evaluation cuts
+its 224 px centre, and the file a JPEG of quality 90: our choice. Only ever smaller: an image whose
+short side is not above that keeps its bytes. Pixels are as stored, so an EXIF orientation is
+ignored as the readers ignore it, and left out of the new file with all other metadata. CMYK and
+grey become RGB as the readers do it.
+"""
+
 import io
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
+
+import PIL
+from PIL import Image, features
 
 from backbones.files import atomic_file, sha256_of, write_text
+from comad.data.decode import DECODE_ERRORS, decode_pillow, unreadable
+from comad.data.manifest import SHARDS, ShardManifest, digest_lines, read_shard_manifest
 from comad.data.pool import run_tasks
-from comad.data.reencoding import ORIGINAL, Reencoding
-from comad.data.shard_index import Progress, scan_shard, shard_files
-from comad.data.shard_manifest import (
-    SHARDS,
-    ShardManifest,
-    check_same,
-    read_shard_manifest,
-)
-from comad.data.shard_plan import Item, Shard, plan_shards
-from comad.data.shards import CLASSES, TarShards, read_classes
-from comad.data.storage import open_storage
+from comad.data.shards import CLASSES, Progress, TarShards, read_classes, scan_shard, shard_files
+from comad.data.storage import ClassFolders, open_storage
 
 IMAGES_PER_SHARD = 5000
 # Header, padding and the label's own two blocks.
@@ -28,6 +31,131 @@ OVERHEAD = 2048
 # Images that are tried to estimate the size of all, and what is added to the estimate.
 TRIED, RESERVE = 48, 1.1
 MOVE = 'remove it or choose another --out'
+ORIGINAL = {'images': 'original bytes'}
+SHORT_SIDE = 256
+QUALITY = 90
+# 4:2:0, which most of ImageNet's files have: it decodes fastest.
+SUBSAMPLING = '4:2:0'
+
+
+@dataclass(frozen=True)
+class Reencoding:
+    """How images are made smaller.
+
+    Args:
+        short_side: in pixels, at most.
+        quality: of the JPEG, 1 to 95.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    short_side: int = SHORT_SIDE
+    quality: int = QUALITY
+
+    def __post_init__(self) -> None:
+        if self.short_side < 32:
+            raise ValueError(f'short_side={self.short_side}: expected 32 px or more')
+        if not 1 <= self.quality <= 95:
+            raise ValueError(f'quality={self.quality}: expected 1 to 95')
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the pixels, for the manifest."""
+        return {
+            **asdict(self),
+            'images': 're-encoded',
+            'format': f'JPEG, {SUBSAMPLING}, baseline, optimised Huffman tables',
+            'resampling': 'Pillow bicubic with antialias',
+        }
+
+    def libraries(self) -> dict[str, str]:
+        """Versions of what decodes, resizes and encodes; others may give other bytes."""
+        turbo = features.version('libjpeg_turbo')
+        return {'pillow': PIL.__version__, 'libjpeg-turbo': turbo or 'none'}
+
+    def __call__(self, data: bytes, place: str | Path) -> bytes:
+        """The file to pack, the same bytes each time: a smaller one, or ``data`` as they are.
+
+        Args:
+            data: of the image file.
+            place: name for the error message.
+
+        Raises:
+            OSError: it cannot be read as an image.
+        """
+        try:
+            image = decode_pillow(data)
+        except DECODE_ERRORS as error:
+            raise unreadable(place, error) from error
+        short = min(image.size)
+        if short <= self.short_side:
+            return data
+        # The long side is cut to whole pixels as torchvision's Resize does it.
+        edges = tuple(self.short_side * edge // short for edge in image.size)
+        file = io.BytesIO()
+        image.resize(edges, Image.Resampling.BICUBIC).save(
+            file, 'JPEG', quality=self.quality, subsampling=SUBSAMPLING, optimize=True
+        )
+        return file.getvalue()
+
+
+class Item(NamedTuple):
+    """An image to pack: its file, member name, size in bytes and label."""
+
+    source: str
+    member: str
+    size: int
+    label: int
+
+
+class Shard(NamedTuple):
+    """A shard to write; images as they are without a ``reencoding``."""
+
+    path: Path
+    items: list[Item]
+    reencoding: Reencoding | None
+
+    def source(self) -> str:
+        """Digest of what is packed, by names and sizes."""
+        return digest_lines((item.member, item.size, None) for item in self.items)
+
+
+def plan_shards(
+    storage: ClassFolders,
+    folder: Path,
+    split: str,
+    images_per_shard: int,
+    reencoding: Reencoding | None,
+) -> list[Shard]:
+    """The shards of a split, images in the order of the storage.
+
+    Raises:
+        ValueError: a file name that no key can be made of.
+    """
+    items = list(_items(storage))
+    starts = range(0, len(items), images_per_shard)
+    digits = max(6, len(str(len(starts))))
+    return [
+        Shard(
+            folder / f'{split}-{number:0{digits}}.tar',
+            items[start : start + images_per_shard],
+            reencoding,
+        )
+        for number, start in enumerate(starts)
+    ]
+
+
+def _items(storage: ClassFolders) -> Iterator[Item]:
+    keys = set()
+    for index, label in enumerate(storage.labels.tolist()):
+        path = Path(storage.path(index))
+        if '.' in path.stem:
+            raise ValueError(f'{path}: a key ends at the first dot; rename the file')
+        key = f'{storage.classes[label]}/{path.stem}'
+        if key in keys:
+            raise ValueError(f'{path}: another file of the class has the key {key}; rename one')
+        keys.add(key)
+        yield Item(str(path), f'{key}{path.suffix}', path.stat().st_size, label)
 
 
 def write_shards(
@@ -45,20 +173,9 @@ def write_shards(
     Images are in the order of the sorted class folders and file names; the key of an image is
     ``<class>/<file name without suffix>``. Each shard appears under its name only when complete,
     and one that is there with the same members is kept, so a stopped run goes on where it was.
-    ``out/split/shards.json`` holds the settings and a digest of every shard.
-
-    Args:
-        root: folder of the class folders' splits.
-        out: folder to write.
-        split: 'train' or 'val'.
-        images_per_shard: at most.
-        workers: processes that write.
-        progress: called with images done and images in all.
-        report: called with one line for shards that are kept.
-        reencoding: how images are made smaller; None packs the original bytes.
-
-    Returns:
-        Number of shards written.
+    ``out/split/shards.json`` holds the settings and a digest of every shard. ``progress`` is called
+    with images done and in all, ``report`` with a line on shards that are kept; without a
+    ``reencoding`` the original bytes are packed. Returns the number of shards written.
 
     Raises:
         FileNotFoundError: the folder of the split does not exist.
@@ -101,36 +218,27 @@ def write_shards(
     return len(missing)
 
 
-class _Hashed:
-    """A file that is written from front to back, with its sha256."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.sha256 = file, hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        return self.file.write(data)
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-
 def write_shard(shard: Shard) -> tuple[str, dict[str, Any]]:
     """Write one shard, the same bytes each time; returns its name and entry in the manifest."""
-    with atomic_file(shard.path) as file:
-        hashed = _Hashed(file)
-        with tarfile.open(
-            fileobj=hashed, mode='w', format=tarfile.GNU_FORMAT, errors='surrogateescape'
-        ) as tar:
-            for item in shard.items:
-                _add(tar, item.member, _packed(item, shard.reencoding))
-                _add(tar, f'{item.member.rpartition(".")[0]}.cls', str(item.label).encode())
-        size = hashed.tell()
-    return shard.path.name, _entry(shard, size, hashed.sha256.hexdigest())
+    with (
+        atomic_file(shard.path) as file,
+        tarfile.open(
+            fileobj=file, mode='w', format=tarfile.GNU_FORMAT, errors='surrogateescape'
+        ) as tar,
+    ):
+        for item in shard.items:
+            _add(tar, item.member, _packed(item, shard.reencoding))
+            _add(tar, f'{item.member.rpartition(".")[0]}.cls', str(item.label).encode())
+    return shard.path.name, _entry(shard)
 
 
-def _entry(shard: Shard, size: int, sha256: str) -> dict[str, Any]:
-    return dict(images=len(shard.items), bytes=size, sha256=sha256, source=shard.source())
+def _entry(shard: Shard) -> dict[str, Any]:
+    return dict(
+        images=len(shard.items),
+        bytes=shard.path.stat().st_size,
+        sha256=sha256_of(shard.path),
+        source=shard.source(),
+    )
 
 
 def _packed(item: Item, reencoding: Reencoding | None) -> bytes:
@@ -210,21 +318,15 @@ def _is_there(shard: Shard, manifest: ShardManifest) -> bool:
                 f'{shard.path}: has {size:,} bytes, {entry["bytes"]:,} by {SHARDS}; {MOVE}'
             )
         return True
-    if entry is not None or _members(shard) != _scanned(shard):
+    sized = shard.reencoding is None  # of smaller images only names and labels are known
+    planned, found = (
+        [(item.member, item.label, sized and item.size) for item in items]
+        for items in (shard.items, scan_shard(shard.path) if entry is None else ())
+    )
+    if entry is not None or planned != found:
         raise FileExistsError(f'{shard.path}: holds other images than this run would write; {MOVE}')
-    manifest.shards[shard.path.name] = _entry(shard, size, sha256_of(shard.path))
+    manifest.shards[shard.path.name] = _entry(shard)
     return True
-
-
-def _members(shard: Shard) -> list[tuple[str, int, int]]:
-    """Name, label and size of what the shard should hold; sizes of original bytes only."""
-    known = shard.reencoding is None
-    return [(item.member, item.label, item.size if known else 0) for item in shard.items]
-
-
-def _scanned(shard: Shard) -> list[tuple[str, int, int]]:
-    known, found = shard.reencoding is None, scan_shard(shard.path)
-    return [(item.member, item.label, item.size if known else 0) for item in found]
 
 
 def _write_classes(out: Path, classes: tuple[str, ...]) -> None:
@@ -234,3 +336,19 @@ def _write_classes(out: Path, classes: tuple[str, ...]) -> None:
             raise FileExistsError(f'{path}: names other classes than the folders do; {MOVE}')
         return
     write_text(path, ''.join(f'{name}\n' for name in classes))
+
+
+def check_same(
+    folder: Path, name: str, found: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+    """Compare settings with those of the shards that are there.
+
+    Raises:
+        FileExistsError: the first that differs, both values named.
+    """
+    for key in sorted({*found, *wanted}):
+        if found.get(key) != wanted.get(key):
+            raise FileExistsError(
+                f'{folder / SHARDS}: {name} {key}={found.get(key)!r}, this run has '
+                f'{key}={wanted.get(key)!r}; use the same or choose another --out'
+            )

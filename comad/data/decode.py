@@ -1,4 +1,4 @@
-"""Image files: which suffixes are read, and decoding with an error that names the file."""
+"""Image files: which suffixes are read, what JPEG markers tell, and decoding with clear errors."""
 
 import io
 import struct
@@ -6,12 +6,10 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-
-from comad.data import jpeg
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 # What Pillow raises for damaged or hostile files, by format.
@@ -25,6 +23,21 @@ DECODE_ERRORS = (
     Image.DecompressionBombError,
 )
 Decoder = Callable[[bytes], Any]
+JPEG_START, JPEG_SCAN, JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+# Markers of JPEG (ITU-T T.81, annex B): baseline, extended and progressive, Huffman coded, which
+# libjpeg-turbo decodes in 8 bits.
+FRAMES = (0xC0, 0xC1, 0xC2)
+# Without a length: TEM, RSTn, SOI. They do not occur before the frame of a sound file.
+BARE = (0x01, *range(0xD0, 0xDA))
+
+
+class Frame(NamedTuple):
+    """The frame header: bits per sample, edges in pixels as stored, colour components."""
+
+    bits: int
+    height: int
+    width: int
+    components: int
 
 
 def is_image_name(name: str) -> bool:
@@ -52,7 +65,7 @@ def decode_opencv(data: bytes) -> np.ndarray:
     Raises:
         DECODE_ERRORS: it is no image, or damaged.
     """
-    if (frame := jpeg.read_frame(data)) and _is_plain(frame) and jpeg.has_end(data):
+    if (frame := read_frame(data)) and _is_plain(frame) and has_end(data):
         cv2 = load_opencv()
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -92,7 +105,7 @@ def load_opencv() -> Any:
     return cv2
 
 
-def _is_plain(frame: jpeg.Frame) -> bool:
+def _is_plain(frame: Frame) -> bool:
     # Pillow warns of huge images, and refuses them at twice the limit.
     small = frame.width * frame.height <= (Image.MAX_IMAGE_PIXELS or 0)
     return small and frame.bits == 8 and frame.components in (1, 3)
@@ -119,3 +132,31 @@ def read_image(path: str | Path) -> Image.Image:
 def first_line(error: BaseException) -> str:
     """First line of an error's message, or its type where there is none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def has_end(data: bytes) -> bool:
+    """Whether a JPEG file ends with its end marker, apart from padding.
+
+    Entropy-coded data escape the byte that markers begin with, and an embedded thumbnail, which
+    has an end marker too, lies before the image's scan.
+    """
+    end = data.rfind(JPEG_END)
+    return end >= 0 and data.find(JPEG_SCAN, end) < 0
+
+
+def read_frame(data: bytes) -> Frame | None:
+    """The frame header of a JPEG file; None if it is no such file or the header is malformed."""
+    if not data.startswith(JPEG_START):
+        return None
+    place = len(JPEG_START)
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker in FRAMES:
+            return Frame(*struct.unpack_from('>BHHB', data, place + 4))
+        if marker == 0xFF:
+            place += 1
+            continue
+        if marker in BARE or marker == JPEG_SCAN[1]:
+            return None
+        place += 2 + (data[place + 2] << 8 | data[place + 3])
+    return None
