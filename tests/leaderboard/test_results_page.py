@@ -1,7 +1,5 @@
 """The page of tables: made from results/, between markers, and written only as a whole."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from comad.leaderboard.results_page import (
 )
 from comad.leaderboard.study import STUDY_COLUMNS, read_table
 from comad.leaderboard.tables import build_table
+from tests.calls import call
 from tests.leaderboard.examples import make_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,8 +175,7 @@ def test_figures_of_one_source_share_a_line():
 
 
 def build(folder, *options):
-    command = [sys.executable, str(ROOT / 'tools' / 'leaderboard.py'), '--quiet', *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return call('leaderboard', '--quiet', *options, cwd=folder)
 
 
 def test_the_command_rewrites_only_at_full_scale_and_by_default(tmp_path):
