@@ -60,7 +60,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--no-docs',
-        '--no-readme',  # where the tables were before action='store_true', help='leave the tables in docs/results.md'
+        '--no-readme',  # where the tables stood before
+        action='store_true',
+        help='leave the tables in docs/results.md',
     )
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
     parser.set_defaults(run=build)
