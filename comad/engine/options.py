@@ -31,6 +31,8 @@ class KeyValues(argparse.Action):
         for word in values or ():
             if not word.partition('=')[0] or '=' not in word:
                 parser.error(f'{option_string} {word}: expected KEY=VALUE')
+        # Before MMEngine, beside which it would register its networks, and that takes torch.
+        import backbones  # noqa: F401
         from mmengine.config import DictAction
 
         try:
