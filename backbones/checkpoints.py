@@ -179,7 +179,7 @@ def tensor_digest(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         plain = tensor.detach().cpu().contiguous()
         digest.update(f'{name}|{plain.dtype}|{tuple(plain.shape)}|'.encode())
-        digest.update(plain.view(torch.uint8).numpy().tobytes())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

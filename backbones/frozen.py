@@ -72,7 +72,7 @@ class Frozen(nn.Module):
 
     def digest(self) -> str:
         """sha256 of all tensors; changes if anything touched the teacher."""
-        return tensor_digest(self.named_parameters())
+        return tensor_digest(self.state_dict().items())
 
     def ask(self, call: Callable[..., Any], images: Tensor, *args: Any) -> Any:
         """``call(images, *args)`` without a graph; the result may take part in one."""
@@ -174,4 +174,4 @@ def _leave_out(module: nn.Module, state_dict: dict, prefix: str, metadata: dict)
 def _keep_own(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
     """Let a strict load of the holding model find the teacher's present tensors."""
     if prefix:
-        state_dict.update({prefix + name: value for name, value in module.named_parameters()})
+        state_dict.update({prefix + name: value for name, value in module.state_dict().items()})

@@ -234,22 +234,23 @@ make_environment() {
     install pip setuptools
 }
 
-# install_torch: says which build and why. The question whether uv reaches the index of CPU builds
-# is a matter of seconds either way; uv knows its address.
+# install_torch: says which build comes and why. Whether uv reaches the index of CPU builds, whose
+# address it knows, is a matter of seconds either way.
 install_torch() {
-    local wanted=("torch${torch:+==$torch.*}" torchvision)
+    local wanted=("torch${torch:+==$torch.*}" torchvision) why="PyPI's build"
     if (($(gpu_count))); then
-        printf 'with CUDA, as a GPU is here ... ' >&3
+        why='with CUDA, as a GPU is here'
         ! torch_is '+cpu' || uninstall torch torchvision
-    elif [[ -z $uv || $(uname -s) != Linux ]]; then
-        printf "PyPI's build ... " >&3
-    elif UV_HTTP_RETRIES=0 UV_HTTP_TIMEOUT=5 "$uv" pip install --quiet --python "$python" --dry-run \
-        --reinstall --no-deps --torch-backend=cpu -c "$pins" "${wanted[@]}"; then
-        printf 'CPU build, as no GPU is here ... ' >&3
-        wanted+=(--torch-backend=cpu)
-    else
-        printf 'with CUDA, 3 GB: no GPU is here, but the index of CPU builds is out of reach ... ' >&3
+    elif [[ -n $uv && $(uname -s) == Linux ]]; then
+        if UV_HTTP_RETRIES=0 UV_HTTP_TIMEOUT=5 "$uv" pip install --quiet --python "$python" \
+            --dry-run --reinstall --no-deps --torch-backend=cpu -c "$pins" "${wanted[@]}"; then
+            why='CPU build, as no GPU is here'
+            local -x UV_TORCH_BACKEND=cpu
+        else
+            why='with CUDA, 3 GB: no GPU is here, but the index of CPU builds is out of reach'
+        fi
     fi
+    torch_is . || printf '%s ... ' "$why" >&3
     install "${wanted[@]}"
 }
 
@@ -393,5 +394,5 @@ printf '%s\n' "digest=$(digest)" "extras=$extras" "torch=$torch" "mmcv=$mmcv" "b
     "devices=$(devices)" >"$stamp.new"
 mv "$stamp.new" "$stamp"
 (($(gpu_count) == 0)) || ! wants dense || [[ $proved == *cuda* ]] ||
-    echo "note: there is a GPU, but $proved"
+    echo "note: there is a GPU; $proved"
 echo "ready: $shown ($("$python" -I -V), extras $extras) after $SECONDS s"

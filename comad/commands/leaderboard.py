@@ -14,7 +14,7 @@ EPILOG = """examples:
   python tools/leaderboard.py --sample    # results/sample/leaderboard_*.csv
   python tools/leaderboard.py --format csv markdown latex json
   python tools/leaderboard.py verify      # are the tables what records and files give?
-  python tools/leaderboard.py diff A B    # what differs between two runs or two commits
+  python tools/leaderboard.py diff A B    # what differs between two runs
   python tools/leaderboard.py report      # results/report.html: tables, curves, predictions
 
 Every finished evaluation leaves a record below results/[sample/]records; this tool averages them
@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.set_defaults(run=build)
     commands = parser.add_subparsers(title='commands', metavar='')
     add_verify(commands)
-    text = 'compare two runs or two commits'
+    text = 'compare two runs'
     diff_command.add_arguments(commands.add_parser('diff', help=text, description=text))
     commands.choices['diff'].set_defaults(run=diff)
     page = commands.add_parser('report', help='make one HTML page: tables, curves, predictions')
@@ -151,7 +151,7 @@ def build(args: argparse.Namespace) -> int:
 
 
 def diff(args: argparse.Namespace) -> int:
-    """Compare two runs or two commits."""
+    """Compare two runs."""
     text, code = diff_command.run(args)
     print(text)
     return code

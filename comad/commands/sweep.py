@@ -7,15 +7,14 @@ import sys
 from typing import Any
 
 from comad.runs.place import FILES, enter_home, worded
-from comad.sweep.ablations import ablations
 from comad.sweep.estimate import show_seconds
-from comad.sweep.grids import STUDY_KINDS, quickstart
-from comad.sweep.runner import Sweep, SweepError
-from comad.sweep.study import study
+from comad.sweep.grid import STUDY_KINDS, ablations, quickstart, study
+from comad.sweep.runner import Sweep
+from comad.sweep.step import SweepError
 
 EPILOG = """examples:
   python tools/sweep.py quickstart                      # everything once, minutes
-  python tools/sweep.py study --sample --seeds 3        # results/sample_study.csv and its reading
+  python tools/sweep.py study --sample --seeds 3        # results/sample_study.csv, and its rows
   python tools/sweep.py study --sample --methods dmt amd    # these alone; other rows stay
   python tools/sweep.py study --sample --equal 4        # all get the compute of 4 runs of comad
   python tools/sweep.py ablations --sample --seeds 3    # results/sample_ablations.csv and .png
@@ -26,8 +25,8 @@ EPILOG = """examples:
 Steps run side by side, one thread each. A step is done when its outputs exist and were made from
 the present command, configs and inputs; a change of the code alone does not undo it (use --redo).
 Logs: work_dirs/sample/sweep/<grid>/<step>.log. Ctrl-C ends the running steps; the same command
-goes on from there. Exit code 1: a step failed, or a condition of the study does not hold.
-The ablations go on after a failed cell and show it as missing.
+goes on from there. Exit code 1: a step failed. The ablations go on after a failed
+cell and show it as missing.
 """
 
 SEVERAL = {'study': study, 'ablations': ablations}
@@ -118,13 +117,8 @@ def make_sweep(grid: str, seeds: int, jobs: int, **part: Any) -> Sweep:
 
 
 def study_part(args: argparse.Namespace) -> dict[str, Any]:
-    """The study's arguments as :func:`comad.sweep.study.study` takes them."""
+    """The study's arguments as :func:`comad.sweep.grid.study` takes them."""
     return dict(methods=args.methods, kinds=args.tasks, equal=args.equal)
-
-
-def changed(part: dict[str, Any]) -> bool:
-    """Whether these arguments leave out something of the whole study."""
-    return bool(part['methods'] or part['equal'] or set(STUDY_KINDS) - set(part['kinds']))
 
 
 def say(line: str) -> None:
@@ -152,24 +146,20 @@ def run(sweep: Sweep) -> bool:
     return outcome.complete
 
 
-def read_ablations(sweep: Sweep, seeds: int) -> None:
-    from comad.sweep.finish import ABLATIONS_CSV, ABLATIONS_FIGURE, finish_ablations
+def finish(sweep: Sweep, seeds: int, complete: bool) -> None:
+    """Write and read what a grid is for; a study only if all of it is there."""
+    from comad.sweep import finish
 
-    reading = finish_ablations(FILES, sweep, seeds)
-    say(f'wrote {ABLATIONS_CSV} and {ABLATIONS_FIGURE}')
+    if sweep.grid == 'ablations':
+        reading = finish.finish_ablations(FILES, sweep, seeds)
+        say(f'wrote {finish.ABLATIONS_CSV} and {finish.ABLATIONS_FIGURE}')
+    elif sweep.grid == 'study' and complete:
+        reading = finish.finish_study(FILES, sweep.steps)
+        say(f'wrote {finish.STUDY_CSV}')
+    else:
+        return
     for line in reading:
         say(line)
-
-
-def read(sweep: Sweep, whole: bool) -> bool:
-    from comad.sweep.finish import STUDY_CSV, finish_study
-
-    readings = finish_study(FILES, sweep.steps, whole)
-    say(f'wrote {STUDY_CSV}')
-    marks = {True: 'holds ', False: 'FAILS ', None: '      '}
-    for text, passed in readings:
-        say(f'{marks[passed]} {text}')
-    return all(passed is not False for _, passed in readings)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -190,11 +180,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         sweep.forget(sweep.by_name if args.redo == ['all'] else args.redo)
         complete = run(sweep)
-        if args.grid == 'ablations':
-            read_ablations(sweep, args.seeds)
-        if not complete:
-            return 1
-        return 0 if args.grid != 'study' or read(sweep, not changed(part)) else 1
+        finish(sweep, getattr(args, 'seeds', 1), complete)
+        return 0 if complete else 1
     except SweepError as error:
         print(f'sweep: {error}', file=sys.stderr)
         return 2

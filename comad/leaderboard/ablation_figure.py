@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.files import atomic_path
-from comad.leaderboard.ablations import AblationRow
+from comad.leaderboard.study import AblationRow
 
 ACCENT, PLAIN = 'tab:red', 'tab:blue'
 FOOTNOTE = (

@@ -15,7 +15,7 @@ from comad.leaderboard.readme import (
     rewrite,
     study_block,
 )
-from comad.leaderboard.study_table import read_table
+from comad.leaderboard.study import read_table
 from comad.leaderboard.tables import Row
 
 Tables = Mapping[str, Sequence[Row]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from backbones.files import write_text
 from comad.leaderboard.markdown import DASH, escape, figure, markdown_table
 from comad.leaderboard.shown import ShownRow, shown_rows
-from comad.leaderboard.study_table import Cells
+from comad.leaderboard.study import Cells
 from comad.leaderboard.tables import MIN_SEEDS, Row, Statistics, is_tie
 from comad.tasks.task import TASKS
 

@@ -6,15 +6,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from comad.leaderboard import ablations, study_table
-from comad.leaderboard.ablations import T_QUANTILES
+from comad.leaderboard.study import (
+    ABLATION_COLUMNS,
+    DEFAULT,
+    KEY,
+    read_table,
+    seed_statistics,
+    t_factor,
+)
 from comad.leaderboard.tables import Statistics, statistics
 from comad.tasks.task import TASKS
 
 # Values and figures are shown with two digits: each may be off by half of the last one.
 HALF = 0.005
 SLACK = 1e-6
-DEFAULT = 'the default'
 
 
 def difference(path: Path, expected: str) -> str | None:
@@ -51,13 +56,13 @@ def check_study(path: Path) -> tuple[int, list[str]]:
         The number of rows, and one line per row that does not agree with itself.
     """
     try:
-        rows = study_table.read_table(path)
+        rows = read_table(path)
     except (ValueError, OSError) as error:
         return 0, [str(error)]
     problems, seen = [], set()
     for number, row in enumerate(rows, start=1):
         place = f'{path.name}, row {number} ({row["student"]}, {row["task"]} {row["metric"]})'
-        key = tuple(row[column] for column in study_table.KEY)
+        key = tuple(row[column] for column in KEY)
         if key in seen:
             problems.append(f'{place}: is there twice')
         seen.add(key)
@@ -74,7 +79,7 @@ def check_ablations(path: Path) -> tuple[int, list[str]]:
     try:
         with open(path, newline='', encoding='utf-8') as stream:
             reader = csv.DictReader(stream)
-            if tuple(reader.fieldnames or ()) != ablations.COLUMNS:
+            if tuple(reader.fieldnames or ()) != ABLATION_COLUMNS:
                 return 0, [f'{path}: columns are {reader.fieldnames}']
             rows = list(reader)
     except (ValueError, OSError) as error:
@@ -115,16 +120,16 @@ def _ablation_row(row: Mapping[str, str], default: Mapping[str, str] | None) -> 
     absent = int(row['missing'].split()[0]) if row['missing'] else 0
     if len(values) + absent != wanted:
         yield f'{len(values)} values and {row["missing"]}'
-    yield from _compare(row, _of(list(values.values())), ('mean', 'sd', 'n'))
+    yield from _compare(row, seed_statistics(values), ('mean', 'sd', 'n'))
     base = _by_seed(default['values']) if default else {}
     shared = {} if row is default else {s: v - base[s] for s, v in values.items() if s in base}
-    paired = _of(list(shared.values()))
+    paired = seed_statistics(shared)
     yield from _compare(row, paired, ('paired_difference', 'paired_sd', 'paired_n'), HALF)
     if paired is None or paired.sd is None:
         if row['noise_bound'] or row['beyond_noise']:
             yield 'a noise bound without paired seeds'
         return
-    quantile = T_QUANTILES[min(paired.n - 1, len(T_QUANTILES)) - 1] / math.sqrt(paired.n)
+    quantile = t_factor(paired.n)
     bound, shown = quantile * paired.sd, float(row['noise_bound'])
     if abs(shown - bound) > quantile * 2 * _sd_slack(paired.n) + HALF + SLACK:
         yield f'noise_bound is {row["noise_bound"]}, its values give {bound:.2f}'
@@ -160,10 +165,6 @@ def _compare(
 def _sd_slack(n: int) -> float:
     """How far an sd can move when every one of n values moves by half a digit."""
     return HALF * math.sqrt(n / (n - 1)) if n > 1 else 0.0
-
-
-def _of(values: Sequence[float]) -> Statistics | None:
-    return statistics((seed, 0, value) for seed, value in enumerate(values)) if values else None
 
 
 def _by_seed(text: str) -> dict[int, float]:

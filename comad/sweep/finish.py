@@ -5,59 +5,47 @@ from pathlib import Path
 
 from backbones.files import write_text
 from comad.leaderboard.ablation_figure import draw_ablations
-from comad.leaderboard.ablations import ablation_csv, ablation_rows, read_ablations
 from comad.leaderboard.admission import read_admitted
-from comad.leaderboard.background import constant_miou
-from comad.leaderboard.study import Reading, beside, read_study, study_rows
-from comad.leaderboard.study_table import complete, read_table, study_csv
-from comad.sweep.ablations import CELLS, DEFAULT, KIND
-from comad.sweep.grids import RECORDS
-from comad.sweep.runner import Sweep, SweepError
-from comad.sweep.step import Step
+from comad.leaderboard.study import (
+    ablation_csv,
+    ablation_rows,
+    complete,
+    read_ablations,
+    read_table,
+    study_rows,
+    to_csv,
+)
+from comad.runs.record import Record
+from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RECORDS, REFERENCE
+from comad.sweep.runner import Sweep
+from comad.sweep.step import Step, SweepError
 
 STUDY_CSV = 'results/sample_study.csv'
 ABLATIONS_CSV = 'results/sample_ablations.csv'
 ABLATIONS_FIGURE = 'results/sample_ablations.png'
-ANNOTATIONS = 'data/sample/ade/ADEChallengeData2016/annotations/validation'
-RENDERS = 'data/sample/imagenet/val'
 
 
-def finish_study(root: Path, steps: Iterable[Step], whole: bool = True) -> list[Reading]:
-    """Complete results/sample_study.csv by the grid's records and return the reading.
+def finish_study(root: Path, steps: Iterable[Step]) -> list[str]:
+    """Complete results/sample_study.csv by the grid's records; return the reading, line by line.
 
     Rows of students and tasks that the grid does not hold stay as they are.
 
-    Args:
-        root: The repository.
-        steps: The grid's steps.
-        whole: Whether the grid holds all methods and tasks, so that its conditions can be read;
-            a part of it is only shown.
-
     Raises:
-        SweepError: If a record of the grid is missing or refused, or lacks a needed figure; the
-            CSV is then left as it was.
+        SweepError: If a record of the grid is missing or refused; the CSV is then left as it was.
     """
-    wanted = {
-        Path(output).name for step in steps for output in step.outputs if output.startswith(RECORDS)
-    }
-    found = read_admitted(root / RECORDS)
-    records = [record for record in found.accepted if record.file in wanted]
-    if absent := sorted(wanted - {record.file for record in records}):
-        reason = next((line for line in found.refused if absent[0] in line), 'it does not exist')
-        raise SweepError(f'{RECORDS}/{absent[0]} cannot be used: {reason}')
-    rows = study_rows(records)
-    renders = sum(1 for _ in (root / RENDERS).glob('*/*.JPEG'))
+    records, refused = _records(root, steps)
+    for name, record in records.items():
+        if record is None:
+            reason = next((line for line in refused if name in line), 'it does not exist')
+            raise SweepError(f'{RECORDS}/{name} cannot be used: {reason}')
+    rows = study_rows(records.values())
     try:
         table, kept = complete(read_table(root / STUDY_CSV), rows)
-        readings = (
-            read_study(rows, constant_miou(root / ANNOTATIONS), renders) if whole else beside(rows)
-        )
     except (ValueError, OSError) as error:
         raise SweepError(str(error)) from None
-    write_text(root / STUDY_CSV, study_csv(table))
-    if kept:
-        readings.append(Reading(f'{kept} rows of {STUDY_CSV} are of an earlier run', None))
-    return readings
+    write_text(root / STUDY_CSV, to_csv(table))
+    earlier = f'{kept} rows of {STUDY_CSV} are of an earlier run'
+    return [*map(str, rows), *([earlier] if kept else [])]
 
 
 def finish_ablations(root: Path, sweep: Sweep, seeds: int) -> list[str]:
@@ -69,16 +57,21 @@ def finish_ablations(root: Path, sweep: Sweep, seeds: int) -> list[str]:
     Raises:
         SweepError: If not one cell has a usable record; table and figure are then left alone.
     """
-    wanted = {
-        Path(step.outputs[0]).name
-        for step in sweep.steps
-        if step.outputs[0].startswith(RECORDS) and sweep.is_done(step)
-    }
-    found = read_admitted(root / RECORDS)
-    records = [record for record in found.accepted if record.file in wanted]
-    rows = ablation_rows(records, DEFAULT, CELLS, KIND, seeds)
+    records, _ = _records(root, filter(sweep.is_done, sweep.steps))
+    usable = [record for record in records.values() if record is not None]
+    rows = ablation_rows(usable, REFERENCE, ABLATIONS, ABLATION_KIND, seeds)
     if not rows:
         raise SweepError(f'no ablation has a record below {RECORDS}: nothing to write')
     write_text(root / ABLATIONS_CSV, ablation_csv(rows))
     draw_ablations(rows, root / ABLATIONS_FIGURE)
     return read_ablations(rows)
+
+
+def _records(root: Path, steps: Iterable[Step]) -> tuple[dict[str, Record | None], list[str]]:
+    """File name -> record of every record among the steps' outputs, and why some are refused."""
+    found = read_admitted(root / RECORDS)
+    accepted = {record.file: record for record in found.accepted}
+    outputs = (output for step in steps for output in step.outputs if output.startswith(RECORDS))
+    return {
+        name: accepted.get(name) for name in sorted(Path(o).name for o in outputs)
+    }, found.refused

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ class Job:
         step: The step to start.
         root: Folder the command runs in.
         log: File that takes its output; what an earlier attempt said is overwritten.
-        environment: Environment of the command, completed by the thread limits.
         inputs: What the step starts from, kept for its stamp.
     """
 
@@ -39,7 +38,6 @@ class Job:
         step: Step,
         root: Path,
         log: Path,
-        environment: Mapping[str, str],
         inputs: dict[str, Any],
     ) -> None:
         self.step, self.log, self.inputs = step, log, inputs
@@ -47,7 +45,7 @@ class Job:
         command = list(step.command)
         if command[0] == 'python':
             command[0] = sys.executable
-        limits = dict.fromkeys(THREAD_VARIABLES, str(step.threads))
+        limits = dict.fromkeys(THREAD_VARIABLES, '1')
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open('w') as stream:
             stream.write(f'$ {shlex.join(step.command)}\n')
@@ -57,7 +55,7 @@ class Job:
             self.process = subprocess.Popen(
                 command,
                 cwd=root,
-                env={**environment, 'PYTHONUNBUFFERED': '1', **limits},
+                env={**os.environ, 'PYTHONUNBUFFERED': '1', **limits},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,

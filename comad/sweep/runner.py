@@ -3,17 +3,18 @@
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from backbones.files import write_json
-from comad.sweep.estimate import critical_seconds, expected_durations, seconds_left, show_seconds
+from comad.sweep.estimate import chain_seconds, expected_durations, seconds_left, show_seconds
 from comad.sweep.process import Job, terminate, wait_any
 from comad.sweep.step import (
     Step,
+    SweepError,
     missing_outputs,
     outputs_digest,
     read_stamp,
@@ -21,10 +22,6 @@ from comad.sweep.step import (
 )
 
 TAIL_LINES = 15
-
-
-class SweepError(RuntimeError):
-    """A grid that cannot be run as asked; the message is one line."""
 
 
 @dataclass
@@ -57,10 +54,9 @@ class Sweep:
         steps: The steps, needs before the steps that need them.
         root: Folder the commands run in; outputs and sources are relative to it.
         state: Folder for stamps, logs and timings, relative to ``root``.
-        slots: Threads that may be busy at the same time.
+        slots: Steps that may run side by side.
         keep_going: Whether steps that do not need a failed one are still run.
         report: Receives every line meant for the user.
-        environment: Environment of the commands; the present one by default.
 
     Raises:
         SweepError: If names are not unique or a step needs one that does not precede it.
@@ -75,7 +71,6 @@ class Sweep:
         slots: int = 2,
         keep_going: bool = False,
         report: Callable[[str], None] = lambda line: None,
-        environment: dict[str, str] | None = None,
     ) -> None:
         known: set[str] = set()
         for step in steps:
@@ -87,7 +82,6 @@ class Sweep:
         self.grid, self.steps, self.root = grid, list(steps), root
         self.state, self.slots, self.keep_going = Path(state), max(slots, 1), keep_going
         self.report = report
-        self.environment = dict(os.environ if environment is None else environment)
         self.by_name = {step.name: step for step in self.steps}
         self._numbers: dict[str, int] = {}
 
@@ -108,7 +102,7 @@ class Sweep:
 
     def time_left(self) -> float:
         """Return the estimated seconds that running the pending steps takes."""
-        return self._left([step.name for step in self.pending()], {})
+        return self._left(self.by_name, {})
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop the stamps of these steps, so that they are run again.
@@ -143,19 +137,16 @@ class Sweep:
 
     def _loop(self, outcome: Outcome, running: dict[str, Job]) -> None:
         waiting = [step.name for step in self.steps]
-        rank = critical_seconds(self.steps, expected_durations(self.steps, self._timings()))
+        chains = chain_seconds(self.steps, expected_durations(self.steps, self._timings()))
         while True:
             self._skip_done(waiting, outcome)
-            ready = [n for n in waiting if self._is_ready(n, outcome) and self._fits(n, running)]
-            if ready:
+            ready = [name for name in waiting if self._is_ready(name, outcome)]
+            if ready and len(running) < self.slots:
                 # The step with the longest chain behind it first.
-                name = max(ready, key=lambda name: rank[name])
+                name = max(ready, key=lambda name: chains[name])
                 waiting.remove(name)
                 running[name] = self._start(self.by_name[name])
-                elapsed = {name: job.elapsed() for name, job in running.items()}
-                pending = {step.name for step in self.pending()}
-                left = self._left([name for name in waiting if name in pending], elapsed)
-                self._say(name, f'started, about {show_seconds(left)} left')
+                self._say(name, f'started, about {show_seconds(self._left(waiting, running))} left')
             elif running:
                 job = wait_any(running)
                 outcome.peak_mb = max(outcome.peak_mb, job.peak_mb)
@@ -179,14 +170,10 @@ class Sweep:
     def _is_ready(self, name: str, outcome: Outcome) -> bool:
         return {*outcome.done, *outcome.skipped}.issuperset(self.by_name[name].needs)
 
-    def _fits(self, name: str, running: dict[str, Job]) -> bool:
-        busy = sum(min(job.step.threads, self.slots) for job in running.values())
-        return busy + min(self.by_name[name].threads, self.slots) <= self.slots
-
     def _start(self, step: Step) -> Job:
         self._stamp(step).unlink(missing_ok=True)
         log = self.root / self.log(step)
-        return Job(step, self.root, log, self.environment, self._inputs(step))
+        return Job(step, self.root, log, self._inputs(step))
 
     def _succeeded(self, job: Job) -> bool:
         step, code = job.step, job.process.returncode
@@ -209,9 +196,12 @@ class Sweep:
         number = self._numbers.setdefault(name, len(self._numbers) + 1)
         self.report(f'[{number}/{len(self.steps)}] {name}: {what}')
 
-    def _left(self, waiting: Iterable[str], running: dict[str, float]) -> float:
-        durations = expected_durations(self.steps, self._timings())
-        return seconds_left(self.steps, durations, self.slots, waiting, running)
+    def _left(self, waiting: Collection[str], running: Mapping[str, Job]) -> float:
+        seconds = expected_durations(self.steps, self._timings())
+        left = {step.name: seconds[step.name] for step in self.pending() if step.name in waiting}
+        # A step beyond its expectation counts as nearly done.
+        left |= {name: max(seconds[name] - job.elapsed(), 0.0) for name, job in running.items()}
+        return seconds_left(self.steps, left, self.slots)
 
     def _inputs(self, step: Step) -> dict[str, Any]:
         needs = {need: outputs_digest(self.root, self.by_name[need]) for need in step.needs}

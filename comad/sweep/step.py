@@ -12,6 +12,10 @@ from typing import Any
 from backbones.files import read_json, sha256_of
 
 
+class SweepError(RuntimeError):
+    """A grid that cannot be run as asked; the message is one line."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One command of a grid.
@@ -24,7 +28,6 @@ class Step:
         needs: Names of the steps whose outputs this one reads.
         sources: Config files whose contents, with those of their bases, decide the outcome.
         seconds: Expected duration on one core of an ordinary machine; only for the time left.
-        threads: Threads the command may use; it occupies as many of the sweep's slots.
     """
 
     name: str
@@ -33,26 +36,24 @@ class Step:
     needs: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     seconds: float = 30.0
-    threads: int = 1
 
 
-def config_sources(root: Path, leaf: str) -> tuple[str, ...]:
-    """Return ``leaf`` and every config file below ``root`` it inherits from, leaf first.
+def config_sources(root: Path, *leaves: str) -> tuple[str, ...]:
+    """Return each leaf and every config file below ``root`` it inherits from, leaf first.
 
     ``_base_`` is read from the syntax tree, so nothing is executed or imported; files of other
     packages (``mmseg::...``) are pinned by their versions and left out.
     """
     found: list[str] = []
-    waiting = [leaf]
-    while waiting:
-        path = waiting.pop(0)
-        if path in found or not (root / path).is_file():
-            continue
-        found.append(path)
-        for base in _bases(root / path):
-            if '::' not in base:
-                resolved = os.path.normpath(os.path.join(os.path.dirname(path), base))
-                waiting.append(resolved)
+    for leaf in leaves:
+        waiting = [leaf]
+        while waiting:
+            path = waiting.pop(0)
+            if path in found or not (root / path).is_file():
+                continue
+            found.append(path)
+            bases = [base for base in _bases(root / path) if '::' not in base]
+            waiting += [os.path.normpath(os.path.join(os.path.dirname(path), b)) for b in bases]
     return tuple(found)
 
 

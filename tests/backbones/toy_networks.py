@@ -41,7 +41,7 @@ class ToyMaps(LoadsStudent, nn.Module):
         super().__init__()
         self.init_student = StudentWeights.from_cfg(init_cfg)
         self.width, self.embed_dim = width, 2 * width
-        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width))
         self.first = nn.Conv2d(width, width, 2, stride=2)
         self.second = nn.Conv2d(width, 2 * width, 2, stride=2)
 

@@ -1,10 +1,11 @@
 """Configs: names, overlays, work dirs, unknown keys and missing paths, before torch is imported."""
 
 import ast
+import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from mmengine.runner import Runner
@@ -20,7 +21,7 @@ from comad.engine.run_config import (
     parse_leaf_name,
     replace_values,
 )
-from comad.runs.place import FILES
+from comad.runs.place import CALLER, FILES, HOME
 from tests.resolved import leaves, resolved_config
 
 
@@ -84,8 +85,12 @@ def test_another_student_moves_the_run():
     assert load(leaf, seed=3).work_dir == 'work_dirs/linear/comad_tiny/seed3'
 
 
-@pytest.mark.parametrize('student', ['mae_tiny:1', 'scratch_tiny', 'dmt_mean_small'])
-@pytest.mark.parametrize('path', leaves('cls', 'seg', 'det'), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ('path', 'student'),
+    [(path, 'mae_tiny:1') for path in leaves('cls', 'seg', 'det')]
+    + [(FILES / 'cls_configs/knn_comad_tiny.py', s) for s in ('scratch_tiny', 'dmt_mean_small')],
+    ids=lambda value: getattr(value, 'stem', value),
+)
 def test_the_source_of_another_student_is_the_leaf_that_would_name_it(tmp_path, path, student):
     name = student.split(':')[0]
     source = load(str(path), student=student).run.source
@@ -140,25 +145,17 @@ def test_a_key_that_nothing_reads_is_named(tmp_path, text, key):
         load_run_config(RunOptions(str(leaf)))
 
 
-def answer(tool: str, arguments: list[str], cwd: Path) -> tuple[subprocess.CompletedProcess, set]:
-    """A tool's answer, and which of the slow packages it took."""
+@pytest.mark.parametrize('tool', ['train', 'test', 'show', 'sweep', 'leaderboard', 'weights'])
+def test_help_takes_nothing_slow(tmp_path, tool):
     code = (
         'import sys, runpy; sys.argv = sys.argv[1:]\n'
         'try: runpy.run_path(sys.argv[0], run_name="__main__")\n'
-        'finally: print("\\n" + " ".join({"torch", "mmengine", "numpy"} & set(sys.modules)))'
+        'finally: print("taken", *{"torch", "mmengine", "numpy"} & set(sys.modules))'
     )
-    path = str(FILES / 'tools' / tool)
-    arguments = [str(FILES / a) if a.endswith('_tiny.py') else a for a in arguments]
-    done = subprocess.run(
-        [sys.executable, '-c', code, path, *arguments], capture_output=True, text=True, cwd=cwd
-    )
-    return done, set(done.stdout.splitlines()[-1].split())
-
-
-@pytest.mark.parametrize('tool', ['train', 'test', 'show', 'sweep', 'leaderboard', 'weights'])
-def test_help_takes_nothing_slow(tmp_path, tool):
-    done, taken = answer(f'{tool}.py', ['--help'], tmp_path)
-    assert done.returncode == 0 and 'examples:' in done.stdout and taken == set()
+    command = [sys.executable, '-c', code, str(FILES / 'tools' / f'{tool}.py'), '--help']
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and 'examples:' in done.stdout
+    assert done.stdout.splitlines()[-1] == 'taken'
 
 
 OPTIONS_ALONE = [
@@ -181,15 +178,49 @@ CONFIG = [
 ]
 
 
-@pytest.mark.parametrize(
-    ('tool', 'arguments', 'message', 'allowed'),
-    [(*case, set()) for case in OPTIONS_ALONE] + [(*c, {'mmengine', 'numpy'}) for c in CONFIG],
-)
-def test_refusals_are_one_line_without_torch(tmp_path, tool, arguments, message, allowed):
-    done, taken = answer(tool, arguments, tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr and done.stderr.count('\n') == 1, done.stderr
-    assert taken <= allowed and list(tmp_path.iterdir()) == []
+REFUSALS = [(*case, set()) for case in OPTIONS_ALONE] + [
+    (*case, {'mmengine', 'numpy'}) for case in CONFIG
+]
+# One process for all, in this order: a command's answer, and the slow packages taken until then.
+ANSWERS = """
+import contextlib, importlib, io, json, sys
+for tool, arguments in json.load(sys.stdin):
+    main = importlib.import_module('comad.commands.' + tool.removesuffix('.py')).main
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main(arguments)
+    taken = {'torch', 'mmengine', 'numpy'} & set(sys.modules)
+    print(json.dumps([code, said.getvalue(), sorted(taken)]))
+"""
+
+
+@pytest.fixture(scope='module')
+def refusals(tmp_path_factory):
+    """What each of the refused commands answered, and what they all left in their folder."""
+    folder = tmp_path_factory.mktemp('nothing')
+    commands = [
+        (tool, [str(FILES / a) if a.endswith('_tiny.py') else a for a in arguments])
+        for tool, arguments, _, _ in REFUSALS
+    ]
+    done = subprocess.run(
+        [sys.executable, '-c', ANSWERS],
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, HOME: '.', CALLER: '.'},
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()], list(folder.iterdir())
+
+
+@pytest.mark.parametrize('number', range(len(REFUSALS)))
+def test_refusals_are_one_line_without_torch(refusals, number):
+    _, _, message, allowed = REFUSALS[number]
+    answers, left = refusals
+    code, said, taken = answers[number]
+    assert code == 2
+    assert message in said and said.count('\n') == 1, said
+    assert set(taken) <= allowed and left == []
 
 
 @pytest.mark.parametrize(

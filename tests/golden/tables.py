@@ -72,7 +72,7 @@ def make_tables(root: Path) -> Made:
         Step(name, ('true',), (f'{FOLDERS[True]}/{name}',))
         for name in sorted(path.name for path in (root / FOLDERS[True]).iterdir())
     ]
-    finish_study(root, steps, whole=False)
+    finish_study(root, steps)
     finish_ablations(root, SimpleNamespace(steps=steps, is_done=lambda step: True), 3)
     said, codes = {}, {}
     commands = {

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from comad.leaderboard.ablation_figure import draw_ablations
-from comad.leaderboard.ablations import ablation_csv, ablation_rows, read_ablations
+from comad.leaderboard.study import ablation_csv, ablation_rows, read_ablations
 from comad.runs.record import write_record
 from comad.sweep import finish
-from comad.sweep.runner import SweepError
+from comad.sweep.step import SweepError
 from tests.leaderboard.examples import make_record
 
 CELLS = {'comad_a_tiny': 'a instead of b', 'comad_b_tiny': 'no b', 'comad_c_tiny': 'c'}
@@ -105,7 +105,7 @@ def test_figure_is_small_and_shows_missing_cells(tmp_path):
 
 
 def test_finish_counts_only_records_of_steps_that_are_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(finish, 'CELLS', CELLS)
+    monkeypatch.setattr(finish, 'ABLATIONS', CELLS)
     monkeypatch.setattr(finish, 'RECORDS', 'records')
     folder, steps = tmp_path / 'records', []
     for record in records(comad=(50.0, 54.0), comad_a=(47.0, 50.9)):

@@ -18,7 +18,7 @@ from comad.leaderboard.readme import (
     study_block,
     study_figure,
 )
-from comad.leaderboard.study_table import COLUMNS, read_table
+from comad.leaderboard.study import STUDY_COLUMNS, read_table
 from comad.leaderboard.tables import build_table
 from tests.leaderboard.examples import make_record
 
@@ -29,7 +29,7 @@ TEXT = 'a\n<!-- study:begin -->\nold\n<!-- study:end -->\nb\n'
 def cell(student, mean, sd='1.00', n='3', task='linear', metric='top1', pool='mean', **others):
     named = {'student': student, 'task': task, 'metric': metric, 'pool': pool}
     figures = {'mean': mean, 'sd': sd, 'n': n, 'protocol': 'mae_linear', 'protocol_version': '1'}
-    return dict.fromkeys(COLUMNS, '') | named | figures | others
+    return dict.fromkeys(STUDY_COLUMNS, '') | named | figures | others
 
 
 def lines(rows):

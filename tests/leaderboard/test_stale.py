@@ -5,10 +5,8 @@ import io
 
 import pytest
 
-from comad.leaderboard.ablations import ablation_csv, ablation_rows
 from comad.leaderboard.stale import check_ablations, check_study
-from comad.leaderboard.study import study_rows
-from comad.leaderboard.study_table import complete, study_csv
+from comad.leaderboard.study import ablation_csv, ablation_rows, complete, study_rows, to_csv
 from tests.leaderboard.examples import make_record
 
 FIGURES = {'comad_tiny': (44.9, 40.0, 45.6), 'mae_tiny': (50.234, 46.447, 46.504)}
@@ -17,7 +15,7 @@ RECORDS = [
     for student, values in FIGURES.items()
     for seed, value in enumerate(values)
 ]
-STUDY = study_csv(complete([], study_rows(RECORDS))[0])
+STUDY = to_csv(complete([], study_rows(RECORDS))[0])
 ABLATIONS = ablation_csv(ablation_rows(RECORDS, 'comad_tiny', {'mae_tiny': 'MAE'}, 'linear', 3))
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from comad.sweep.estimate import expected_durations, seconds_left, show_seconds
+from comad.sweep.estimate import chain_seconds, expected_durations, seconds_left, show_seconds
 from comad.sweep.step import Step
 
 
-def step(name, seconds, needs=(), threads=1):
-    return Step(name, ('true',), (), tuple(needs), seconds=seconds, threads=threads)
+def step(name, seconds, needs=()):
+    return Step(name, ('true',), (), tuple(needs), seconds=seconds)
 
 
 STEPS = [step('a', 10), step('b', 20), step('c', 30, needs=('a',)), step('d', 5, needs=('b', 'c'))]
@@ -16,20 +16,21 @@ SECONDS = {'a': 10, 'b': 20, 'c': 30, 'd': 5}
 
 def test_side_by_side():
     # a 0-10, b 0-20, c 10-40, d 40-45; one after the other 65.
-    assert seconds_left(STEPS, SECONDS, 2, SECONDS, {}) == 45
-    assert seconds_left(STEPS, SECONDS, 1, SECONDS, {}) == 65
+    assert seconds_left(STEPS, SECONDS, 2) == 45
+    assert seconds_left(STEPS, SECONDS, 1) == 65
+    # Nothing waits for another: 60 s of work on two slots.
+    alone = [step(name, 20) for name in 'xyz']
+    assert seconds_left(alone, dict.fromkeys('xyz', 20), 2) == 30
 
 
-def test_running_steps_count_what_is_left_of_them():
+def test_only_what_is_left_counts():
     # a is over; c has 18 s to go, b 15; then d.
-    assert seconds_left(STEPS, SECONDS, 2, ['d'], {'c': 12, 'b': 5}) == 23
-    # A step beyond its expectation counts as nearly done.
-    assert seconds_left(STEPS, SECONDS, 2, ['d'], {'c': 99}) == 5
+    assert seconds_left(STEPS, {'b': 15, 'c': 18, 'd': 5}, 2) == 23
+    assert seconds_left(STEPS, {}, 2) == 0
 
 
-def test_a_wide_step_waits_for_both_slots():
-    steps = [step('a', 10), step('wide', 20, threads=2)]
-    assert seconds_left(steps, {'a': 10, 'wide': 20}, 2, ['a', 'wide'], {}) == 30
+def test_the_longest_chain_behind_a_step():
+    assert chain_seconds(STEPS, SECONDS) == {'a': 45, 'b': 25, 'c': 35, 'd': 5}
 
 
 def test_expectations_are_scaled_by_what_was_measured():

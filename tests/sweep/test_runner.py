@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from comad.sweep.runner import Sweep, SweepError
-from comad.sweep.step import Step, read_stamp
+from comad.sweep.runner import Sweep
+from comad.sweep.step import Step, SweepError, read_stamp
 
 
 def shell(name, script, outputs=(), **options):
@@ -142,15 +142,6 @@ def test_two_steps_run_side_by_side_with_one_thread_each(make, tmp_path):
     assert (tmp_path / 'x.out').read_text() == '1 1\n'
 
 
-def test_a_step_of_two_threads_runs_alone_on_two_slots(make, tmp_path):
-    alone = 'test $(ls *.busy 2>/dev/null | wc -l) = 0 || exit 1; touch {0}.busy; sleep 0.2;'
-    alone += 'rm {0}.busy; echo $OMP_NUM_THREADS > {0}.out'
-    steps = [shell(n, alone.format(n), threads=2) for n in ('x', 'y')]
-    outcome = make(*steps, slots=2).run()
-    assert outcome.done == ['x', 'y']
-    assert (tmp_path / 'x.out').read_text() == '2\n'
-
-
 def test_the_longest_chain_is_started_first(make, tmp_path):
     steps = [
         note('short', seconds=10),
@@ -190,8 +181,8 @@ def test_bad_grids_are_refused(make):
 CHILD = textwrap.dedent("""
     import signal, sys
     from pathlib import Path
-    from comad.sweep.runner import Sweep, SweepError
-    from comad.sweep.step import Step
+    from comad.sweep.runner import Sweep
+    from comad.sweep.step import Step, SweepError
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     steps = [
         Step('a', ('sh', '-c', 'echo > a.out'), ('a.out',)),

@@ -29,12 +29,13 @@ def test_protocol_fields_come_from_the_config():
     config['auto_scale_lr'] = {'enable': True, 'base_batch_size': 1024}
     record = build(config, make_card('comad_tiny'), {**ENVIRONMENT, 'world_size': 8})
     fields = record.protocol.fields
-    assert fields['batch_size'] == 512 * 8 * 2
+    assert fields['batch'] == 512 * 8 * 2
     assert fields['learning_rate'] == pytest.approx(6.4 * 512 * 8 * 2 / 1024)
     assert fields['length'] == '90 epochs'
     assert fields['resolution'] == 224
     assert fields['precision'] == 'float32'
-    assert fields['train_data'] == 'ImageNetFolder(decode=pillow, views=(size=224))'
+    assert fields['train_data'] == 'ImageNetFolder(decode=pillow)'
+    assert fields['train_crop'].startswith('224 px')
     assert (record.dataset.split, record.train_dataset.split) == ('val', 'train')
 
 
@@ -97,7 +98,7 @@ def test_long_source_is_cut_and_an_oversized_record_is_refused():
         ({'metrics': {'top1_best': 99.0}}, "unknown metric 'top1_best'"),
         ({'metrics__top1_mean': 100.5}, "metric 'top1_mean' is outside 0 to 100: 100.5"),
         ({'task': 'guess'}, "no task is called 'guess'"),
-        ({'protocol__fields': {'resolution': 224}}, "protocol field 'backbone' is absent"),
+        ({'protocol__fields': {'resolution': 224}}, "protocol field 'batch' is absent"),
     ],
 )
 def test_a_record_that_its_task_does_not_know_is_refused(changes, reason):

@@ -32,7 +32,7 @@ esac
 # reached is a dry run, and answered with no unless a test makes the file `cpu_index`.
 UV = """folder=$COMAD_VENV
 [[ $1 == pip ]] || exit 1
-echo "uv $* [INDEX=$UV_INDEX]" >> "$folder/calls"
+echo "uv $* [INDEX=$UV_INDEX BACKEND=$UV_TORCH_BACKEND]" >> "$folder/calls"
 [[ ! -e $folder/uv_fails ]] || { echo no such host; exit 2; }
 [[ $* != *--dry-run* || -e $folder/cpu_index ]]"""
 

@@ -1,1 +1,1 @@
-"""What differs between two runs or two commits: configs first, then figures and curves."""
+"""What differs between two runs: configs first, then figures and curves."""

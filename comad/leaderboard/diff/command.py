@@ -4,8 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from comad.leaderboard.diff.compare import RunsDifference, compare
-from comad.leaderboard.diff.text import format_commits, format_runs
+from comad.leaderboard.diff.names import RECORDS, find_run
+from comad.leaderboard.diff.runs import compare_runs
+from comad.leaderboard.diff.text import format_runs
 from comad.runs.place import typed, worded
 
 EPILOG = """examples:
@@ -13,15 +14,14 @@ EPILOG = """examples:
   python tools/leaderboard.py diff linear_comad_tiny linear_mae_tiny    # all seeds of two rows
   python tools/leaderboard.py diff work_dirs/sample/linear/comad_tiny/seed0 \\
       work_dirs/sample/linear/mae_tiny/seed0 --figure curves.svg
-  python tools/leaderboard.py diff HEAD~1 HEAD                          # two commits' tables
 
 A run is a record's file or bare name, a run's folder (work_dir), or TASK_STUDENT: all seeds of a
-row, whose configs and curves are those of the first seeds both rows have. A commit is whatever git
-rev-parse reads; a name that is both is the run, unless --commits is given. A difference is noise
+row, whose configs and curves are those of the first seeds both rows have. A difference is noise
 below 2 sqrt(s1^2/n1 + s2^2/n2); a single run borrows the sd of its row's other seeds, which is
-said. Entries of lists are named by their type: pipeline.Resize.scale.
-Exit code 0: config, student, figures and curves (commits: configs and rows) are equal; 1: they
-differ; 2: they cannot be compared.
+said. Entries of lists are named by their type: pipeline.Resize.scale. What two commits changed in
+the tables is `git diff A B -- results`.
+Exit code 0: config, student, figures and curves are equal; 1: they differ; 2: they cannot be
+compared.
 """
 
 
@@ -29,9 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.epilog = worded(EPILOG)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument('a', metavar='A', help='record, run folder, TASK_STUDENT or commit')
+    parser.add_argument('a', metavar='A', help='record, run folder or TASK_STUDENT')
     parser.add_argument('b', metavar='B', help='the same')
-    parser.add_argument('--commits', action='store_true', help='A and B are commits')
     parser.add_argument(
         '--records',
         type=typed,
@@ -50,18 +49,15 @@ def run(args: argparse.Namespace) -> tuple[str, int]:
     Raises:
         ValueError: If the two cannot be compared, or there is nothing to draw.
     """
-    folders = {'folders': (Path(args.records),)} if args.records else {}
-    found = compare(args.a, args.b, args.commits, **folders)
-    of_runs = isinstance(found, RunsDifference)
+    folders = (Path(args.records),) if args.records else RECORDS
+    found = compare_runs(find_run(args.a, folders), find_run(args.b, folders))
     if args.figure:
-        if not of_runs:
-            raise ValueError('--figure draws the curves of runs; commits have none')
         from comad.leaderboard.diff.curves import draw_curves
 
         draw_curves(*found.drawn, found.names, args.figure)
     if args.json:
         text = json.dumps(found.as_dict(), indent=1, sort_keys=True, allow_nan=False)
     else:
-        text = format_runs(found) if of_runs else format_commits(found)
+        text = format_runs(found)
         text += f'\nwrote {args.figure}' if args.figure else ''
     return text, 0 if found.equal else 1

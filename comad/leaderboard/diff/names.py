@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,7 +20,7 @@ NEAR = 5
 
 
 class UnknownName(ValueError):
-    """A name that is no run and no commit; the message is one line with near names."""
+    """A name that is no run; the message is one line with near names."""
 
 
 @dataclass
@@ -43,8 +43,8 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
 
-def find_run(name: str, folders: Sequence[Path] = RECORDS) -> Run | None:
-    """Return the run of that name, None if it names none.
+def find_run(name: str, folders: Sequence[Path] = RECORDS) -> Run:
+    """Return the run of that name.
 
     Args:
         name: A record's file, a run's folder, a record's bare name, or ``<task>_<student>`` for
@@ -52,7 +52,7 @@ def find_run(name: str, folders: Sequence[Path] = RECORDS) -> Run | None:
         folders: Folders of records that bare names and rows are looked up in, first one first.
 
     Raises:
-        UnknownName: If it is a folder, but no run's.
+        UnknownName: If it names none; the message lists near names.
         ValueError: If it is a file, but no record; or if several records belong to the folder.
     """
     path = Path(name)
@@ -60,16 +60,15 @@ def find_run(name: str, folders: Sequence[Path] = RECORDS) -> Run | None:
         return _of_folder(name, path, folders)
     if path.is_file():
         return _of_records(name, [path])
-    if path.name != name:
-        return None
-    for folder in folders:
+    for folder in folders if path.name == name else ():
         if (record := folder / f'{name.removesuffix(".json")}.json').is_file():
             return _of_records(name, [record])
-    for folder in folders:
+    for folder in folders if path.name == name else ():
         seeds = [p for p in sorted(folder.glob(f'{name}_p*_s*.json')) if row_of(p.stem) == name]
         if seeds:
             return _of_records(name, seeds)
-    return None
+    near = _near_names(name, folders)
+    raise UnknownName(f'{name} is no record, no run folder and no row; {near}')
 
 
 def row_of(stem: str) -> str:
@@ -77,15 +76,12 @@ def row_of(stem: str) -> str:
     return SEEDS.sub('', stem) if SEEDS.search(stem) else ''
 
 
-def near_names(name: str, folders: Sequence[Path] = RECORDS, others: Iterable[str] = ()) -> str:
+def _near_names(name: str, folders: Sequence[Path]) -> str:
     """Return which names are close, as the end of a message."""
     stems = [path.stem for folder in folders for path in sorted(folder.glob('*.json'))]
-    names = dict.fromkeys([*stems, *filter(None, map(row_of, stems)), *others])
-    near = get_close_matches(Path(name).name.removesuffix('.json'), names, NEAR, 0.5)
-    if near:
+    names = dict.fromkeys([*stems, *filter(None, map(row_of, stems))])
+    if near := get_close_matches(Path(name).name.removesuffix('.json'), names, NEAR, 0.5):
         return f'near names: {", ".join(near)}'
-    if not folders:
-        return 'git rev-parse --verify does not know it'
     looked = ', '.join(str(folder) for folder in folders)
     return f'{len(stems)} records lie below {looked}, none of a near name'
 

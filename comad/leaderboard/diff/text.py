@@ -1,11 +1,10 @@
-"""Differences of runs and of commits as text for a terminal."""
+"""Differences of runs as text for a terminal."""
 
 from collections.abc import Iterable
 from difflib import unified_diff
 from os.path import commonprefix
 from typing import Any
 
-from comad.leaderboard.diff.commits import CommitsDifference, RowChange
 from comad.leaderboard.diff.curves import CurveDifference
 from comad.leaderboard.diff.metrics import MetricDifference
 from comad.leaderboard.diff.runs import Difference, RunsDifference
@@ -35,23 +34,6 @@ def format_runs(found: RunsDifference) -> str:
     lines += [f'  {_curve(curve)}' for curve in found.curves or ()]
     lines += ['', 'equal' if found.equal else 'different']
     return '\n'.join(lines)
-
-
-def format_commits(found: CommitsDifference) -> str:
-    """Return the comparison of two commits: code, configs, then rows of the tables."""
-    a, b = (f'{name} ({commit[:10]})' for name, commit in found.commits)
-    lines = [f'A: {a}', f'B: {b}', '', 'files changed, by folder']
-    lines += [f'  {f.name}: {f.files} files, +{f.added} -{f.removed}' for f in found.folders]
-    lines += [] if found.folders else ['  none']
-    lines += ['', 'configs changed', *(f'  {name}' for name in found.configs or ['none'])]
-    for table in found.tables:
-        lines += ['', table.name, *(f'  {note}' for note in table.notes)]
-        for word, rows in (('added', table.added), ('removed', table.removed)):
-            lines += [f'  {word}: {_row(row)}' for row in rows]
-        lines += [f'  changed: {_change(change)}' for change in table.changed]
-    if not found.tables:
-        lines += ['', 'no row of any table differs']
-    return '\n'.join([*lines, '', 'equal' if found.equal else 'different'])
 
 
 def _side(found: RunsDifference, side: int) -> str:
@@ -97,19 +79,6 @@ def _curve(entry: CurveDifference) -> str:
     if entry.largest_gap is None:
         return f'{text}; no step in common'
     return f'{text}; largest gap {entry.largest_gap:.4g} at step {entry.largest_gap_at}'
-
-
-def _row(cells: dict[str, str]) -> str:
-    return ', '.join(f'{key} {_clip(value)}' for key, value in cells.items() if value)
-
-
-def _change(change: RowChange) -> str:
-    cells = [f'{key} {_pair(a, b)}' for key, (a, b) in change.cells.items()]
-    text = f'{_row(change.row)}: {"; ".join(cells)}'
-    if change.difference:
-        text += f' ({change.difference:+.2f}, {VERDICTS[change.beyond_noise]}'
-        text += ')' if change.noise is None else f', bound {change.noise:.2f})'
-    return text
 
 
 def _figure(figure: Statistics | None) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from comad.leaderboard.diff.compare import compare
-from comad.leaderboard.diff.names import UnknownName
+from comad.leaderboard.diff.names import RECORDS, UnknownName, find_run
+from comad.leaderboard.diff.runs import compare_runs
 from comad.leaderboard.diff.text import format_runs
 from comad.runs.record import write_record
 from tests.leaderboard.examples import make_card, make_config, make_record
@@ -52,6 +52,10 @@ def run(value, student='comad_tiny', seed=0, loss=None, change=None, card=None, 
         lines = [*entries, {'top1_mean': value, 'step': 1}]
         scalars.write_text(''.join(json.dumps(line) + '\n' for line in lines))
     return record
+
+
+def compare(first, second, folders=RECORDS):
+    return compare_runs(find_run(first, folders), find_run(second, folders))
 
 
 def keys(entries):
