@@ -32,8 +32,9 @@ class KeyValues(argparse.Action):
             if not word.partition('=')[0] or '=' not in word:
                 parser.error(f'{option_string} {word}: expected KEY=VALUE')
         # Before MMEngine, beside which it would register its networks, and that takes torch.
-        import backbones  # noqa: F401
         from mmengine.config import DictAction
+
+        import backbones  # noqa: F401
 
         try:
             DictAction(self.option_strings, self.dest, nargs='+')(parser, namespace, values)
