@@ -1,7 +1,9 @@
 """Runs on other data than they were meant for: cards, records and tables say what was read."""
 
 import json
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from comad.data.sample.write import SampleSizes, write_sample
 from comad.engine.launch import launch
 from comad.engine.options import RunOptions
-from comad.engine.run_data import check_classes
+from comad.engine.run_data import check_classes, warn_unranked
 from comad.leaderboard.build import make_leaderboards
 from comad.leaderboard.published import PUBLISHED as FIGURES
 from comad.runs.card import read_student_card
@@ -129,3 +131,16 @@ def test_heads_are_compared_with_the_classes_of_the_data(folder):
     check_classes({'head': {'num_classes': 2}, 'backbone': {'num_classes': 7}}, dataset)
     with pytest.raises(ValueError, match=r'model.heads.1.num_classes is 3, but images \(train\)'):
         check_classes({'heads': [{'num_classes': 2}, {'num_classes': 3}]}, dataset)
+
+
+def test_one_warning_says_what_keeps_a_row_from_being_ranked(caplog, monkeypatch):
+    runner = SimpleNamespace(logger=logging.getLogger('unranked'))
+    warn_unranked(runner, 'this row', [])
+    assert caplog.text == ''
+    monkeypatch.setattr('comad.engine.run_data.git_complaint', lambda: 'dubious ownership')
+    warn_unranked(runner, 'this row', ['environment.git_commit is null, no commit', 'b'])
+    (line,) = caplog.messages
+    assert line == (
+        'this row will not be ranked: environment.git_commit is null, no commit; b; '
+        'git says: dubious ownership'
+    )
