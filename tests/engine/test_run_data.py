@@ -14,7 +14,7 @@ from comad.engine.run_data import check_classes
 from comad.leaderboard.build import make_leaderboards
 from comad.leaderboard.published import PUBLISHED as FIGURES
 from comad.runs.card import read_student_card
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 from comad.runs.record import read_records
 from tests.methods.small_run import write_images
 
@@ -38,7 +38,8 @@ def start(leaf, **changes):
     options = {f'{key}.num_workers': 0 for key in LOADERS} if 'knn' in leaf else {}
     return launch(
         RunOptions(
-            config=str(REPOSITORY / leaf),
+            config=str(FILES / leaf),
+            student=None if 'pretrain' in leaf else 'scratch_tiny',
             cfg_options={'model.backbone.depth': 1, **options, **changes},
         )
     )
@@ -47,7 +48,7 @@ def start(leaf, **changes):
 def nearest_neighbours(root):
     data = {f'{key}.dataset.root': root for key in (*LOADERS, 'bank_dataloader')}
     data |= {'test_cfg.neighbours': [5], 'test_cfg.report_k': 5}
-    return start('cls_configs/knn_scratch_tiny.py', **data)
+    return start('cls_configs/knn_comad_tiny.py', **data)
 
 
 def test_neighbours_among_digits_are_in_no_full_scale_table():
@@ -93,7 +94,7 @@ def test_random_images_in_two_folders_are_in_no_full_scale_table(folder, capsys,
     )
     # A head of another width is told before anything is trained.
     monkeypatch.delenv('COMAD_TRACEBACK')
-    assert start('cls_configs/linear_scratch_tiny.py') == 2
+    assert start('cls_configs/linear_comad_tiny.py') == 2
     assert (
         'error: model.num_classes is 1000, but imagenet (train) has 2 classes: --cfg-options '
         'model.num_classes=2' in capsys.readouterr().err
