@@ -4,23 +4,25 @@ MMEngine's own checkpoints hold HistoryBuffers and numpy objects, which a safe r
 that a run could never be resumed on current torch.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
 
 from backbones.checkpoints import read_checkpoint
 from comad.engine.checkpoint_files import clean_up, point_to, remove_checkpoint
-from comad.engine.rank_buffers import KEY, gather_rank_buffers
+from comad.engine.models import unwrapped
 
-Convert = Callable[[Any], Any]
+# Buffers that differ between processes, such as batch statistics. The main process writes the one
+# checkpoint: without them the others would resume with its statistics.
+RANK_BUFFERS = 'rank_buffers'
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
@@ -39,11 +41,7 @@ def to_plain(value: Any) -> Any:
     Raises:
         TypeError: something that has no plain form.
     """
-    if (
-        value is None
-        or type(value) in (bool, int, float, str, bytes)
-        or isinstance(value, torch.Tensor)
-    ):
+    if value is None or type(value) in (bool, int, float, str, bytes) or isinstance(value, Tensor):
         return value
     if isinstance(value, HistoryBuffer):
         history, counts = value.data
@@ -120,7 +118,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().__init__(*args, **kwargs)
         self.due: int | None = None
         self.saved_steps: int | None = None
-        self.rank_buffers: list[dict[str, torch.Tensor]] = []
+        self.rank_buffers: list[dict[str, Tensor]] = []
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -192,7 +190,7 @@ class SafeCheckpointHook(CheckpointHook):
                 remove_checkpoint(Path(self.out_dir) / old)
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEY] = self.rank_buffers
+        checkpoint[RANK_BUFFERS] = self.rank_buffers
 
     def before_train(self, runner: Any) -> None:
         """Without the parent's pruning, which happens before anything new has been written."""
@@ -204,3 +202,38 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process() and (left := clean_up(self.out_dir)):
             names = ', '.join(path.name for path in left)
             runner.logger.info(f'removed what an interrupted save had left: {names}')
+
+
+def local_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Floating-point buffers of this process that its checkpoints hold, on the CPU."""
+    module = unwrapped(model)
+    held = module.state_dict()
+    return {
+        name: buffer.detach().cpu().clone()
+        for name, buffer in module.named_buffers()
+        if name in held and buffer.is_floating_point()
+    }
+
+
+def gather_rank_buffers(model: nn.Module) -> list[dict[str, Tensor]]:
+    """Per process the buffers that are not the main process's; empty for one process.
+
+    A collective: every process has to call it.
+    """
+    if get_world_size() == 1:
+        return []
+    everywhere = all_gather_object(local_buffers(model))
+    return [
+        {name: value for name, value in held.items() if not torch.equal(value, everywhere[0][name])}
+        for held in everywhere
+    ]
+
+
+def restore_rank_buffers(model: nn.Module, checkpoint: dict[str, Any]) -> None:
+    """Give this process its own buffers, if as many processes wrote the checkpoint."""
+    stored = checkpoint.get(RANK_BUFFERS) or []
+    if len(stored) != get_world_size():
+        return
+    buffers = dict(unwrapped(model).named_buffers())
+    for name, value in stored[get_rank()].items():
+        buffers[name].copy_(value)

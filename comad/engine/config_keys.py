@@ -16,64 +16,24 @@ from comad.runs.place import FILES
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+# The last two are read by test.py --tta alone.
 RUNNER_KEYS = {
-    'model',
-    'work_dir',
-    'train_dataloader',
-    'val_dataloader',
-    'test_dataloader',
-    'train_cfg',
-    'val_cfg',
-    'test_cfg',
-    'auto_scale_lr',
-    'optim_wrapper',
-    'param_scheduler',
-    'val_evaluator',
-    'test_evaluator',
-    'default_hooks',
-    'custom_hooks',
-    'data_preprocessor',
-    'load_from',
-    'resume',
-    'launcher',
-    'env_cfg',
-    'log_processor',
-    'log_level',
-    'visualizer',
-    'default_scope',
-    'randomness',
-    'experiment_name',
-    'runner_type',
-    'custom_imports',
-    'model_wrapper_cfg',
-    'sync_bn',
-    'compile',
-    'find_unused_parameters',
-    # Read by test.py --tta alone.
-    'tta_model',
-    'tta_pipeline',
-}
+    'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg',
+    'val_cfg', 'test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator',
+    'test_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume',
+    'launcher', 'env_cfg', 'log_processor', 'log_level', 'visualizer', 'default_scope',
+    'randomness', 'experiment_name', 'runner_type', 'custom_imports', 'model_wrapper_cfg',
+    'sync_bn', 'compile', 'find_unused_parameters', 'tta_model', 'tta_pipeline',
+}  # fmt: skip
 SUITE_KEYS = {'protocol', 'sample', 'run'}
 # Plain dictionaries that MMEngine reads by `get`: it would ignore a mistyped key.
 NESTED_KEYS = {
     'optim_wrapper': {
-        'type',
-        'optimizer',
-        'constructor',
-        'paramwise_cfg',
-        'clip_grad',
-        'accumulative_counts',
-        'dtype',
-        'loss_scale',
-        'use_fsdp',
+        'type', 'optimizer', 'constructor', 'paramwise_cfg', 'clip_grad', 'accumulative_counts',
+        'dtype', 'loss_scale', 'use_fsdp',
     },
     'optim_wrapper.clip_grad': {
-        'max_norm',
-        'norm_type',
-        'error_if_nonfinite',
-        'foreach',
-        'type',
-        'clip_value',
+        'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'type', 'clip_value',
     },
     'auto_scale_lr': {'enable', 'base_batch_size'},
     'randomness': {'seed', 'deterministic', 'diff_rank_seed'},
@@ -81,7 +41,7 @@ NESTED_KEYS = {
     'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
     'protocol': {'name', 'version', 'published', 'deviations'},
     'custom_imports': {'imports', 'allow_failed_imports'},
-}
+}  # fmt: skip
 
 
 def find_unknown_keys(cfg: Config, path: Path, cfg_options: dict[str, Any]) -> list[str]:

@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from comad.engine.compiling import eagerly
-from comad.engine.unwrapping import unwrapped
+from comad.engine.models import eagerly, unwrapped
 
 IMAGES = 2  # batch norms in projection heads need more than one
 

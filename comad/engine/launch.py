@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from comad.engine.console import warnings_to_log
-from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.preemption import (
     FAILED,
@@ -21,7 +20,7 @@ from comad.engine.preemption import (
     stop_request,
     write_finished,
 )
-from comad.engine.run_config import config_digest, load_run_config
+from comad.engine.run_config import config_digest, load_run_config, use_multi_scale
 
 TRACEBACK = 'COMAD_TRACEBACK'
 

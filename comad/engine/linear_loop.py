@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import Runner
 from torch import Tensor
 
 from comad.engine.loops import ResumableEpochLoop
+from comad.engine.models import unwrapped
 
 Features = dict[str, Any]
 
@@ -80,8 +80,7 @@ class LinearProbeLoop(ResumableEpochLoop):
         The crops depend on the seed and the pass only, so that a resumed run sees the same.
         """
         self.dataloader.batch_sampler.begin(index)
-        model = self.runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(self.runner.model)
         model.eval()
         features: dict[str, list[Tensor]] = {pool: [] for pool in model.pools}
         labels = []
@@ -107,8 +106,7 @@ class LinearProbeLoop(ResumableEpochLoop):
         model, optim_wrapper = self.runner.model, self.runner.optim_wrapper
         with optim_wrapper.optim_context(model):
             losses = model(**batch, mode='loss')
-        module = model.module if is_model_wrapper(model) else model
-        loss, outputs = module.parse_losses(losses)
+        loss, outputs = unwrapped(model).parse_losses(losses)
         optim_wrapper.update_params(loss)
         self.runner.call_hook(
             'after_train_iter', batch_idx=index, data_batch=batch, outputs=outputs

@@ -31,7 +31,10 @@ class KeyValues(argparse.Action):
         for word in values or ():
             if not word.partition('=')[0] or '=' not in word:
                 parser.error(f'{option_string} {word}: expected KEY=VALUE')
+        # Before MMEngine, beside which it would register its networks, and that takes torch.
         from mmengine.config import DictAction
+
+        import backbones  # noqa: F401
 
         try:
             DictAction(self.option_strings, self.dest, nargs='+')(parser, namespace, values)

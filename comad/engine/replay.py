@@ -20,8 +20,8 @@ from backbones.checkpoints import CheckpointError, fill_completely, read_checkpo
 from comad.engine.checkpointing import to_plain
 from comad.engine.exact_data import place_batch
 from comad.engine.hooks.step_seed import seed_step
+from comad.engine.models import unwrapped
 from comad.engine.run_config import config_digest
-from comad.engine.unwrapping import unwrapped
 
 BUNDLE = 'bundle.pth'
 INFO = ('iter', 'epoch', 'max_iters', 'max_epochs')

@@ -24,8 +24,7 @@ from backbones import CheckpointError, check_strides
 from backbones.student import LoadsStudent
 from comad.engine.autocast import keep_geometry
 from comad.engine.checkpoint_files import BACKEND, check_checkpoint, newest_valid
-from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook
-from comad.engine.compiling import allow_variants
+from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook, restore_rank_buffers
 from comad.engine.console import (
     SHOWN,
     describe_start,
@@ -37,9 +36,8 @@ from comad.engine.hooks.bad_images import BadImagesHook
 from comad.engine.hooks.preemption import PreemptionHook
 from comad.engine.hooks.run_info import flush_losses
 from comad.engine.loops import check_identity, resumable
+from comad.engine.models import allow_variants, unwrapped
 from comad.engine.preemption import protect_worker
-from comad.engine.rank_buffers import restore_rank_buffers
-from comad.engine.unwrapping import unwrapped
 
 FIRST_STEPS = ('before_train_epoch', 'before_val_epoch', 'before_test_epoch')
 

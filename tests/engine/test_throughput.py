@@ -8,7 +8,7 @@ import pytest
 
 from backbones.checkpoints import read_checkpoint
 from comad.engine.hooks import ThroughputHook
-from comad.engine.peak import PEAKS, known_peak
+from comad.engine.hooks.throughput import PEAKS, known_peak
 from tests.engine.resume_toy import RestlessImages, RestlessModel, resume_config, train
 
 READ, COMPUTE = 0.01, 0.06  # seconds per image and per step: 4 images in 0.1 s, 40 % of it reading

@@ -11,8 +11,8 @@ from backbones import save_student
 from backbones.checkpoints import write_torch
 from comad.data.identity import SAMPLE, identify
 from comad.engine.flops import training_gflop_per_image
+from comad.engine.models import unwrapped
 from comad.engine.run_data import warn_unranked
-from comad.engine.unwrapping import unwrapped
 from comad.runs import questions
 from comad.runs.card import make_card
 from comad.runs.environment import collect_environment

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from backbones.frozen import Frozen
 from comad.engine.failures import RunStopped
+from comad.engine.models import unwrapped
 from comad.engine.options import command_of
 from comad.engine.replay import save_step
-from comad.engine.unwrapping import unwrapped
 
 MAX_SHOWN = 3
 

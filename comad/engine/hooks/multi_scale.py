@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, MODELS
 
-from comad.engine.unwrapping import unwrapped
+from comad.engine.models import unwrapped
 
 
 @HOOKS.register_module()

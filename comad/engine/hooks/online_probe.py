@@ -9,15 +9,14 @@ import torch.nn.functional as F
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from backbones.contract import usual_size
 from comad.data.views import centre_views
-from comad.engine.compiling import eagerly
 from comad.engine.hooks.wall_time import untimed
+from comad.engine.models import eagerly, unwrapped
 from comad.evaluation.features import POOLS, check_pools, pooled_features
 from comad.evaluation.knn import weighted_votes
 from comad.evaluation.metrics import gather_in_order
@@ -106,7 +105,7 @@ class OnlineProbeHook(Hook):
     @torch.no_grad()
     def probe(self, runner: Any) -> dict[str, float]:
         """Top-1 accuracy in percent per pool, the same on every process."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         backbone = model.exported
         was_training = backbone.training
         backbone.eval()

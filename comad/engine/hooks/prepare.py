@@ -6,8 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from backbones.frozen import Frozen
-from comad.engine.compiling import eagerly
-from comad.engine.unwrapping import unwrapped
+from comad.engine.models import eagerly, unwrapped
 
 
 @HOOKS.register_module()

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from comad.data.views import centre_views
-from comad.engine.compiling import eagerly
 from comad.engine.hooks.online_probe import HISTORY
+from comad.engine.models import eagerly, unwrapped
 from comad.methods.base import seeded
 from comad.methods.parts.attention import AttentionSummary
 from comad.methods.parts.diagnostics import Explanation
@@ -129,7 +128,7 @@ class PretrainFigureHook(Hook):
 
     @torch.no_grad()
     def _draw_explanation(self, runner: Any, folder: Path) -> Path | None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         dataset = runner.train_dataloader.dataset
         size = self.size or model.backbone.architecture()['img_size']
         was_training = model.training

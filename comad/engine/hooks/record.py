@@ -19,8 +19,8 @@ from comad.engine.checkpoint_files import checkpoint_digest
 from comad.engine.checkpointing import SafeCheckpointHook
 from comad.engine.failures import RunStopped
 from comad.engine.flops import backbone_gflop
+from comad.engine.models import unwrapped
 from comad.engine.run_data import data_of_test, data_of_training, warn_unranked
-from comad.engine.unwrapping import unwrapped
 from comad.runs import questions
 from comad.runs.card import CARD_FILE, StudentCard, read_student_card
 from comad.runs.environment import collect_environment

@@ -12,12 +12,23 @@ from mmengine.runner import LogProcessor
 from comad.engine.hooks.export import StudentExportHook
 from comad.engine.hooks.run_info import logs_now
 from comad.engine.hooks.wall_time import WallTimeHook
-from comad.engine.peak import known_peak
-from comad.engine.unwrapping import unwrapped
+from comad.engine.models import unwrapped
 
 RATE, WAIT, UTILISATION = 'images_per_second', 'data_wait', 'mfu'
 SHOWN = {RATE: 'images/s: {:.1f}', WAIT: 'data wait: {:.1f} %', UTILISATION: 'MFU: {:.1f} %'}
 REMEDY = 'more train_dataloader.num_workers, tar shards (tools/data.py shard) or decode=opencv help'
+# Dense bfloat16 tensor-core peak with float32 accumulation in TFLOP/s, and the NVIDIA document that
+# states it; most of its figures are with sparsity, twice these. The first name contained in the
+# device's counts. A card without such a document has no utilisation.
+PEAKS = {
+    'A100': (312.0, 'A100 Tensor Core GPU data sheet'),
+    'H100 PCIe': (756.5, 'H100 Tensor Core GPU data sheet, H100 PCIe: 1,513 with sparsity'),
+    'H100 NVL': (835.5, 'H100 Tensor Core GPU data sheet, H100 NVL: 1,671 with sparsity'),
+    'H100': (989.5, 'H100 Tensor Core GPU data sheet, H100 SXM: 1,979 with sparsity'),
+    'H200 NVL': (835.5, 'H200 Tensor Core GPU data sheet, H200 NVL: 1,671 with sparsity'),
+    'H200': (989.5, 'H200 Tensor Core GPU data sheet, H200 SXM: 1,979 with sparsity'),
+    'L40S': (362.05, 'L40S data sheet'),
+}
 
 
 @HOOKS.register_module()
@@ -39,7 +50,7 @@ class ThroughputHook(Hook):
             the first window, in which workers start.
         quiet: Windows without another warning after one. Our choice.
         peak_tflops: Peak of one device in TFLOP/s; default: the published 16-bit tensor-core
-            figure of a known GPU (`comad.engine.peak`), else there is no utilisation.
+            figure of a known GPU (`PEAKS`), else there is no utilisation.
 
     Raises:
         ValueError: a share outside of 0 to 1, a peak or a number of windows that is not positive,
@@ -139,3 +150,12 @@ class BenchmarkLogProcessor(LogProcessor):
             if value is not None:
                 text = text.replace(f'{name}: {value:.{self.num_digits}f}', form.format(value))
         return tag, text
+
+
+def known_peak(name: str | None = None) -> float | None:
+    """Peak in TFLOP/s of the device of this name, by default the present one; None if not known."""
+    if name is None:
+        if not torch.cuda.is_available():
+            return None
+        name = torch.cuda.get_device_name()
+    return next((peak for part, (peak, _) in PEAKS.items() if part in name), None)

@@ -1,8 +1,10 @@
-"""When compiled networks run as plain ones."""
+"""Models from the outside: the one inside a wrapper, and when compiled ones run as plain code."""
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
+from mmengine.model import BaseTTAModel, is_model_wrapper
 
 # Blocks share one code and differ in numbers (stochastic depth), shapes and modes: torch's default
 # of 8 variants would leave the rest uncompiled.
@@ -21,3 +23,10 @@ def eagerly() -> AbstractContextManager:
 def allow_variants() -> None:
     """Let one code be compiled for every shape and number that a training has."""
     torch._dynamo.config.recompile_limit = max(VARIANTS, torch._dynamo.config.recompile_limit)
+
+
+def unwrapped(model: Any) -> Any:
+    """The model inside a DistributedDataParallel or test-time augmentation wrapper."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
