@@ -23,7 +23,7 @@ with at least 3 seeds; a difference below 2 sqrt(s1^2/n1 + s2^2/n2) is a tie (sa
 Published figures (results/published.csv) are listed with source and evidence and never ranked, as
 no source states its whole protocol. Equal inputs give equal bytes.
 The full-scale tables and the sample's study (results/sample_study.csv) are also put between their
-markers in README.md, unless --out, --sample or --no-readme is given.
+markers in docs/results.md, unless --out, --sample or --no-docs is given.
 Exit code 1: a record or a published row was refused; it is named, all other rows are built.
 """
 
@@ -58,7 +58,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=['csv'],
         help='write leaderboard.{md,tex,json} beside the CSVs, which are always written',
     )
-    parser.add_argument('--no-readme', action='store_true', help='leave the tables in README.md')
+    parser.add_argument(
+        '--no-docs',
+        '--no-readme',  # where the tables stood before
+        action='store_true',
+        help='leave the tables in docs/results.md',
+    )
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
     parser.set_defaults(run=build)
     commands = parser.add_subparsers(title='commands', metavar='')
@@ -129,7 +134,7 @@ def verify(args: argparse.Namespace) -> int:
 def build(args: argparse.Namespace) -> int:
     """Build and write the tables."""
     from comad.leaderboard.build import build_leaderboards
-    from comad.leaderboard.outputs import update_readme, write_formats
+    from comad.leaderboard.outputs import update_page, write_formats
     from comad.leaderboard.text import format_table
 
     boards = build_leaderboards(args.sample, args.records, args.out, args.published)
@@ -144,8 +149,8 @@ def build(args: argparse.Namespace) -> int:
         print(f'note: {note}')
     for line in boards.refused:
         print(f'refused: {line}', file=sys.stderr)
-    if not args.sample and args.out is None and not args.no_readme:
-        for path in update_readme(boards.tables):
+    if not args.sample and args.out is None and not args.no_docs:
+        for path in update_page(boards.tables):
             print(f'wrote {path}')
     return 1 if boards.refused else 0
 

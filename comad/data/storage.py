@@ -154,6 +154,6 @@ def _nothing_there(folder: Path) -> str:
     if count := loose_images(folder):
         return (
             f'{folder}: no class folders, but {count:,} images directly in it; '
-            'see README, "Where data go", for sorting them into class folders'
+            'see docs/data.md for sorting them into class folders'
         )
     return f'{folder}: no class folders; expected {folder}/<class>/*.JPEG or tar shards'

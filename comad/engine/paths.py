@@ -38,7 +38,7 @@ def check_paths(cfg: Config, sample: bool) -> None:
             layout = f' ({LAYOUTS[name]})' if name else ''
             raise ConfigError(f'missing data: {Path(value).as_posix()}{layout}; {way_out}')
     if not sample:
-        way_out = 'see README, "Teachers"; ' + way_out
+        way_out = 'see docs/data.md; ' + way_out
     for teacher in cfg.model.get('teachers', None) or []:
         if not Path(teacher['checkpoint']).exists():
             way_out = (

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from comad.runs.record import Record, RecordError, Records, read_records, refusal
 from comad.tasks.recording import check_task
+from comad.tasks.task import TASKS
 
 NAMED = 3
 
@@ -30,6 +31,31 @@ def read_admitted(directory: str | os.PathLike[str]) -> Records:
     twice = duplicates(accepted)
     refused += [refusal(folder / file, reason) for file, reason in twice.items()]
     return Records([record for record in accepted if record.file not in twice], refused)
+
+
+def out_of_place(record: Record, sample: bool) -> str:
+    """Return why a record has no place in the tables of that scale, '' if it has one.
+
+    What a table is of is decided by the data that were read, not by what a run was told.
+    """
+    scale = 'the embedded sample' if sample else 'full scale'
+    if record.sample != sample:
+        other = 'full scale' if sample else 'the embedded sample'
+        return f'a record of {other} in a folder of {scale}'
+    task, data, train = TASKS[record.task], record.dataset, record.train_dataset
+    expected = task.dataset_name(sample)
+    for what, read in (('evaluated', data), ('trained', train)):
+        if read is not None and read.name != expected:
+            return (
+                f'{what} on {read.name!r} ({read.classes:,} classes, {read.images:,} images), not '
+                f'on {expected!r}: in no table of {scale}'
+            )
+    if data.split != task.split or data.subset:
+        part = f'{data.split!r}' + (f' ({data.subset})' if data.subset else '')
+        return f'evaluated on {part}, not on all of {task.split!r}: in no table of {scale}'
+    if train is not None and train.split == data.split:
+        return f'trained on {data.split!r}, which is evaluated: in no table of {scale}'
+    return ''
 
 
 def duplicates(records: Iterable[Record]) -> dict[str, str]:

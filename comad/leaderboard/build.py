@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backbones.files import write_text
-from comad.leaderboard.admission import group_by_reason, read_admitted
+from comad.leaderboard.admission import group_by_reason, out_of_place, read_admitted
 from comad.leaderboard.published import PUBLISHED, PublishedRows, read_published
 from comad.leaderboard.tables import Row, build_table, to_csv
 from comad.runs.questions import open_questions
@@ -77,26 +77,10 @@ def make_leaderboards(
 
 
 def _of_scale(found: Records, sample: bool) -> Records:
-    """What the tables are of: decided by the data that were read, not by what a run was told."""
-    reasons = {record.file: _other_scale(record, sample) for record in found.accepted}
+    reasons = {record.file: out_of_place(record, sample) for record in found.accepted}
     accepted = [record for record in found.accepted if not reasons[record.file]]
     refused = [f'{file}: {reason}' for file, reason in reasons.items() if reason]
     return Records(accepted, [*found.refused, *refused])
-
-
-def _other_scale(record: Record, sample: bool) -> str:
-    """Why a record has no place in the tables of that scale, '' if it has."""
-    scale = {True: 'the embedded sample', False: 'full scale'}
-    if record.sample != sample:
-        return f'a record of {scale[not sample]} in a folder of {scale[sample]}'
-    expected = TASKS[record.task].dataset_name(sample)
-    for what, data in (('evaluated', record.dataset), ('trained', record.train_dataset)):
-        if data is not None and data.name != expected:
-            return (
-                f'{what} on {data.name!r} ({data.classes:,} classes, {data.images:,} images), not '
-                f'on {expected!r}: in no table of {scale[sample]}'
-            )
-    return ''
 
 
 def _notes(records: Iterable[Record]) -> list[str]:
@@ -135,7 +119,7 @@ def _mixed_data(records: Iterable[Record]) -> list[str]:
             manifests.setdefault(record.task, set()).add(digest)
     return [
         f'{task}: records cite {len(found)} data manifests, '
-        f'{", ".join(digest[:12] for digest in sorted(found))}: not all rows saw the same files'
+        f'{", ".join(digest[:12] for digest in sorted(found))}: such rows are ranked apart'
         for task, found in sorted(manifests.items())
         if len(found) > 1
     ]

@@ -1,4 +1,4 @@
-"""What a build writes beside the CSVs: further formats, and the tables in README.md."""
+"""What a build writes beside the CSVs: further formats, and the tables in docs/results.md."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ from backbones.files import write_text
 from comad.leaderboard.json_table import to_json
 from comad.leaderboard.latex import to_latex
 from comad.leaderboard.markdown import to_markdown
-from comad.leaderboard.readme import (
-    README,
+from comad.leaderboard.results_page import (
+    PAGE,
     STUDY,
     leaderboard_block,
     replace_block,
@@ -37,32 +37,32 @@ def write_formats(names: Iterable[str], tables: Tables, folder: Path) -> list[Pa
     return paths
 
 
-def update_readme(tables: Tables) -> list[Path]:
-    """Put tables and study between their markers in README.md; return the file if it changed.
+def update_page(tables: Tables) -> list[Path]:
+    """Put tables and study between their markers in docs/results.md; return the file if it changed.
 
     Raises:
-        ValueError: If README.md, where there is one, lacks a marker; it is then left alone.
+        ValueError: If docs/results.md, where there is one, lacks a marker; it is then left alone.
     """
-    return [README] if README.is_file() and rewrite(README, readme_blocks(tables)) else []
+    return [PAGE] if PAGE.is_file() and rewrite(PAGE, page_blocks(tables)) else []
 
 
 def stale_readme(tables: Tables) -> str:
-    """Return why README.md does not hold these tables and the study; '' if it does.
+    """Return why docs/results.md does not hold these tables and the study; '' if it does.
 
-    Without a README.md there is nothing to hold them.
+    Without a docs/results.md there is nothing to hold them.
     """
-    if not README.is_file():
+    if not PAGE.is_file():
         return ''
-    text = README.read_text(encoding='utf-8')
-    for name, body in readme_blocks(tables).items():
+    text = PAGE.read_text(encoding='utf-8')
+    for name, body in page_blocks(tables).items():
         try:
             if replace_block(text, name, body) != text:
-                return f'{README}: the table between the {name} markers is another one'
+                return f'{PAGE}: the table between the {name} markers is another one'
         except ValueError as error:
             return str(error)
     return ''
 
 
-def readme_blocks(tables: Tables) -> dict[str, str]:
-    """Return what stands between each pair of markers of README.md."""
+def page_blocks(tables: Tables) -> dict[str, str]:
+    """Return what stands between each pair of markers of docs/results.md."""
     return {'leaderboard': leaderboard_block(tables), 'study': study_block(read_table(STUDY))}

@@ -8,7 +8,7 @@ from comad.leaderboard.build import RESULTS, SAMPLE_RESULTS, make_leaderboards
 from comad.leaderboard.file_checks import check_files
 from comad.leaderboard.outputs import stale_readme
 from comad.leaderboard.published import PUBLISHED
-from comad.leaderboard.readme import README
+from comad.leaderboard.results_page import PAGE
 from comad.leaderboard.stale import check_ablations, check_study, difference
 from comad.leaderboard.tables import MEASURED, to_csv
 
@@ -97,8 +97,8 @@ def verify(
     if not sample and records is None and out is None:
         if reason := stale_readme(boards.tables):
             found.stale.append(f'{reason}; write it again with {update}')
-        elif README.is_file():
-            found.looked.append(f'{README}: its tables are up to date')
+        elif PAGE.is_file():
+            found.looked.append(f'{PAGE}: its tables are up to date')
     return found
 
 

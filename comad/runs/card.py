@@ -1,16 +1,13 @@
 """A student's card: ``student.json`` beside its weights, which says how they came about."""
 
-import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from backbones.files import read_json
 from comad.runs.record import Student
-
-CARD_FILE = 'student.json'
 
 
 class StudentCard(Student, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -59,9 +56,6 @@ def read_student_card(path: str | os.PathLike[str]) -> StudentCard:
         ValueError: It is missing or no card; the message is one line that names the file.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
-        if not isinstance(content, dict):
-            raise ValueError(f'holds a {type(content).__name__}, not a JSON object')
-        return make_card(content)
-    except (OSError, ValueError, RecursionError) as error:
+        return make_card(read_json(path))
+    except (OSError, ValueError) as error:
         raise ValueError(f'{path}: no card of a student ({error})') from None

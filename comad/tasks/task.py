@@ -57,7 +57,7 @@ class Task:
         sample_part: Name of the overlay's part for it, if that is not the kind's own. Kinds may
             share one; a part named like the kind is merged after it.
         seconds: Expected duration on the sample, all of a run; None: no part of the quickstart.
-        study: Column of README's study on the sample -> metric and pool; empty: no part of it.
+        study: Column of the page's study on the sample -> metric and pool; empty: no part of it.
         dense: Whether it leaves ``per_class.json`` and a figure of predictions.
         variant_of: The kind whose evaluation this is under another protocol.
     """

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.calls import call
+
 TOOL = Path(__file__).parents[2] / 'tools' / 'data.py'
 
 
@@ -26,7 +28,7 @@ def test_help_teaches(arguments, parts):
 
 def test_a_folder_with_other_files_gives_one_line(tmp_path):
     (tmp_path / 'thesis.tex').touch()
-    result = run('sample', '--root', str(tmp_path))
+    result = call('data', 'sample', '--root', tmp_path)
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
         f'data sample: {tmp_path} holds files but no manifest.json: it is no sample; '
@@ -36,7 +38,7 @@ def test_a_folder_with_other_files_gives_one_line(tmp_path):
 
 
 def test_a_bad_seed_gives_one_line(tmp_path):
-    result = run('sample', '--root', str(tmp_path / 'sample'), '--seed', '-1')
+    result = call('data', 'sample', '--root', tmp_path / 'sample', '--seed', '-1')
     assert (result.returncode, result.stderr) == (
         1, 'data sample: seed=-1: expected 0 or more\n',
     )  # fmt: skip

@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
 
-from backbones import MaskedViT, save_student
+import comad.engine.register  # noqa: F401
+from backbones import MaskedViT, check_strides, save_student
 from comad.engine.run_config import parse_leaf_name
 from comad.runs.place import FILES
 from tests.resolved import leaves, resolved_config
@@ -61,24 +64,6 @@ def test_other_papers_recipes_are_the_stated_ones():
     assert once.model == lite.model.to_dict()
 
 
-# Each model is built in its own process: default scopes are process-wide.
-BUILD = """
-import sys, torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-import comad.engine.register
-from backbones import check_strides
-cfg = Config.fromfile(sys.argv[1], import_custom_modules=False)
-init_default_scope(cfg.default_scope)
-if len(sys.argv) > 2:
-    exec(sys.argv[2])
-model = MODELS.build(cfg.model)
-check_strides(model)
-eps = {m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)}
-print('eps', eps)
-"""
-
-
 # The 12-epoch detector is MAE-Lite's.
 BUILT = (
     'seg_configs/upernet',
@@ -89,29 +74,29 @@ BUILT = (
 )
 
 
-def build(path, change=''):
-    run = [sys.executable, '-W', 'ignore', '-c', BUILD, str(path), change]
-    return subprocess.run(run, cwd=FILES, capture_output=True, text=True, timeout=300)
+def build(cfg):
+    """The model of a config, in its scope, its strides checked."""
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+    check_strides(model)
+    return model
 
 
 @pytest.mark.parametrize('name', BUILT)
 @pytest.mark.parametrize('sample', [False, True], ids=['full', 'sample'])
-def test_models_build_with_agreeing_strides(name, sample, tmp_path):
+def test_models_build_with_agreeing_strides(name, sample):
     cfg = resolved_config(f'{name}_comad_tiny.py', sample)
     cfg.model.backbone.init_cfg = None
-    file = tmp_path / 'resolved.py'
-    cfg.dump(file)
-    result = build(file)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert 'eps {1e-06}' in result.stdout
+    norms = [module for module in build(cfg).modules() if isinstance(module, nn.LayerNorm)]
+    assert {norm.eps for norm in norms} == {1e-6}
 
 
 def test_a_wrong_roi_stride_stops_the_real_detector():
-    change = 'cfg.model.roi_head.mask_roi_extractor.featmap_strides = [8, 16, 32, 64]'
-    result = build(FILES / 'det_configs' / 'mask_rcnn_comad_tiny.py', change)
-    assert result.returncode != 0
-    last = result.stderr.strip().splitlines()[-1]
-    assert 'mask_roi_extractor are (8, 16, 32, 64)' in last and '(4, 8, 16, 32)' in last
+    cfg = resolved_config('det_configs/mask_rcnn_comad_tiny.py')
+    cfg.model.roi_head.mask_roi_extractor.featmap_strides = [8, 16, 32, 64]
+    named = r'mask_roi_extractor are \(8, 16, 32, 64\).*\(4, 8, 16, 32\)'
+    with pytest.raises(ValueError, match=named):
+        build(cfg)
 
 
 FOREIGN = """

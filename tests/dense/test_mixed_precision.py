@@ -8,10 +8,11 @@ import sys
 import pytest
 import torch
 
-from comad.datasets.sample import SampleSizes, write_sample
-from comad.engine.config_keys import REPOSITORY
+from comad.data.sample.write import SampleSizes, write_sample
 from comad.engine.options import RunOptions
-from comad.engine.run_config import apply_sample, load_run_config, parse_config, parse_leaf_name
+from comad.engine.run_config import load_run_config
+from comad.runs.place import FILES
+from tests.resolved import resolved_config
 
 # The sample's detector on maps of a 1024 px image, with heads that move no box. Prints by how many
 # px at most boxes are off, and their types.
@@ -21,7 +22,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 from mmdet.structures import DetDataSample
-import comad.register
+import comad.engine.register
 from comad.engine.autocast import keep_geometry
 
 torch.manual_seed(0)
@@ -71,14 +72,12 @@ print(json.dumps({name: [
 
 
 def geometry(folder, mode):
-    path = REPOSITORY / 'det_configs/mask_rcnn_scratch_tiny.py'
-    cfg = parse_config(path)
-    apply_sample(cfg, parse_leaf_name(path), None)
-    cfg.model.backbone.arch = 'sample_tiny'
+    cfg = resolved_config('det_configs/mask_rcnn_comad_tiny.py', sample=True)
+    cfg.model.backbone.init_cfg = None
     cfg.dump(folder / 'resolved.py')
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', GEOMETRY, str(folder / 'resolved.py'), mode],
-        cwd=REPOSITORY,
+        cwd=FILES,
         capture_output=True,
         text=True,
         timeout=300,
@@ -124,12 +123,12 @@ def test_what_that_costs_small_objects():
 @pytest.mark.parametrize(
     ('leaf', 'layer', 'metric'),
     [
-        ('det_configs/mask_rcnn_scratch_tiny.py', 'roi_head.bbox_head.fc_cls', 'coco/segm_mAP'),
-        ('seg_configs/upernet_scratch_tiny.py', 'decode_head.conv_seg', 'mIoU'),
+        ('det_configs/mask_rcnn_comad_tiny.py', 'roi_head.bbox_head.fc_cls', 'coco/segm_mAP'),
+        ('seg_configs/upernet_comad_tiny.py', 'decode_head.conv_seg', 'mIoU'),
     ],
 )
 def test_they_train_and_validate_in_bfloat16(leaf, layer, metric, tmp_path, monkeypatch):
-    import comad.register  # noqa: F401
+    import comad.engine.register  # noqa: F401
     from comad.engine.runner import BenchmarkRunner
 
     sizes = SampleSizes(imagenet_train=10, imagenet_val=10, scenes_train=24, scenes_val=8)
@@ -146,7 +145,9 @@ def test_they_train_and_validate_in_bfloat16(leaf, layer, metric, tmp_path, monk
         'train_dataloader.batch_size': 4,
         'log_level': 'ERROR',
     }
-    options = RunOptions(str(REPOSITORY / leaf), sample=True, cfg_options=changes)
+    options = RunOptions(
+        str(FILES / leaf), sample=True, student='scratch_tiny', cfg_options=changes
+    )
     config = load_run_config(options)
     for name in ('run_record', 'prediction_figure'):
         config.default_hooks.pop(name, None)

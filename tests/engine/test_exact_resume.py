@@ -59,9 +59,7 @@ def test_resumed_equals_whole(tmp_path, workers, options, stop, first):
 
 
 # Before the first checkpoint there is nothing to resume: the run would just start again.
-@pytest.mark.parametrize(
-    ('stop', 'interval'), [(s, i) for i in (1, 6) for s in range(1, 18, 4) if s >= i]
-)
+@pytest.mark.parametrize(('stop', 'interval'), [(1, 1), (13, 1), (9, 6), (17, 6)])
 def test_any_step_will_do(tmp_path, stop, interval):
     hook = dict(type='SafeCheckpointHook', by_epoch=False, interval=interval)
     whole = train(resume_config(tmp_path / 'whole', checkpoint=hook))

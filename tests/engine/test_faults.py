@@ -1,16 +1,14 @@
 """Faults of data and machine: listed, bounded, and told in one line."""
 
-import multiprocessing  # noqa: F401 (of a script below)
-import os
+import multiprocessing
 import re
 import shutil
-import subprocess
-import sys
 import types
 
 import numpy as np
 import pytest
-from mmengine.hooks import Hook  # noqa: F401 (likewise)
+from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from PIL import Image
 
@@ -18,7 +16,10 @@ import comad.engine.register  # noqa: F401
 from comad.data.faults import CheckedImages, UnreadableData, check_end, list_bad_image
 from comad.data.imagenet import ImageNetFolder
 from comad.data.pack import write_shards
+from comad.engine import launch
 from comad.engine.failures import RunStopped, explain
+from comad.engine.launch import _stop
+from comad.engine.runner import BenchmarkRunner
 from tests.engine.toy import ToyModel, run, toy_config
 
 VIEWS = dict(type='CenterCrop', size=32, resize=32)
@@ -174,35 +175,24 @@ def test_a_training_stops_in_one_line_from_a_worker(images, tmp_path):
     assert line.endswith('nothing is left out or replaced')
 
 
-KILLED = """
-import sys
-from tests.engine.test_faults import *
-from comad.engine.launch import _stop
-from comad.engine.runner import BenchmarkRunner
-
 class KillHook(Hook):
+    """Kills the data workers of this process before the first step."""
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         for process in multiprocessing.active_children():
             process.kill()
 
-runner = BenchmarkRunner.from_cfg(training(sys.argv[1], sys.argv[2], 1.0))
-runner.register_hook(KillHook())
-try:
-    runner.train()
-except Exception as error:
-    sys.exit(_stop(error, runner))
-"""
 
-
-def test_a_killed_worker_is_explained(images, tmp_path):
-    done = subprocess.run(
-        [sys.executable, '-c', KILLED, str(images), str(tmp_path / 'run')],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 3, done.stderr
-    assert 'Traceback' not in done.stderr
-    assert re.search(r'error: data worker [\d, ]+ ended unexpectedly.*num_workers', done.stderr)
+def test_a_killed_worker_is_explained(images, tmp_path, capsys):
+    runner = BenchmarkRunner.from_cfg(training(images, tmp_path / 'run', 1.0))
+    runner.register_hook(KillHook())
+    with pytest.raises(RuntimeError) as error:
+        runner.train()
+    capsys.readouterr()
+    assert _stop(error.value, runner) == 3
+    said = capsys.readouterr().err
+    assert said.count('\n') == 1
+    assert re.match(r'error: data worker [\d, ]+ ended unexpectedly.*num_workers', said)
 
 
 class FakeRunner:
@@ -213,8 +203,6 @@ class FakeRunner:
     )
 
     def __init__(self):
-        from mmengine.config import Config
-
         self.cfg = Config(self.cfg)
 
 
@@ -263,34 +251,30 @@ def test_unknown_failures_keep_their_traceback(error):
     assert explain(error, FakeRunner()) is None
 
 
-STARTED = """
-import sys
-from comad.engine import launch
 class Failing:
+    """A run that fails at its end with the error it is made of."""
+
     cfg, _train_loop, work_dir = {'train_cfg': None}, None, 'w'
-    def test(self): raise ERROR
-launch._build = lambda *a: Failing()
-launch.load_run_config = lambda o: __import__('mmengine').Config(dict(work_dir='w'))
-sys.exit(launch.launch(launch.RunOptions('x')))
-"""
+
+    def __init__(self, error):
+        self.error = error
+
+    def test(self):
+        raise self.error
 
 
 @pytest.mark.parametrize(
-    ('error', 'traceback', 'code', 'shown'),
-    [
-        ('MemoryError()', '', 3, False),
-        ('MemoryError()', '1', 1, True),
-        ('ZeroDivisionError()', '', 1, True),
-    ],
+    ('error', 'traceback', 'shown'),
+    [(MemoryError(), '', False), (MemoryError(), '1', True), (ZeroDivisionError(), '', True)],
 )
-def test_launch_ends_with_a_line_or_a_traceback(error, traceback, code, shown):
-    done = subprocess.run(
-        [sys.executable, '-c', STARTED.replace('ERROR', error)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'COMAD_TRACEBACK': traceback},
-    )
-    assert done.returncode == code, done.stderr
-    assert ('Traceback' in done.stderr) == shown
-    if not shown:
-        assert done.stderr.splitlines()[-1].startswith('error: out of memory')
+def test_launch_ends_with_a_line_or_a_traceback(monkeypatch, capsys, error, traceback, shown):
+    monkeypatch.setattr(launch, '_build', lambda *_: Failing(error))
+    monkeypatch.setattr(launch, 'load_run_config', lambda _: Config(dict(work_dir='w')))
+    monkeypatch.setenv(launch.TRACEBACK, traceback)
+    if shown:  # the interpreter shows it and ends with 1
+        with pytest.raises(type(error)) as raised:
+            launch.launch(launch.RunOptions('x'))
+        assert raised.value is error
+    else:
+        assert launch.launch(launch.RunOptions('x')) == 3
+        assert capsys.readouterr().err.startswith('error: out of memory')

@@ -1,7 +1,9 @@
 """Runs on other data than they were meant for: cards, records and tables say what was read."""
 
 import json
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +12,11 @@ from PIL import Image
 from comad.data.sample.write import SampleSizes, write_sample
 from comad.engine.launch import launch
 from comad.engine.options import RunOptions
-from comad.engine.run_data import check_classes
+from comad.engine.run_data import check_classes, warn_unranked
 from comad.leaderboard.build import make_leaderboards
 from comad.leaderboard.published import PUBLISHED as FIGURES
 from comad.runs.card import read_student_card
-from comad.runs.place import REPOSITORY
+from comad.runs.place import FILES
 from comad.runs.record import read_records
 from tests.methods.small_run import write_images
 
@@ -38,7 +40,8 @@ def start(leaf, **changes):
     options = {f'{key}.num_workers': 0 for key in LOADERS} if 'knn' in leaf else {}
     return launch(
         RunOptions(
-            config=str(REPOSITORY / leaf),
+            config=str(FILES / leaf),
+            student=None if 'pretrain' in leaf else 'scratch_tiny',
             cfg_options={'model.backbone.depth': 1, **options, **changes},
         )
     )
@@ -47,7 +50,7 @@ def start(leaf, **changes):
 def nearest_neighbours(root):
     data = {f'{key}.dataset.root': root for key in (*LOADERS, 'bank_dataloader')}
     data |= {'test_cfg.neighbours': [5], 'test_cfg.report_k': 5}
-    return start('cls_configs/knn_scratch_tiny.py', **data)
+    return start('cls_configs/knn_comad_tiny.py', **data)
 
 
 def test_neighbours_among_digits_are_in_no_full_scale_table():
@@ -93,7 +96,7 @@ def test_random_images_in_two_folders_are_in_no_full_scale_table(folder, capsys,
     )
     # A head of another width is told before anything is trained.
     monkeypatch.delenv('COMAD_TRACEBACK')
-    assert start('cls_configs/linear_scratch_tiny.py') == 2
+    assert start('cls_configs/linear_comad_tiny.py') == 2
     assert (
         'error: model.num_classes is 1000, but imagenet (train) has 2 classes: --cfg-options '
         'model.num_classes=2' in capsys.readouterr().err
@@ -128,3 +131,16 @@ def test_heads_are_compared_with_the_classes_of_the_data(folder):
     check_classes({'head': {'num_classes': 2}, 'backbone': {'num_classes': 7}}, dataset)
     with pytest.raises(ValueError, match=r'model.heads.1.num_classes is 3, but images \(train\)'):
         check_classes({'heads': [{'num_classes': 2}, {'num_classes': 3}]}, dataset)
+
+
+def test_one_warning_says_what_keeps_a_row_from_being_ranked(caplog, monkeypatch):
+    runner = SimpleNamespace(logger=logging.getLogger('unranked'))
+    warn_unranked(runner, 'this row', [])
+    assert caplog.text == ''
+    monkeypatch.setattr('comad.engine.run_data.git_complaint', lambda: 'dubious ownership')
+    warn_unranked(runner, 'this row', ['environment.git_commit is null, no commit', 'b'])
+    (line,) = caplog.messages
+    assert line == (
+        'this row will not be ranked: environment.git_commit is null, no commit; b; '
+        'git says: dubious ownership'
+    )

@@ -35,7 +35,7 @@ DIGESTS = (
     'sample/report.html',
 )
 FORMATS = ('--format', 'csv', 'markdown', 'latex', 'json')
-README = """Before.
+PAGE = """Before.
 <!-- leaderboard:begin -->
 <!-- leaderboard:end -->
 Between.
@@ -65,7 +65,8 @@ def make_tables(root: Path) -> Made:
     """Run study, ablations, tables of both scales, reports and verification below ``root``."""
     records = write_records(root)
     shutil.copy(HERE / 'published.csv', root / 'results/published.csv')
-    (root / 'README.md').write_text(README)
+    (root / 'docs').mkdir()
+    (root / 'docs/results.md').write_text(PAGE)
     (root / 'results/sample_study.csv').write_text(EARLIER)
     _write_runs(root, records)
     steps = [
@@ -87,7 +88,7 @@ def make_tables(root: Path) -> Made:
         for name, arguments in commands.items():
             codes[name], said[name] = _run(*arguments)
     left_out = (root / 'results/published.csv', *(root / folder for folder in FOLDERS.values()))
-    texts = {'README.md': (root / 'README.md').read_text(), **said}
+    texts = {'results_page.md': (root / 'docs/results.md').read_text(), **said}
     for path in sorted((root / 'results').rglob('*.*')):
         if path.suffix != '.png' and not {path, path.parent} & set(left_out):
             texts[str(path.relative_to(root / 'results'))] = path.read_text()

@@ -3,9 +3,6 @@
 import json
 import random
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,9 +13,9 @@ from comad.leaderboard.published import COLUMNS, PUBLISHED, PublishedRow, read_p
 from comad.leaderboard.tables import build_table
 from comad.runs.record import write_record
 from comad.tasks.task import TABLES
+from tests.calls import call
 from tests.leaderboard.examples import make_record
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'leaderboard.py'
 HARD = r'a|b & 5% of $x_1$ {#2} ~ ^ \ * <i> "q" [1] `c`'
 
 
@@ -166,9 +163,8 @@ def test_equal_rows_give_equal_text_in_any_order(render):
 def test_the_command_writes_what_it_is_asked_for_beside_the_csvs(tmp_path):
     for record in seeds([60.0, 61.0, 62.0]):
         write_record(tmp_path / 'records', record)
-    places = ('--records', str(tmp_path / 'records'), '--out', str(tmp_path / 'out'))
-    command = [sys.executable, str(TOOL), *places, '--quiet', '--format', 'latex', 'json']
-    done = subprocess.run(command, cwd=TOOL.parents[1], capture_output=True, text=True)
+    places = ('--records', tmp_path / 'records', '--out', tmp_path / 'out')
+    done = call('leaderboard', *places, '--quiet', '--format', 'latex', 'json')
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
         'leaderboard.json',

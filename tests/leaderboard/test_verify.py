@@ -76,7 +76,7 @@ def world(tmp_path, monkeypatch, capsys):
     paths = [add_run(tmp_path, student, seed) for student in STUDENTS for seed in range(3)]
 
     def run(*arguments):
-        code = main(list(arguments))
+        code = main(['--published', 'results/published.csv', *arguments])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 

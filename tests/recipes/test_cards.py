@@ -3,18 +3,17 @@
 import json
 import subprocess
 import sys
-import warnings
 
 import pytest
 
 import comad.engine.register  # noqa: F401
-from comad.commands.show import main as show
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
 from comad.recipes.card import DIFFERENT, recipe_card, recipe_processes
 from comad.recipes.cost import build_model, cost_of
 from comad.recipes.groups import parameter_groups
 from comad.tasks.published import PROTOCOLS, agree, read_protocols
+from tests.calls import call
 from tests.resolved import leaves, resolved
 
 
@@ -164,8 +163,7 @@ def test_show_as_json():
         ),
     ],
 )
-def test_show_refuses_in_one_line(capsys, arguments, line):
-    with warnings.catch_warnings():  # it silences all of them
-        assert show(arguments) == 2
-    said = capsys.readouterr().err
-    assert line in said and len(said.splitlines()) == 1
+def test_show_refuses_in_one_line(arguments, line):
+    done = call('show', *arguments)
+    assert done.returncode == 2
+    assert line in done.stderr and len(done.stderr.splitlines()) == 1

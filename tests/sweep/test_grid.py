@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from comad.commands.sweep import main, make_sweep
+from comad.commands.sweep import make_sweep
 from comad.engine.run_config import parse_config
 from comad.sweep.grid import (
     ABLATIONS,
@@ -19,6 +19,7 @@ from comad.sweep.grid import (
     transfer,
 )
 from comad.sweep.step import SweepError, config_sources
+from tests.calls import call
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -151,13 +152,10 @@ def test_dry_run_lists_steps_and_time():
         (('nightly',), 'invalid choice'),
     ],
 )
-def test_wrong_arguments_are_answered_at_once(capsys, monkeypatch, arguments, message):
+def test_wrong_arguments_are_answered_at_once(monkeypatch, arguments, message):
     monkeypatch.setattr('signal.signal', lambda *_: None)  # the tests' own
-    try:
-        code = main(arguments)
-    except SystemExit as error:
-        code = error.code
-    assert code == 2 and message in capsys.readouterr().err
+    done = call('sweep', *arguments)
+    assert done.returncode == 2 and message in done.stderr
 
 
 def test_ablations_go_on_after_a_failed_cell_and_a_quickstart_does_not():

@@ -1,9 +1,8 @@
 """tools/weights.py: what it says about files, what it writes, how it refuses."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
+from functools import partial
 
 import onnxruntime
 import pytest
@@ -15,13 +14,9 @@ from backbones import CheckpointError, MaskedViT, build_teacher, load_student, s
 from comad.commands.weights import parse_args
 from comad.methods.parts.positions import sincos_positions
 from comad.weights import export_onnx, export_timm
+from tests.calls import call
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def tool(*arguments):
-    command = [sys.executable, str(ROOT / 'tools/weights.py'), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+tool = partial(call, 'weights')
 
 
 def mae_file(path, **changes):

@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from backbones.files import write_text
+from backbones.student import CARD_FILE
 from comad.data.identity import DataIdentity
 from comad.engine.checkpoint_files import checkpoint_digest
 from comad.engine.checkpointing import SafeCheckpointHook
@@ -22,7 +23,7 @@ from comad.engine.flops import backbone_gflop
 from comad.engine.models import unwrapped
 from comad.engine.run_data import data_of_test, data_of_training, warn_unranked
 from comad.runs import questions
-from comad.runs.card import CARD_FILE, StudentCard, read_student_card
+from comad.runs.card import StudentCard, read_student_card
 from comad.runs.environment import collect_environment
 from comad.runs.place import pretrain_root
 from comad.runs.record import Environment, resolved_name, write_record

@@ -3,22 +3,15 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from comad.data.check import run
+from tests.calls import call
 from tests.data.check.examples import check
 
-TOOL = Path(__file__).parents[3] / 'tools' / 'data.py'
-
-
-def tool(*arguments):
-    return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True
-    )
+tool = partial(call, 'data')
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +11,8 @@ from comad.leaderboard.diff.names import RECORDS, UnknownName, find_run
 from comad.leaderboard.diff.runs import compare_runs
 from comad.leaderboard.diff.text import format_runs
 from comad.runs.record import write_record
+from tests.calls import call
 from tests.leaderboard.examples import make_card, make_config, make_record
-
-TOOL = Path(__file__).resolve().parents[3] / 'tools' / 'leaderboard.py'
 
 
 @pytest.fixture(autouse=True)
@@ -262,8 +259,7 @@ def test_the_command_tells_by_its_exit_code():
     run(51.0, seed=1)
 
     def diff(*names):
-        command = [sys.executable, str(TOOL), 'diff', *names]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = call('leaderboard', 'diff', *names)
         return done.returncode, done.stdout, done.stderr
 
     assert diff('linear_comad_tiny_p0_s0', 'linear_comad_tiny_p0_s0')[0] == 0

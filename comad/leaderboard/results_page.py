@@ -1,4 +1,4 @@
-"""The two tables in README.md that are made from results/, between markers."""
+"""The two tables in docs/results.md that are made from results/, between markers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from comad.leaderboard.study import Cells
 from comad.leaderboard.tables import MIN_SEEDS, Row, Statistics, is_tie
 from comad.tasks.task import TASKS
 
-README = Path('README.md')
+PAGE = Path('docs/results.md')
 STUDY = Path('results/sample_study.csv')
 # Heading -> task, metric and pool of the study's rows.
 STUDY_COLUMNS = {
@@ -50,12 +50,12 @@ def rewrite(path: Path, blocks: Mapping[str, str]) -> bool:
     return True
 
 
-def replace_block(text: str, name: str, body: str, where: object = README) -> str:
+def replace_block(text: str, name: str, body: str, where: object = PAGE) -> str:
     """Return the text with ``body`` between ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
     markers = [f'<!-- {name}:{side} -->' for side in ('begin', 'end')]
     for marker in markers:
         if (count := text.count(marker)) != 1:
-            raise ValueError(f'{where} holds {marker} {count} times; needed once, or --no-readme')
+            raise ValueError(f'{where} holds {marker} {count} times; needed once, or --no-docs')
     begin, end = (text.index(marker) for marker in markers)
     if end < begin:
         raise ValueError(f'{where} holds {markers[1]} before {markers[0]}')
@@ -187,7 +187,7 @@ def _best(column: Mapping[str, Cells]) -> list[str]:
 
 
 def study_figure(cells: Cells | None, bold: bool = False) -> str:
-    """Return mean, sd and n of a row as README shows them; a dash without a row."""
+    """Return mean, sd and n of a row as the page shows them; a dash without a row."""
     if cells is None:
         return DASH
     text = figure(_round(cells['mean'], '0.1'), _round(cells['sd'], '0.1'))

@@ -1,16 +1,14 @@
-"""README's tables: made from results/, between markers, and written only as a whole."""
+"""The page of tables: made from results/, between markers, and written only as a whole."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from comad.leaderboard.build import build_leaderboards
 from comad.leaderboard.published import read_published
-from comad.leaderboard.readme import (
+from comad.leaderboard.results_page import (
     NOTHING_MEASURED,
-    README,
+    PAGE,
     STUDY,
     leaderboard_block,
     replace_block,
@@ -20,6 +18,7 @@ from comad.leaderboard.readme import (
 )
 from comad.leaderboard.study import STUDY_COLUMNS, read_table
 from comad.leaderboard.tables import build_table
+from tests.calls import call
 from tests.leaderboard.examples import make_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,9 +39,9 @@ def lines(rows):
     }
 
 
-def test_committed_readme_holds_the_tables_of_results(tmp_path):
+def test_the_committed_page_holds_the_tables_of_results(tmp_path):
     boards = build_leaderboards(False, None, tmp_path)
-    text = README.read_text(encoding='utf-8')
+    text = PAGE.read_text(encoding='utf-8')
     new = replace_block(text, 'leaderboard', leaderboard_block(boards.tables))
     new = replace_block(new, 'study', study_block(read_table(STUDY)))
     assert new == text, 'run python tools/leaderboard.py'
@@ -176,44 +175,45 @@ def test_figures_of_one_source_share_a_line():
 
 
 def build(folder, *options):
-    command = [sys.executable, str(ROOT / 'tools' / 'leaderboard.py'), '--quiet', *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return call('leaderboard', '--quiet', *options, cwd=folder)
 
 
 def test_the_command_rewrites_only_at_full_scale_and_by_default(tmp_path):
     (tmp_path / 'results').mkdir()
     header = (ROOT / 'results' / 'published.csv').read_text().partition('\n')[0]
     (tmp_path / 'results' / 'published.csv').write_text(header + '\n')
-    readme = tmp_path / 'README.md'
+    page = tmp_path / PAGE
+    page.parent.mkdir()
     text = f'<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n{TEXT}'
-    readme.write_text(text)
-    for options in (['--sample'], ['--out', 'elsewhere'], ['--no-readme']):
+    page.write_text(text)
+    for options in (['--sample'], ['--out', 'elsewhere'], ['--no-docs']):
         assert build(tmp_path, *options).returncode == 0
-        assert readme.read_text() == text
+        assert page.read_text() == text
     assert build(tmp_path).returncode == 0
-    assert NOTHING_MEASURED in readme.read_text() and 'old' not in readme.read_text()
-    readme.write_text('nothing\n')
+    assert NOTHING_MEASURED in page.read_text() and 'old' not in page.read_text()
+    page.write_text('nothing\n')
     done = build(tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert 'README.md holds <!-- leaderboard:begin --> 0 times' in done.stderr
+    assert 'docs/results.md holds <!-- leaderboard:begin --> 0 times' in done.stderr
     assert (tmp_path / 'results' / 'leaderboard_detection.csv').is_file()
 
 
-def test_verify_names_a_readme_of_other_tables(tmp_path, monkeypatch, capsys):
+def test_verify_names_a_page_of_other_tables(tmp_path, monkeypatch, capsys):
     from comad.commands.leaderboard import main
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'results').mkdir()
     header = (ROOT / 'results' / 'published.csv').read_text().partition('\n')[0]
     (tmp_path / 'results' / 'published.csv').write_text(header + '\n')
-    readme = tmp_path / 'README.md'
-    readme.write_text(f'<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n{TEXT}')
+    page = tmp_path / PAGE
+    page.parent.mkdir()
+    page.write_text(f'<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n{TEXT}')
     assert main(['--quiet']) == 0 and main(['verify']) == 0
-    assert 'README.md: its tables are up to date' in capsys.readouterr().out
-    readme.write_text(readme.read_text().replace(NOTHING_MEASURED, 'CoMAD: 99.9'))
+    assert 'docs/results.md: its tables are up to date' in capsys.readouterr().out
+    page.write_text(page.read_text().replace(NOTHING_MEASURED, 'CoMAD: 99.9'))
     assert main(['verify']) == 1
     assert 'the table between the leaderboard markers' in capsys.readouterr().err
-    readme.unlink()
+    page.unlink()
     assert main(['verify']) == 0
 
 
@@ -223,7 +223,7 @@ def test_the_table_of_methods_tells_the_studys_figures():
         for row in read_table(STUDY)
         if (row['task'], row['metric'], row['pool']) == ('linear', 'top1', 'mean')
     }
-    text = README.read_text(encoding='utf-8').split('### Methods')[1].split('\n## ')[0]
+    text = Path('README.md').read_text(encoding='utf-8').split('## Methods')[1].split('\n## ')[0]
     shown = set()
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split('|')]
