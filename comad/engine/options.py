@@ -4,6 +4,7 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Any
 
 from comad.runs.place import typed, worded
@@ -32,9 +33,8 @@ class KeyValues(argparse.Action):
             if not word.partition('=')[0] or '=' not in word:
                 parser.error(f'{option_string} {word}: expected KEY=VALUE')
         # Before MMEngine, beside which it would register its networks, and that takes torch.
+        import_module('backbones')
         from mmengine.config import DictAction
-
-        import backbones  # noqa: F401
 
         try:
             DictAction(self.option_strings, self.dest, nargs='+')(parser, namespace, values)
