@@ -5,9 +5,9 @@ which order products are summed and which intermediate is rounded. Common to all
 networks round to 8 bits of mantissa and that nothing else does. `check_bfloat16` tests both halves:
 
 1. Rounding in the networks, and how much the model makes of it. In a float64 run every operator of
-   the networks rounds its operands and its result up or down at random: off by less than one unit
-   in the last place and right on average, with twice the variance of rounding to the nearest. The
-   root mean square of what such draws change is how far this model may be off on these images.
+   the networks rounds its operands and its result by a rule drawn at random: off by less than one
+   unit in the last place and right on average, with twice the variance of rounding to the nearest.
+   The root mean square of what such draws change is how far this model may be off on these images.
    The step in bfloat16 may be off by `FACTOR` times that: losses, and the gradient of each
    parameter.
 2. No rounding elsewhere. Targets and losses are computed once more in float64, from what the
@@ -18,6 +18,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from operator import attrgetter
+from random import Random
 from typing import Any, NamedTuple
 
 import torch
@@ -47,14 +48,17 @@ class Step(NamedTuple):
 class Float64(TorchDispatchMode):
     """Keeps code in float64 that asks for less; rounds to bfloat16 while it is ``noisy``.
 
-    Rounding is stochastic: to one of the two neighbours, to the nearer one with the higher
-    probability, so that the error is 0 on average and a bfloat16 stays what it is.
+    To one of the two neighbours, to the nearer one with the higher probability: the error is 0 on
+    average over the rules, and a bfloat16 stays what it is.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.noisy = False
-        self.generator = torch.Generator()  # its own: masks are drawn from the global one
+        self.draw(0)
+
+    def draw(self, seed: int) -> None:
+        """Start anew with another rule of rounding: the odd number that hashes a value."""
+        self.noisy, self.rule = False, Random(seed).getrandbits(31) | 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -72,11 +76,14 @@ class Float64(TorchDispatchMode):
         return tree_map_only(Tensor, self.round, out)
 
     def round(self, x: Tensor) -> Tensor:
-        """A bfloat16 is the upper half of a float32: add noise to the lower half, then drop it."""
+        """A bfloat16 is the upper half of a float32: add noise to the lower half, then drop it.
+
+        The noise is a hash of the value: as on any machine, equal values are rounded equally.
+        """
         if not x.is_floating_point():
             return x
         bits = x.float().view(torch.int32)
-        noise = torch.randint(2**16, x.shape, generator=self.generator, dtype=torch.int32)
+        noise = bits * self.rule >> 16 & 2**16 - 1
         return (bits + noise & -(2**16)).view(torch.float32).to(x.dtype)
 
     def lost(self, terms: Tensor) -> Tensor:
@@ -131,8 +138,8 @@ def float64_steps(
     with mode:
         exact = training_step(model, images.double())
     replace(model, networks, lambda name, function: mode.network(function))
-    for _ in range(DRAWS):
-        mode.noisy = False
+    for seed in range(DRAWS):
+        mode.draw(seed)
         # Fused attention would round once; taken apart, its probabilities are rounded as well.
         with sdpa_kernel(SDPBackend.MATH), mode:
             steps.append(training_step(model, images.double()))

@@ -31,9 +31,11 @@ def autocast():
 def test_a_teacher_is_cast_once_and_computes_in_that_type(teacher, images):
     keep = torch.arange(20).expand(2, -1)
     double, rounding = copy.deepcopy(teacher).double(), Float64()
-    exact = double.tokens(images.double(), keep)
-    with rounding:
-        draws = [rounding.network(double.tokens)(images.double(), keep) for _ in range(DRAWS)]
+    exact, draws = double.tokens(images.double(), keep), []
+    for seed in range(DRAWS):
+        rounding.draw(seed)
+        with rounding:
+            draws.append(rounding.network(double.tokens)(images.double(), keep))
     with autocast():
         tokens = teacher.tokens(images, keep)
         first = [parameter.data_ptr() for parameter in teacher.parameters()]

@@ -188,7 +188,7 @@ def test_another_run_is_refused(tmp_path, change, message):
 def in_processes(folder, name, processes, stop=0, resume=False, batch_size=2):
     """Weights, losses and validations of every process."""
     command = [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
-    command += ['--master_port=29757', '-m', 'tests.engine.resume_toy', str(folder / name)]
+    command += ['--standalone', '-m', 'tests.engine.resume_toy', str(folder / name)]
     command += [str(stop), 'resume' if resume else 'new', str(batch_size)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

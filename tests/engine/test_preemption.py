@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from comad.engine.hooks import PreemptionHook
 from tests.engine.toy import toy_config
 
 ROOT = Path(__file__).resolve().parents[2]
+HANGS = 300  # seconds after which a process has stopped for good, however busy the machine is
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
 
 
@@ -61,7 +63,7 @@ class Training:
     def text(self):
         return self.log.read_text()
 
-    def wait_for(self, what, seconds=60):
+    def wait_for(self, what, seconds=HANGS):
         end = time.monotonic() + seconds
         while what not in self.text():
             if self.process.poll() is not None or time.monotonic() > end:
@@ -70,7 +72,7 @@ class Training:
             time.sleep(0.05)
         return self
 
-    def end(self, seconds=60):
+    def end(self, seconds=HANGS):
         try:
             return self.process.wait(seconds)
         finally:
@@ -102,11 +104,13 @@ def test_a_signal_saves_at_that_step_and_the_run_goes_on(tmp_path, number):
     assert f'[{step + 1:2d}/' in second.text() and f'[{step:2d}/' not in second.text()
     assert not (second.folder / 'requeue').exists()
 
-    began = time.monotonic()
+    # In processor time, which other work on the machine does not lengthen.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     third = Training(tmp_path, config, '--resume', 'auto')
     assert third.end() == 0
     assert third.text() == f'{third.folder} is finished: nothing to resume\n'
-    assert time.monotonic() - began < 20
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 20
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path):
@@ -168,13 +172,8 @@ def test_damaged_checkpoints_at_resume(tmp_path):
 
 def test_two_processes_agree_though_one_got_the_signal(tmp_path):
     config = write_config(tmp_path, iters=100_000)
-    command = [
-        sys.executable,
-        '-m',
-        'comad.commands.torchrun',
-        '--nproc_per_node=2',
-        '--master_port=29735',
-    ]
+    command = [sys.executable, '-m', 'comad.commands.torchrun', '--nproc_per_node=2']
+    command.append('--standalone')
     log = tmp_path / 'log'
     with log.open('w') as stream:
         run = subprocess.Popen(
@@ -186,7 +185,7 @@ def test_two_processes_agree_though_one_got_the_signal(tmp_path):
             stderr=subprocess.STDOUT,
         )
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + HANGS
         while '[     3/' not in log.read_text():
             assert run.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
             time.sleep(0.1)

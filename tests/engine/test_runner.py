@@ -121,7 +121,7 @@ def test_two_cpu_processes_train_in_agreement(tmp_path):
         '-m',
         'torch.distributed.run',
         '--nproc_per_node=2',
-        '--master_port=29711',
+        '--standalone',
         '-m',
         'tests.engine.toy',
         str(tmp_path / 'two'),

@@ -201,7 +201,7 @@ def test_two_processes_find_the_losses_and_gradients_of_one(
         )
     torch.save(cases, tmp_path / 'given.pt')
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
-    command += ['--master_port=29741', '-m', 'tests.methods.two_processes', str(tmp_path)]
+    command += ['--standalone', '-m', 'tests.methods.two_processes', str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     for case, found in zip(cases, torch.load(tmp_path / 'found.pt'), strict=True):

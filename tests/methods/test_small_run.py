@@ -183,7 +183,7 @@ def test_two_processes_train_one_student_and_share_the_probe(tmp_path, every_met
     write_images(tmp_path / 'images')
     torch.save(every_method, tmp_path / 'models.pt')
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
-    command += ['--master_port=29743', '-m', 'tests.methods.small_run', str(tmp_path)]
+    command += ['--standalone', '-m', 'tests.methods.small_run', str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     for name in every_method:

