@@ -202,7 +202,7 @@ def test_a_trained_checkpoint_leaves_both_records(tmp_path):
         checkpoint, config = record['checkpoint'], record['config']
         work_dir = Path(config['work_dir'])
         assert sha256_of(work_dir / checkpoint['file']) == checkpoint['sha256']
-        assert sha256_of(work_dir / resolved_name(record)) == config['resolved_sha256']
+        assert sha256_of(work_dir / resolved_name(record['task'])) == config['resolved_sha256']
         cost = record['cost']
         assert cost['device_hours'] == pytest.approx(record['wall_seconds'] / 3600, abs=1e-5)
         assert cost['images_per_second'] == pytest.approx(672 / record['wall_seconds'], rel=0.01)
