@@ -30,7 +30,8 @@ COPIED = ('backbones', 'base_configs', 'cls_configs', 'comad', 'pretrain_configs
 # What a section adds: new files, and lines in files that are there.
 BUDGET = {'A pretraining method': (2, 2), 'A teacher': (1, 1), 'A task': (3, 0)}
 # A pretraining of the sample is minutes, and its probe wants 1,500 images.
-SHORT = ('--cfg-options', 'train_cfg.max_epochs=2', 'default_hooks.online_probe=None')
+NO_HOOKS = ('default_hooks.online_probe=None', 'default_hooks.pretrain_figure=None')
+SHORT = ('--cfg-options', 'train_cfg.max_epochs=2', *NO_HOOKS)
 CLASSES, TRAIN, VAL = 10, 30, 2
 
 
@@ -68,8 +69,7 @@ def tree(tmp_path_factory):
     """A copy of the tree with all that the document adds, images and a teacher's file."""
     root = tmp_path_factory.mktemp('copy')
     for name in COPIED:
-        ignored = shutil.ignore_patterns('__pycache__')
-        shutil.copytree(REPOSITORY / name, root / name, ignore=ignored)
+        shutil.copytree(REPOSITORY / name, root / name)
     (root / 'results').mkdir()
     for path in (REPOSITORY / 'results').glob('published*.csv'):
         shutil.copy(path, root / 'results')

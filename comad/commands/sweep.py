@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any
 
-from comad.runs.place import FILES, enter_home, worded
+from comad.runs.place import FILES, enter_home, home, worded
 from comad.sweep.estimate import show_seconds
 from comad.sweep.grid import STUDY_KINDS, ablations, quickstart, study
 from comad.sweep.runner import Sweep
@@ -113,7 +113,9 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
 
 def make_sweep(grid: str, seeds: int, jobs: int, **part: Any) -> Sweep:
     steps = SEVERAL[grid](FILES, seeds, **part) if grid in SEVERAL else quickstart(FILES)
-    return Sweep(grid, steps, FILES, slots=jobs, keep_going=grid in SEVERAL, report=say)
+    return Sweep(
+        grid, steps, home(), files=FILES, slots=jobs, keep_going=grid in SEVERAL, report=say
+    )
 
 
 def study_part(args: argparse.Namespace) -> dict[str, Any]:
@@ -151,10 +153,10 @@ def finish(sweep: Sweep, seeds: int, complete: bool) -> None:
     from comad.sweep import finish
 
     if sweep.grid == 'ablations':
-        reading = finish.finish_ablations(FILES, sweep, seeds)
+        reading = finish.finish_ablations(home(), sweep, seeds)
         say(f'wrote {finish.ABLATIONS_CSV} and {finish.ABLATIONS_FIGURE}')
     elif sweep.grid == 'study' and complete:
-        reading = finish.finish_study(FILES, sweep.steps)
+        reading = finish.finish_study(home(), sweep.steps)
         say(f'wrote {finish.STUDY_CSV}')
     else:
         return

@@ -9,6 +9,7 @@ typed.
 
 import os
 import re
+import sys
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -26,19 +27,26 @@ def home() -> Path:
         NotADirectoryError: ``COMAD_HOME`` names no folder.
     """
     named = os.environ.get(HOME)
-    if named and not Path(named).is_dir():
+    if not named:
+        return _CHECKOUT if IS_CHECKOUT else Path.cwd()
+    path = Path(os.environ.get(CALLER) or '.', named)
+    if not path.is_dir():
         raise NotADirectoryError(f'{HOME}={named} is no folder; make it, or name another one')
-    return Path(named).resolve() if named else _CHECKOUT if IS_CHECKOUT else Path.cwd()
+    return path.resolve()
 
 
 def enter_home() -> None:
     """Change to the home; `typed` still knows where the command was typed.
 
-    Both are handed on to child processes.
+    Both are handed on to child processes. Without a home the command ends with one line.
     """
     os.environ.setdefault(CALLER, os.getcwd())
-    os.environ[HOME] = str(home())
-    os.chdir(home())
+    try:
+        os.environ[HOME] = str(home())
+    except OSError as error:
+        sys.stderr.write(f'error: {error}\n')
+        raise SystemExit(2) from None
+    os.chdir(os.environ[HOME])
 
 
 def typed(path: str) -> str:

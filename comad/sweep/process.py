@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from comad.runs.place import CALLER, FILES
 from comad.sweep.step import Step
 
 POLL_SECONDS = 0.05
@@ -42,9 +43,6 @@ class Job:
     ) -> None:
         self.step, self.log, self.inputs = step, log, inputs
         self.seconds = self.peak_mb = 0.0
-        command = list(step.command)
-        if command[0] == 'python':
-            command[0] = sys.executable
         limits = dict.fromkeys(THREAD_VARIABLES, '1')
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open('w') as stream:
@@ -53,9 +51,10 @@ class Job:
             self.started = time.monotonic()
             # An own session: a Ctrl-C reaches the sweep alone, which then ends whole groups.
             self.process = subprocess.Popen(
-                command,
+                _executable(step.command),
                 cwd=root,
-                env={**os.environ, 'PYTHONUNBUFFERED': '1', **limits},
+                # Paths of a step are those of the root, wherever the sweep was typed.
+                env={**os.environ, 'PYTHONUNBUFFERED': '1', CALLER: str(root), **limits},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -69,6 +68,18 @@ class Job:
     def tail(self, lines: int) -> list[str]:
         """Return the last lines of the log."""
         return self.log.read_text(errors='replace').splitlines()[-lines:]
+
+
+def _executable(command: Sequence[str]) -> list[str]:
+    """The command with this interpreter, and with the tools of this checkout or package."""
+    if command[0] != 'python':
+        return list(command)
+    tool = Path(command[1])
+    if tool.parent != Path('tools'):
+        return [sys.executable, *command[1:]]
+    if (FILES / tool).is_file():
+        return [sys.executable, str(FILES / tool), *command[2:]]
+    return [sys.executable, '-m', f'comad.commands.{tool.stem}', *command[2:]]
 
 
 def wait_any(jobs: dict[str, Job]) -> Job:

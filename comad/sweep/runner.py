@@ -52,8 +52,9 @@ class Sweep:
     Args:
         grid: Name of the grid, also of its log folder.
         steps: The steps, needs before the steps that need them.
-        root: Folder the commands run in; outputs and sources are relative to it.
+        root: Folder the commands run in; outputs are relative to it.
         state: Folder for stamps, logs and timings, relative to ``root``.
+        files: Folder that sources are relative to; ``root`` by default.
         slots: Steps that may run side by side.
         keep_going: Whether steps that do not need a failed one are still run.
         report: Receives every line meant for the user.
@@ -68,6 +69,7 @@ class Sweep:
         steps: Sequence[Step],
         root: Path,
         state: str | Path = 'work_dirs/sample/sweep',
+        files: Path | None = None,
         slots: int = 2,
         keep_going: bool = False,
         report: Callable[[str], None] = lambda line: None,
@@ -79,7 +81,7 @@ class Sweep:
             if unknown := sorted(set(step.needs) - known):
                 raise SweepError(f'{step.name} needs {unknown[0]}, which is not before it')
             known.add(step.name)
-        self.grid, self.steps, self.root = grid, list(steps), root
+        self.grid, self.steps, self.root, self.files = grid, list(steps), root, files or root
         self.state, self.slots, self.keep_going = Path(state), max(slots, 1), keep_going
         self.report = report
         self.by_name = {step.name: step for step in self.steps}
@@ -205,7 +207,7 @@ class Sweep:
 
     def _inputs(self, step: Step) -> dict[str, Any]:
         needs = {need: outputs_digest(self.root, self.by_name[need]) for need in step.needs}
-        return {'digest': step_digest(self.root, step), 'needs': needs}
+        return {'digest': step_digest(self.files, step), 'needs': needs}
 
     def _stamp(self, step: Step) -> Path:
         return self.root / self.state / 'stamps' / f'{step.name}.json'

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import timm
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -19,7 +20,7 @@ from backbones import CheckpointError, load_student
 from backbones.checkpoints import read_card
 from backbones.contract import offered, usual_size
 from backbones.student import CARD_FILE, STUDENT_FILE
-from comad.runs.card import make_card
+from comad.data.identity import DataIdentity
 
 ONNX_TOLERANCE = 1e-4
 OUTPUTS = {
@@ -215,6 +216,16 @@ def timm_config(backbone: nn.Module) -> dict[str, Any]:
     )
 
 
+def _data_read(data: Any) -> str | None:
+    """What a pretraining read, in words; unknown of cards without or from before data were told."""
+    if not isinstance(data, Mapping):
+        return None
+    try:
+        return msgspec.convert(data, DataIdentity).text
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f'{CARD_FILE} does not say what was read: {error}') from error
+
+
 def model_card(card: Mapping[str, Any], usage: str, output: str) -> str:
     """The page that goes with the weights: what it is, from what, under which licences."""
     teachers = card.get('teachers') or []
@@ -223,7 +234,7 @@ def model_card(card: Mapping[str, Any], usage: str, output: str) -> str:
         for t in teachers
     ]
     licences = sorted({str(t.get('licence', '?')) for t in teachers})
-    known = {**card, 'data': make_card(card).pretrain_data}
+    known = {**card, 'data': _data_read(card.get('data'))}
     facts = {
         key: known[key]
         for key in ('method', 'method_version', 'data', 'epochs', 'config_digest', 'sha256')

@@ -7,7 +7,8 @@ from torch import nn
 
 from comad.engine.autocast import AutocastOptimWrapper
 from comad.engine.run_config import RunOptions, load_run_config
-from comad.tasks import protocol
+from comad.tasks.fields import training
+from comad.tasks.protocol import ProtocolReader
 
 
 def wrapper(model, **options):
@@ -32,6 +33,10 @@ def test_float16_is_refused_with_what_works():
         AutocastOptimWrapper('float16')
 
 
+def precision(config):
+    return training(ProtocolReader(config))['precision']
+
+
 def test_records_tell_the_precision():
     for options, expected in (
         (dict(type='AutocastOptimWrapper'), 'bfloat16'),
@@ -39,14 +44,14 @@ def test_records_tell_the_precision():
         (dict(type='AmpOptimWrapper'), 'float16'),
         (dict(type='OptimWrapper'), 'float32'),
     ):
-        assert protocol.precision(dict(optim_wrapper=options), 1) == expected
+        assert precision(dict(optim_wrapper=options)) == expected
 
 
 def test_pretraining_is_in_bfloat16_at_full_scale_and_not_on_the_sample():
     path = 'pretrain_configs/comad_tiny.py'
     for sample, expected in ((False, 'bfloat16'), (True, 'float32')):
         cfg = load_run_config(RunOptions(path, sample=sample), check=False)
-        assert protocol.precision(cfg._cfg_dict, 1) == expected
+        assert precision(cfg._cfg_dict.to_dict()) == expected
         assert cfg.compile == (False if sample else 'auto')
 
 

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import Tensor
 
-from comad.methods import comad, losses
+from comad.methods import comad
+from comad.methods.parts import losses
 from comad.methods.parts.fusion import ConsensusGate
 from tests.methods.test_comad_exact import NETWORKS
 from tests.precision import check_step, float64_steps

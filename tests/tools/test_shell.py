@@ -182,6 +182,7 @@ class TestTests:
             assert named and not installed
 
     def test_no_tests_after_a_failed_set_up(self, machine):
-        (machine.environment / 'pip_fails').touch()
+        for name in ('uv_fails', 'pip_fails'):
+            (machine.environment / name).touch()
         assert machine.run('test.sh').returncode != 0
         assert machine.calls('-m pytest') == []

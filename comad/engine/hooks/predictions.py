@@ -4,10 +4,10 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
-from comad.engine.models import unwrapped
 from comad.tasks.task import FIGURE
 from comad.visualization.predictions import draw_predictions
 
@@ -45,7 +45,8 @@ class PredictionFigureHook(Hook):
     def _draw(self, runner: Runner, dataset: object) -> None:
         if not is_main_process():
             return
-        model = unwrapped(runner.model)
+        # Not `unwrapped`: a test at several scales is drawn by the model that averages over them.
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         run = runner.cfg.get('run') or {}
         caption = (
             ', '.join(str(run[key]) for key in ('kind', 'student') if key in run)
