@@ -1,3 +1,3 @@
 """What a run is and leaves behind: its place, card, record, environment, resolved config, logs.
 
-Nothing here imports torch or MMEngine at module level; only `backbones` may be imported."""
+Nothing here imports torch or MMEngine; `backbones` and `comad.data` may be imported."""

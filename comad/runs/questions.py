@@ -36,8 +36,10 @@ def open_questions(record: Record) -> list[str]:
     ]
     questions += of_environment(environment)
     questions += of_data('dataset', record.dataset)
-    if record.train_dataset is not None and record.train_dataset != record.dataset:
+    if record.train_dataset is not None:
         questions += of_data('train_dataset', record.train_dataset)
+    elif record.images_seen > 0:
+        questions.append('train_dataset is null: the checkpoint does not tell')
     questions += _no_digest('config.digest', config.digest)
     questions += _no_digest('config.resolved_sha256', config.resolved_sha256)
     if record.images_seen > 0:  # a transfer that trained; k-NN leaves no checkpoint

@@ -44,6 +44,7 @@ def test_a_complete_record_leaves_no_question():
         ({'environment__git_commit': 'main'}, "environment.git_commit is 'main', no commit"),
         ({'dataset__manifest': None}, 'dataset.manifest is null: python tools/data.py check'),
         ({'train_dataset__manifest': None}, 'train_dataset.manifest is null'),
+        ({'train_dataset': None}, 'train_dataset is null: the checkpoint does not tell'),
         ({'student__data__manifest': None}, 'student.data.manifest is null'),
         (
             {'dataset__manifest': 'd' * 64 + ' (names and sizes only)'},
