@@ -1,7 +1,7 @@
 """What tools/setup.sh asks Python: requirements, pins, installed versions, proofs that things run.
 
 Runs under the environment's interpreter with `-I`, before and after the packages are installed;
-hence only the standard library (and pip's own copy of `packaging`) at module level.
+hence only the standard library and `packaging`, at first pip's own copy, at module level.
 """
 
 import ast
@@ -13,8 +13,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from pip._vendor.packaging.requirements import Requirement
-from pip._vendor.packaging.utils import canonicalize_name
+# Importing pip makes a later `import setuptools`, as in triton 3.2, fail on Python below 3.12.
+try:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+except ModuleNotFoundError:
+    from pip._vendor.packaging.requirements import Requirement
+    from pip._vendor.packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 # Their versions follow from torch's, so these pins do not hold for another torch.
