@@ -139,7 +139,7 @@ class SimpleFeaturePyramid(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The last of the maps (B, C, h, w) -> one (B, C', h p / s, w p / s) per stride."""
-        # mmcv's RoIAlign reads memory as if it were contiguous; a norm over channels leaves it not.
+        # Compiled mmcv's RoIAlign takes memory for contiguous; norms over channels leave it not.
         outputs = [level(maps[-1]).contiguous() for level in self.levels]
         for _ in range(self.extra):
             outputs.append(F.max_pool2d(outputs[-1], kernel_size=1, stride=2))

@@ -51,7 +51,7 @@ if __name__ == '__main__':
 
 def copy_mmcv(site):
     installed = Path(find_spec('mmcv').origin).parent
-    shutil.copytree(installed, site / 'mmcv', ignore=shutil.ignore_patterns('_ext*', '__pycache__'))
+    shutil.copytree(installed, site / 'mmcv', ignore=shutil.ignore_patterns('_ext*'))
     return site
 
 
@@ -82,7 +82,7 @@ def run(path, *arguments):
         cwd='/',
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
 
 
