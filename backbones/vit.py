@@ -34,7 +34,7 @@ class MaskedViT(LoadsStudent, VisionTransformer):
         global_blocks: Blocks that stay global when ``window_size`` > 0.
         with_cls: Keep the class token in `forward`; windows need ``False``.
         frozen: No gradients, always in eval mode.
-        use_mask_token: Adds the token that replaces patches in ``embed(mask=...)``.
+        use_mask_token: Adds the token that replaces patches in ``embed(mask=...)``, zero at first.
         pos_interpolation: How the table is resized to another grid: ``bicubic`` (to the exact
             size, no antialias: MAE, MoCo v3 and our students), ``bicubic_offset`` (scale factor
             (n + 0.1) / n0: DINO, iBOT, DINOv2) or ``bicubic_antialias`` (to the exact size:
@@ -126,7 +126,6 @@ class MaskedViT(LoadsStudent, VisionTransformer):
         self.mask_token = None
         if use_mask_token:
             self.mask_token = torch.nn.Parameter(torch.zeros(1, 1, self.embed_dim))
-            torch.nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.rel_pos = rel_pos
         if rel_pos:
             for index, block in enumerate(self.blocks):

@@ -75,7 +75,7 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(base_batch_size=1024)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=5, convert_to_iter_based=True),
+    dict(type='WarmUpLR', begin=0, end=5, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=2.5e-4, begin=5, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)

@@ -17,6 +17,6 @@ protocol = dict(
 model = dict(backbone=dict(drop_path_rate=0.2), pool='cls')
 optim_wrapper = dict(optimizer=dict(lr=4e-3))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=20, convert_to_iter_based=True),
+    dict(type='WarmUpLR', begin=0, end=20, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=2.5e-4, begin=20, convert_to_iter_based=True),
 ]

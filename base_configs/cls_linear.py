@@ -73,7 +73,7 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(base_batch_size=16384)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=10, convert_to_iter_based=True),
+    dict(type='WarmUpLR', begin=0, end=10, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=10, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='LinearProbeLoop', max_epochs=90, cached_passes=0, val_interval=10)

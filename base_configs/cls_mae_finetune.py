@@ -25,7 +25,7 @@ train_dataloader = dict(
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(decay_rate=0.65))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=5, convert_to_iter_based=True),
+    dict(type='WarmUpLR', begin=0, end=5, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=5e-4, begin=5, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=100)

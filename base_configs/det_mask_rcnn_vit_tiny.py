@@ -66,7 +66,7 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=184_375, val_interval=20_0
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
+    dict(type='WarmUpLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
     dict(type='MultiStepLR', milestones=[163_889, 177_546], gamma=0.1, by_epoch=False),
 ]
 default_hooks = dict(

@@ -62,8 +62,8 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=160_000, val_interval=16_0
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500),
+    dict(type='WarmUpLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=0),
 ]
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=16_000),
