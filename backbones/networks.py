@@ -37,7 +37,7 @@ def load_student(path: str | Path, **options: Any) -> LoadsStudent:
     except ValueError as error:
         raise CheckpointError(f'{path}: {error}') from error
     check_architecture(card, backbone.architecture(), Path(path))
-    fill_completely(backbone, tensors, path, backbone.new_parameters())
+    fill_completely(backbone, backbone.adapt(tensors), path, backbone.new_parameters())
     backbone.loaded = True
     return backbone
 

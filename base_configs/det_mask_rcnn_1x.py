@@ -11,7 +11,7 @@ _base_ = './det_mae_lite_mask_rcnn.py'
 protocol = dict(
     _delete_=True,
     name='mask_rcnn_1x_coco',
-    version=1,
+    version=2,
     published=None,
 )
 

@@ -75,7 +75,7 @@ classifier_init = dict(type='Normal', std=0.1, override=dict(name='conv_seg'))
 head = dict(in_channels=[64] * 4, num_classes=11, init_cfg=classifier_init)
 model = dict(
     data_preprocessor=dict(size=crop, test_cfg=dict(size=crop)),
-    backbone=dict(out_indices=(0, 1, 2, 3)),
+    backbone=dict(out_indices=(0, 1, 2, 3), pos_size=64),
     test_cfg=dict(crop_size=crop, stride=(43, 43)),
 )
 upernet = dict(

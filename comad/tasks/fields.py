@@ -23,9 +23,10 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     'Adam': dict(betas=(0.9, 0.999), weight_decay=0.0),
     'AdamW': dict(betas=(0.9, 0.999), weight_decay=0.01),
 }
-DECAY_DEFAULTS: dict[str, float] = dict(
+DECAY_DEFAULTS: dict[str, float | None] = dict(
     decay_rate=1.0,
     norm_decay_mult=0.0,
+    channel_norm_decay_mult=None,  # as all norms
     bias_decay_mult=0.0,
     pos_embed_decay_mult=0.0,
     cls_token_decay_mult=0.0,
@@ -161,7 +162,7 @@ def learning_rate(protocol: ProtocolReader) -> float | None:
 
 def no_weight_decay(protocol: ProtocolReader) -> Field:
     """What is exempt from weight decay, in a fixed order; None for a constructor of others."""
-    defaults: dict[str, float]
+    defaults: dict[str, float | None]
     constructor = protocol.get('optim_wrapper.constructor', 'DefaultOptimWrapperConstructor')
     if constructor == 'LayerWiseDecayConstructor':
         defaults = DECAY_DEFAULTS
@@ -171,11 +172,17 @@ def no_weight_decay(protocol: ProtocolReader) -> Field:
         return None
     exempt = []
     for key, name in DECAY_NAMES.items():
+        if key == 'cls_token' and protocol.get('model.backbone.with_cls') is False:
+            continue
         path = f'optim_wrapper.paramwise_cfg.{key}_decay_mult'
         factor = protocol.get(path, defaults[f'{key}_decay_mult'])
         if factor in (0, 1):
             protocol.tell(path)
         exempt += [name] if factor == 0 else []
+    path = 'optim_wrapper.paramwise_cfg.channel_norm_decay_mult'
+    if protocol.get(path) == 1 and exempt[:1] == ['norm']:
+        protocol.tell(path)
+        exempt[0] = 'norm (not channel-first)'
     return ', '.join(exempt) or 'nothing'
 
 
