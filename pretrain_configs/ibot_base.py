@@ -53,5 +53,5 @@ sample = dict(
         ),
     ),
     optim_wrapper=dict(optimizer=dict(lr=5e-4), clip_grad=dict(max_norm=3.0)),
-    model=dict(teacher_momentum=0.99, teacher_temp=(0.04, 0.07, 0.1), init='mae'),
+    model=dict(teacher_momentum=0.99, teacher_temp=(0.04, 0.07, 1 / 3), init='mae'),
 )
