@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from backbones.files import atomic_file
 from comad.data.identity import DataIdentity
+from comad.runs.place import pretrain_root
 
 SCHEMA = 4
 MAX_BYTES = 8192
@@ -184,9 +185,9 @@ class Record(Section, kw_only=True):
         return None if None in digests else '+'.join(map(str, digests))
 
     @property
-    def data(self) -> dict[str, Any]:
-        """The record as plain dictionaries."""
-        return msgspec.to_builtins(self)
+    def pretrain_dir(self) -> str:
+        """Folder of the student's pretraining, relative to the home."""
+        return f'{pretrain_root(self.sample)}/{self.student.name}/seed{self.seeds.pretrain}'
 
 
 class Records(NamedTuple):
@@ -306,24 +307,34 @@ class _Head(Struct):
 
 def decode(content: bytes) -> Record:
     """Return the record that these bytes are, exactly; errors as `read_record`."""
+    record = parse(content)
+    if not record.metrics and not record.missing:
+        raise RecordError('neither a metric nor a reason for its absence')
+    if record.digest != _digest(record):
+        raise RecordError('the digest does not match the contents; was the file edited?')
+    if encode(record) != content:
+        raise RecordError('is not what is written for its contents; was the file edited?')
+    return record
+
+
+def parse(content: bytes) -> Record:
+    """Return the record that these bytes hold, edited or not; `decode` is for what is to count.
+
+    Raises:
+        RecordError: No valid JSON, or the schema is broken.
+    """
     try:
         head = msgspec.json.decode(content, type=_Head)
         if head.schema != SCHEMA or isinstance(head.schema, bool):
             raise RecordError(_other_schema(head))
         record = msgspec.json.decode(content, type=Record)
-        again = encode(record)
+        encode(record)  # half a surrogate pair can be read, but is no text
     except msgspec.ValidationError as error:
         raise RecordError(_one_line(error)) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise RecordError(f'not valid JSON ({_one_line(error)})') from None
     except (UnicodeError, OverflowError) as error:
         raise RecordError(_one_line(error)) from None
-    if not record.metrics and not record.missing:
-        raise RecordError('neither a metric nor a reason for its absence')
-    if record.digest != _digest(record):
-        raise RecordError('the digest does not match the contents; was the file edited?')
-    if again != content:
-        raise RecordError('is not what is written for its contents; was the file edited?')
     return record
 
 

@@ -5,8 +5,9 @@ import io
 
 import pytest
 
-from comad.leaderboard.stale import check_ablations, check_study
-from comad.leaderboard.study import ablation_csv, ablation_rows, complete, study_rows, to_csv
+from comad.leaderboard.cells import to_csv
+from comad.leaderboard.study import ABLATION_COLUMNS, STUDY_COLUMNS, ablation_rows, study_rows
+from comad.leaderboard.verify import check_ablations, check_study
 from tests.leaderboard.examples import make_record
 
 FIGURES = {'comad_tiny': (44.9, 40.0, 45.6), 'mae_tiny': (50.234, 46.447, 46.504)}
@@ -15,8 +16,10 @@ RECORDS = [
     for student, values in FIGURES.items()
     for seed, value in enumerate(values)
 ]
-STUDY = to_csv(complete([], study_rows(RECORDS))[0])
-ABLATIONS = ablation_csv(ablation_rows(RECORDS, 'comad_tiny', {'mae_tiny': 'MAE'}, 'linear', 3))
+STUDY = to_csv(study_rows(RECORDS), STUDY_COLUMNS)
+ABLATIONS = to_csv(
+    ablation_rows(RECORDS, 'comad_tiny', {'mae_tiny': 'MAE'}, 'linear', 3), ABLATION_COLUMNS
+)
 
 
 @pytest.mark.parametrize(
