@@ -223,30 +223,33 @@ def identity(student: Student) -> str:
 
 
 def _measured(found: DataFrame) -> list[dict[str, Any]]:
+    run, owed = [*GROUP, 'row'], found['value'].isna()
     several = found.groupby('setting')['fields'].transform('nunique') > 1
-    runs = found.assign(several=several).groupby([*GROUP, 'row'], sort=False)
-    return [_row(seeds) for _, seeds in runs if seeds['value'].notna().any()]
+    # A seed without this metric would leave the mean to the seeds that went well.
+    whole = ~owed.groupby([found[name] for name in run]).transform('any')
+    reported = found.assign(several=several, whole=whole)[~owed]
+    # Slices of a frame cost more than all else here.
+    lines = reported.to_dict('records')
+    seeds = reported.groupby(run, sort=False).indices.values()
+    return [_row([lines[place] for place in places]) for places in seeds]
 
 
-def _row(seeds: DataFrame) -> dict[str, Any]:
-    reported = seeds.dropna(subset='value')
-    records = list(reported['record'])
+def _row(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    own, records = seeds[0], [line['record'] for line in seeds]
     first = records[0]
     student, protocol, task = first.student, first.protocol, TASKS[first.task]
-    metric = task.metrics[seeds['key'].iat[0]]
-    counted = reported
+    metric = task.metrics[own['key']]
+    values = [(line['pretrain'], line['transfer'], line['value']) for line in seeds]
     if student.sha256 and 'optimizer' not in task.protocol_fields:
         # Without a training nothing depends on the transfer's seed: a repeat is no second figure.
-        counted = reported.drop_duplicates('pretrain')
-    stats = statistics(zip(counted['pretrain'], counted['transfer'], counted['value'], strict=True))
-    name, fields = protocol.name, seeds['fields'].iat[0]
-    if seeds['several'].iat[0]:
+        values = list({value[0]: value for value in reversed(values)}.values())
+    stats = statistics(values)
+    name = protocol.name
+    if own['several']:
         # One name, several settings: told apart by a digest of all fields.
-        name += '@' + hashlib.sha256(fields.encode()).hexdigest()[:6]
-    questions = list(dict.fromkeys(line for lines in reported['questions'] for line in lines))
+        name += '@' + hashlib.sha256(own['fields'].encode()).hexdigest()[:6]
+    questions = list(dict.fromkeys(reason for line in seeds for reason in line['questions']))
     details = row_details(records, questions)
-    # A seed without this metric would leave the mean to the seeds that went well.
-    whole = len(reported) == len(seeds)
     row = {
         'method': student.method,
         'method_version': student.method_version,
@@ -267,12 +270,12 @@ def _row(seeds: DataFrame) -> dict[str, Any]:
         'pretrain_hours': _short(details['pretrain_hours']),
         'records': '; '.join(details['records']),
     }
-    row |= {key: seeds[key].iat[0] for key in ('table', *GROUP)}
+    row |= {key: own[key] for key in ('table', *GROUP)}
     return _cells(row) | {
         'statistics': stats,
         'order': ORDER[first.task],
         'descending': -stats.mean if metric.higher_is_better else stats.mean,
-        'comparable': whole and not questions and stats.n >= MIN_SEEDS,
+        'comparable': own['whole'] and not questions and stats.n >= MIN_SEEDS,
         'details': details,
         'note': '',
     }
