@@ -7,7 +7,7 @@ that are kept without their records, study and ablations, must agree with themse
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ STUDENTS, CHECKPOINTS, CONFIGS, DATA = KINDS
 # Values and figures are shown with two digits: each may be off by half of the last one.
 HALF = 0.005
 SLACK = 1e-6
+Cells = Mapping[str, Any]
 
 
 @dataclass
@@ -245,18 +246,12 @@ def check_study(path: Path) -> tuple[int, list[str]]:
         The number of rows, and one line per row that does not agree with itself.
     """
     try:
-        rows = read_table(path).to_dict('records')
+        table = read_table(path)
     except (ValueError, OSError) as error:
         return 0, [str(error)]
-    problems, seen = [], set()
-    for number, row in enumerate(rows, start=1):
-        place = f'{path.name}, row {number} ({row["student"]}, {row["task"]} {row["metric"]})'
-        key = tuple(row[column] for column in KEY)
-        if key in seen:
-            problems.append(f'{place}: is there twice')
-        seen.add(key)
-        problems += [f'{place}: {reason}' for reason in _study_row(row)]
-    return len(rows), problems
+    table = table.assign(twice=table.duplicated(KEY))
+    names = table['student'] + ', ' + table['task'] + ' ' + table['metric']
+    return len(table), _problems(path, names, table, _study_row)
 
 
 def check_ablations(path: Path) -> tuple[int, list[str]]:
@@ -271,23 +266,30 @@ def check_ablations(path: Path) -> tuple[int, list[str]]:
         return 0, [str(error)]
     if tuple(table) != ABLATION_COLUMNS:
         return 0, [f'{path}: columns are {list(table)}']
-    rows, problems = table.to_dict('records'), []
-    defaults = {row['metric']: row for row in rows if row['difference'] == DEFAULT}
-    for number, row in enumerate(rows, start=1):
-        place = f'{path.name}, row {number} ({row["cell"]}, {row["metric"]})'
+    defaults = table[table['difference'] == DEFAULT].drop_duplicates('metric', keep='last')
+    base = table['metric'].map(defaults.set_index('metric')['values']).fillna('')
+    table = table.assign(default=base)
+    return len(table), _problems(path, table['cell'] + ', ' + table['metric'], table, _ablation_row)
+
+
+def _problems(
+    path: Path, names: Iterable[str], table: DataFrame, check: Callable[[Cells], Iterable[str]]
+) -> list[str]:
+    problems = []
+    for number, (name, row) in enumerate(zip(names, table.to_dict('records'), strict=True), 1):
         try:
-            reasons = list(_ablation_row(row, defaults.get(row['metric'])))
+            reasons = list(check(row))
         except (ValueError, TypeError, AttributeError):
             reasons = ['values cannot be read']
-        problems += [f'{place}: {reason}' for reason in reasons]
-    return len(rows), problems
+        problems += [f'{path.name}, row {number} ({name}): {reason}' for reason in reasons]
+    return problems
 
 
-def _study_row(row: Mapping[str, str]) -> Iterable[str]:
-    task = TASKS.get(row['task'])
-    if task is None or (row['metric'], row['pool']) not in {
-        (metric.name, metric.pool) for metric in task.metrics.values()
-    }:
+def _study_row(row: Cells) -> Iterator[str]:
+    if row['twice']:
+        yield 'is there twice'
+    metrics = TASKS[row['task']].metrics.values() if row['task'] in TASKS else ()
+    if (row['metric'], row['pool']) not in {(metric.name, metric.pool) for metric in metrics}:
         yield f'no task {row["task"]!r} has metric {row["metric"]!r} with pool {row["pool"]!r}'
     try:
         seeds = [tuple(map(int, seed.split('/'))) for seed in row['seeds'].split('; ')]
@@ -301,15 +303,16 @@ def _study_row(row: Mapping[str, str]) -> Iterable[str]:
     yield from _compare(row, statistics(runs), ('mean', 'sd', 'n'))
 
 
-def _ablation_row(row: Mapping[str, str], default: Mapping[str, str] | None) -> Iterable[str]:
+def _ablation_row(row: Cells) -> Iterator[str]:
     values = _by_seed(row['values'])
-    wanted = int(row['missing'].split(' of ')[1].split()[0]) if row['missing'] else len(values)
-    absent = int(row['missing'].split()[0]) if row['missing'] else 0
+    absent, wanted = 0, len(values)
+    if row['missing']:
+        absent, wanted = map(int, row['missing'].removesuffix(' seeds').split(' of '))
     if len(values) + absent != wanted:
         yield f'{len(values)} values and {row["missing"]}'
     yield from _compare(row, seed_statistics(values), ('mean', 'sd', 'n'))
-    base = _by_seed(default['values']) if default else {}
-    shared = {} if row is default else {s: v - base[s] for s, v in values.items() if s in base}
+    base = _by_seed(row['default']) if row['difference'] != DEFAULT else {}
+    shared = {seed: value - base[seed] for seed, value in values.items() if seed in base}
     paired = seed_statistics(shared)
     yield from _compare(row, paired, ('paired_difference', 'paired_sd', 'paired_n'), HALF)
     if paired is None or paired.sd is None:
@@ -326,11 +329,8 @@ def _ablation_row(row: Mapping[str, str], default: Mapping[str, str] | None) -> 
 
 
 def _compare(
-    row: Mapping[str, str],
-    stats: Statistics | None,
-    columns: tuple[str, str, str],
-    more: float = 0.0,
-) -> Iterable[str]:
+    row: Cells, stats: Statistics | None, columns: Sequence[str], more: float = 0.0
+) -> Iterator[str]:
     """Mean, sd and n as shown against those of the shown values, ``more`` of rounding in each."""
     mean, sd, n = columns
     count = stats.n if stats else 0

@@ -32,6 +32,7 @@ ABLATIONS = to_csv(
         ('0/0; 1/1; 2/2,44.90', '0/0; 1/1; 1/1,44.90', 'a seed is there twice'),
         ('0/0; 1/1; 2/2,44.90', '0/0; 1/1,44.90', 'do not belong together'),
         ('comad_tiny,1,mae,linear,top1', 'comad_tiny,1,mae,linear,top9', "'top9'"),
+        ('43.50,3.05,3', 'much,3.05,3', 'values cannot be read'),
     ],
 )
 def test_a_study_that_does_not_agree_with_itself(tmp_path, old, new, reason):
@@ -81,3 +82,11 @@ def test_an_ablation_that_does_not_agree_with_itself(tmp_path, column, value, re
     found, problems = check_ablations(path)
     assert found == len(rows) and any(reason in line for line in problems)
     assert all('row 2 (mae_tiny, top1_cls)' in line for line in problems)
+
+
+def test_without_the_default_nothing_is_paired(tmp_path):
+    path = tmp_path / 'a.csv'
+    header, _, *rows = ABLATIONS.splitlines(keepends=True)
+    path.write_text(''.join([header, *rows]))
+    assert check_ablations(path)[0] == len(rows) == 1
+    assert 'paired_n is 3, its values are 0' in check_ablations(path)[1][0]
