@@ -40,6 +40,7 @@ from comad.engine.models import allow_variants, unwrapped
 from comad.engine.preemption import protect_worker
 
 FIRST_STEPS = ('before_train_epoch', 'before_val_epoch', 'before_test_epoch')
+BEGUN: set[str] = set()  # the runs of this process, by their log folders
 
 
 @RUNNERS.register_module()
@@ -61,6 +62,12 @@ class BenchmarkRunner(Runner):
             # Threads of a group that is open when the process ends can abort it.
             atexit.register(leave_groups)
         super().setup_env(env_cfg)
+        # MMEngine tells the logs of two runs apart by the second in which they began.
+        start, count = self._timestamp, 1
+        while self._timestamp in BEGUN:
+            count += 1
+            self._timestamp = f'{start}_{count}'
+        BEGUN.add(self._timestamp)
 
     def build_logger(self, *args: Any, **options: Any) -> MMLogger:
         """MMEngine's logger; what comes before the first step is for its file, see `introduce`."""

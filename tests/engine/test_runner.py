@@ -131,3 +131,11 @@ def test_two_cpu_processes_train_in_agreement(tmp_path):
     lines = sorted(line for line in done.stdout.splitlines() if line.startswith('rank'))
     assert [line.split(':')[0] for line in lines] == ['rank 0 of 2', 'rank 1 of 2']
     assert lines[0].split(': ')[1] == lines[1].split(': ')[1]
+
+
+def test_two_runs_that_begin_in_the_same_second_share_no_log(tmp_path, monkeypatch):
+    monkeypatch.setattr('time.strftime', lambda *_: '20260101_000000')
+    first, second = (run(toy_config(tmp_path / name, epochs=1)) for name in ('first', 'second'))
+    assert first.timestamp != second.timestamp
+    assert first.logger is not second.logger and first.message_hub is not second.message_hub
+    assert len(second.message_hub.get_scalar('train/loss').data[0]) == 4
