@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from backbones import CheckpointError, check_strides
 from backbones.student import LoadsStudent
+from comad.engine import bridges
 from comad.engine.autocast import keep_geometry
 from comad.engine.checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook, restore_rank_buffers
@@ -61,6 +62,7 @@ class BenchmarkRunner(Runner):
             torch.distributed.init_process_group('gloo')
             # Threads of a group that is open when the process ends can abort it.
             atexit.register(leave_groups)
+        bridges.format_configs_once()
         super().setup_env(env_cfg)
         # MMEngine tells the logs of two runs apart by the second in which they began.
         start, count = self._timestamp, 1
