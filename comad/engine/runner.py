@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from backbones import CheckpointError, check_strides
 from backbones.student import LoadsStudent
+from comad.engine import bridges
 from comad.engine.autocast import keep_geometry
 from comad.engine.checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook, restore_rank_buffers
@@ -40,6 +41,7 @@ from comad.engine.models import allow_variants, unwrapped
 from comad.engine.preemption import protect_worker
 
 FIRST_STEPS = ('before_train_epoch', 'before_val_epoch', 'before_test_epoch')
+BEGUN: set[str] = set()  # the runs of this process, by their log folders
 
 
 @RUNNERS.register_module()
@@ -60,7 +62,14 @@ class BenchmarkRunner(Runner):
             torch.distributed.init_process_group('gloo')
             # Threads of a group that is open when the process ends can abort it.
             atexit.register(leave_groups)
+        bridges.format_configs_once()
         super().setup_env(env_cfg)
+        # MMEngine tells the logs of two runs apart by the second in which they began.
+        start, count = self._timestamp, 1
+        while self._timestamp in BEGUN:
+            count += 1
+            self._timestamp = f'{start}_{count}'
+        BEGUN.add(self._timestamp)
 
     def build_logger(self, *args: Any, **options: Any) -> MMLogger:
         """MMEngine's logger; what comes before the first step is for its file, see `introduce`."""
