@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from comad.runs.place import PUBLISHED, RECORDS, enter_home, results_folder, typed, worded
+from comad.runs.place import PUBLISHED_CSV, RECORDS, enter_home, results_folder, typed, worded
 
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
@@ -126,9 +126,9 @@ def add_inputs(parser: argparse.ArgumentParser, **options: Any) -> None:
     parser.add_argument('--sample', action='store_true', help=sample, **options)
     records = 'default: results/[sample/]records'
     parser.add_argument('--records', type=typed, metavar='DIR', help=records, **options)
-    options = {'default': PUBLISHED, **options}
+    options = {'default': PUBLISHED_CSV, **options}
     parser.add_argument(
-        '--published', type=typed, metavar='CSV', help=f'default: {PUBLISHED}', **options
+        '--published', type=typed, metavar='CSV', help=f'default: {PUBLISHED_CSV}', **options
     )
 
 

@@ -6,6 +6,7 @@ A LaTeX file is for ``\input``, with ``\usepackage{booktabs}`` before it.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,13 @@ def format_table(title: str, table: DataFrame) -> str:
     return '\n'.join([title, *('\n' * new + line for new, line in zip(apart, lines, strict=True))])
 
 
-def documented(table: DataFrame) -> DataFrame:
-    """Return the rows as documents show them, unescaped.
+def documented(table: DataFrame, escaped: Callable[[str], str]) -> DataFrame:
+    """Return the rows as documents show them, texts in their markup.
 
-    Columns: ``HEADINGS``; ``value`` and ``sd``; ``n``; ``source`` of published rows, with the kind
-    of evidence; ``section`` as in the table.
+    Columns: ``HEADINGS``; ``source`` of published rows, with the kind of evidence; as in the table
+    ``value``, ``sd``, ``n`` and ``section``.
     """
-    return DataFrame(
+    texts = DataFrame(
         {
             'rank': _ranks(table),
             'method': table['method'],
@@ -94,13 +95,10 @@ def documented(table: DataFrame) -> DataFrame:
             'teachers': table['teachers'],
             'protocol': joined(_stated(table, 'protocol'), ' v', table['protocol_version']),
             'metric': joined(table['metric'], ' (', table['pool'], ')'),
-            'value': table['value'],
-            'sd': table['sd'],
-            'n': table['n'],
             'source': joined(table['source'], ' (', table['evidence'], ')'),
-            'section': table['section'],
         }
     )
+    return texts.map(escaped).join(table[['value', 'sd', 'n', 'section']])
 
 
 def joined(left: Series, between: str, right: Series, end: str = '') -> Series:
@@ -113,8 +111,7 @@ def to_markdown(tables: Tables) -> str:
     parts = [MARKDOWN]
     for name, table in tables.items():
         parts.append(f'## {name.capitalize()}')
-        shown = documented(table)
-        shown[[*HEADINGS, 'source']] = shown[[*HEADINGS, 'source']].map(escape)
+        shown = documented(table, escape)
         shown['value'] = joined(shown['value'], ' ± ', shown['sd'])
         shown = shown.rename(columns={'source': 'source (evidence)'})
         measured = shown['section'] >= 0
@@ -143,7 +140,7 @@ def escape(text: str) -> str:
 def to_latex(tables: Tables) -> str:
     """Return one ``table`` per leaderboard; equal rows give equal text."""
     head = '% Made by python tools/leaderboard.py --format latex; needs \\usepackage{booktabs}.\n'
-    return head + '\n'.join(_latex(name, documented(table)) for name, table in tables.items())
+    return head + '\n'.join(starmap(_latex, tables.items()))
 
 
 def escape_latex(text: str) -> str:
@@ -151,15 +148,14 @@ def escape_latex(text: str) -> str:
     return ''.join(LATEX.get(character, character) for character in ' '.join(text.split()))
 
 
-def _latex(name: str, shown: DataFrame) -> str:
+def _latex(name: str, table: DataFrame) -> str:
+    shown = documented(table, escape_latex)
     published = shown['section'] < 0
     sources = {source: i for i, source in enumerate(shown.loc[published, 'source'].unique(), 1)}
-    notes = shown['source'].map(sources).where(published)
-    shown[HEADINGS] = shown[HEADINGS].map(escape_latex)
-    shown['method'] += [f'~[{note:.0f}]' if note == note else '' for note in notes]
-    shown['value'] = ('$' + joined(shown['value'], r' \pm ', shown['sd']) + '$').where(
-        shown['sd'] != '', shown['value']
-    )
+    marks = {source: f'~[{i}]' for source, i in sources.items()}
+    shown['method'] += [marks.get(source, '') for source in shown['source']]
+    spread = '$' + shown['value'] + r' \pm ' + shown['sd'] + '$'
+    shown['value'] = spread.where(shown['sd'] != '', shown['value'])
     # Groups of measured rows stand apart by a space, published rows by a rule.
     apart = shown['section'].ne(shown['section'].shift())
     entries = [*HEADINGS, 'value', 'n']
@@ -184,7 +180,7 @@ def _latex(name: str, shown: DataFrame) -> str:
         r'  \end{tabular}',
     ]
     if sources:
-        listed = '; '.join(f'[{i}]~{escape_latex(source)}' for source, i in sources.items())
+        listed = '; '.join(f'[{i}]~{source}' for source, i in sources.items())
         lines += [r'  \par\smallskip', rf'  {{\scriptsize Sources: {listed}.\par}}']
     return '\n'.join([*lines, r'\end{table}', ''])
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pandas import DataFrame
 
 from comad.leaderboard.cells import read_cells
-from comad.runs.place import PUBLISHED
+from comad.runs.place import PUBLISHED_CSV
 from comad.tasks.task import TASKS
 
 # From a figure read where its authors state it, down to one inferred from other figures.
@@ -32,7 +32,7 @@ class PublishedRows(NamedTuple):
     refused: list[str]
 
 
-def read_published(path: str | os.PathLike[str] = PUBLISHED) -> PublishedRows:
+def read_published(path: str | os.PathLike[str] = PUBLISHED_CSV) -> PublishedRows:
     """Read the published figures; every one needs a source and a kind of evidence.
 
     Raises:

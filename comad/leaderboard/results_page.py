@@ -8,7 +8,7 @@ from pathlib import Path
 from pandas import DataFrame, Series, concat
 
 from backbones.files import write_text
-from comad.leaderboard.outputs import HEADINGS, Tables, documented, escape, joined, markdown_table
+from comad.leaderboard.outputs import Tables, documented, escape, joined, markdown_table
 from comad.leaderboard.study import read_table
 from comad.leaderboard.tables import MIN_SEEDS, Statistics, is_tie
 from comad.runs.place import RESULTS
@@ -98,8 +98,7 @@ def leaderboard_block(tables: Tables) -> str:
     """Return the full-scale tables, compact: one line per row of equal source, all its metrics."""
     measured, published = [], []
     for name, table in tables.items():
-        shown = documented(table)
-        shown[[*HEADINGS, 'source']] = shown[[*HEADINGS, 'source']].map(escape)
+        shown = documented(table, escape)
         own = shown['section'] >= 0
         shown = shown.assign(
             value=joined(shown['value'], ' ± ', shown['sd']),

@@ -29,8 +29,7 @@ from comad.leaderboard import cells
 from comad.leaderboard.admission import notes, read_admitted
 from comad.leaderboard.details import row_details
 from comad.leaderboard.published import PublishedRows, read_published
-from comad.runs.place import PUBLISHED as FIGURES
-from comad.runs.place import results_folder
+from comad.runs.place import PUBLISHED_CSV, results_folder
 from comad.runs.questions import open_questions
 from comad.runs.record import Record, Student
 from comad.tasks.task import TABLES, TASKS
@@ -82,7 +81,7 @@ def build_leaderboards(
     sample: bool = False,
     records: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    published: str | os.PathLike[str] = FIGURES,
+    published: str | os.PathLike[str] = PUBLISHED_CSV,
 ) -> Leaderboards:
     """Build and write the leaderboards; arguments and errors as `make_leaderboards`."""
     boards = make_leaderboards(sample, records, out, published)
@@ -95,7 +94,7 @@ def make_leaderboards(
     sample: bool = False,
     records: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    published: str | os.PathLike[str] = FIGURES,
+    published: str | os.PathLike[str] = PUBLISHED_CSV,
 ) -> Leaderboards:
     """Read, refuse by name, and build the leaderboards in memory.
 

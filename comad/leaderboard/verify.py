@@ -35,7 +35,7 @@ from comad.leaderboard.tables import (
     statistics,
     to_csv,
 )
-from comad.runs.place import PUBLISHED, results_folder
+from comad.runs.place import PUBLISHED_CSV, results_folder
 from comad.runs.record import Record, resolved_name
 from comad.runs.resolved import read_resolved
 from comad.tasks.task import TASKS
@@ -74,7 +74,7 @@ def verify(
     sample: bool = False,
     records: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    published: str | os.PathLike[str] = PUBLISHED,
+    published: str | os.PathLike[str] = PUBLISHED_CSV,
     root: Path = Path(),
 ) -> Verification:
     """Rebuild the tables in memory and compare; nothing is written.
@@ -266,9 +266,9 @@ def check_ablations(path: Path) -> tuple[int, list[str]]:
         return 0, [str(error)]
     if tuple(table) != ABLATION_COLUMNS:
         return 0, [f'{path}: columns are {list(table)}']
-    defaults = table[table['difference'] == DEFAULT].drop_duplicates('metric', keep='last')
-    base = table['metric'].map(defaults.set_index('metric')['values']).fillna('')
-    table = table.assign(default=base)
+    default = table[table['difference'] == DEFAULT]
+    base = dict(zip(default['metric'], default['values'], strict=True))
+    table = table.assign(default=[base.get(metric, '') for metric in table['metric']])
     return len(table), _problems(path, table['cell'] + ', ' + table['metric'], table, _ablation_row)
 
 

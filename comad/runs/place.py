@@ -17,7 +17,7 @@ _CHECKOUT = _PACKAGE.parent
 IS_CHECKOUT = (_CHECKOUT / 'tools' / 'train.py').is_file()
 # Holds the config folders and results/published*.csv.
 FILES = _CHECKOUT if IS_CHECKOUT else _PACKAGE / 'files'
-PUBLISHED = FILES / 'results' / 'published.csv'
+PUBLISHED_CSV = FILES / 'results' / 'published.csv'
 HOME, CALLER = 'COMAD_HOME', 'COMAD_CALLER'
 RESULTS = Path('results')
 SAMPLE_RESULTS = RESULTS / 'sample'

@@ -15,12 +15,11 @@ from comad.engine.options import RunOptions
 from comad.engine.run_data import check_classes, warn_unranked
 from comad.leaderboard.tables import make_leaderboards
 from comad.runs.card import read_student_card
-from comad.runs.place import FILES
-from comad.runs.place import PUBLISHED as FIGURES
+from comad.runs.place import FILES, PUBLISHED_CSV
 from comad.runs.record import read_records
 from tests.methods.small_run import write_images
 
-PUBLISHED = FIGURES.absolute()
+PUBLISHED = PUBLISHED_CSV.absolute()
 LOADERS = ('test_dataloader', 'test_cfg.bank_dataloader')
 
 

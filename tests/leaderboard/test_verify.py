@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from comad.commands.leaderboard import main
-from comad.runs.place import PUBLISHED
+from comad.runs.place import PUBLISHED_CSV
 from comad.runs.record import MAX_BYTES, read_record, resolved_name, write_record
 from comad.tasks.recording import build_record
 from tests.leaderboard.examples import (
@@ -23,7 +23,7 @@ from tests.leaderboard.examples import (
     make_data,
 )
 
-RESULTS = PUBLISHED.parent.resolve()
+RESULTS = PUBLISHED_CSV.parent.resolve()
 STUDENTS = ('comad_tiny', 'mae_tiny')
 
 
