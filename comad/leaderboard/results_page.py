@@ -5,7 +5,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from pathlib import Path
 
-from pandas import DataFrame, Series, concat
+from pandas import DataFrame, concat
 
 from backbones.files import write_text
 from comad.leaderboard.outputs import Tables, documented, escape, joined, markdown_table
@@ -149,23 +149,24 @@ def study_block(study: DataFrame) -> str:
         for line, row in rows.iterrows()
     ]
     students = rows.drop_duplicates('student').set_index('student')[['size']]
-    figures = rows.dropna(subset='heading').pivot(index='student', columns='heading')
-    deciding = figures['mean'].get(DECIDING, Series(dtype=str)).reindex(students.index)
-    students['size_of'] = -students.groupby('size')['size'].transform('count')
-    students['best'] = -deciding.astype(float).fillna(0)
-    order = students.sort_values(['size_of', 'size', 'best', 'student']).index
+    deciding = rows[rows['heading'] == DECIDING].set_index('student')['mean'].astype(float)
+    students['best'] = -deciding.reindex(students.index, fill_value=0)
+    students['many'] = -students.groupby('size')['size'].transform('count')
+    order = students.sort_values(['many', 'size', 'best', 'student']).index
+    shown = rows.dropna(subset='heading')
+    entries = shown.pivot(index='student', columns='heading', values='entry').reindex(order)
     known = rows.mask(rows == '').groupby('student').first().reindex(order)
     lines = {
         'student': [f'`{student}`' for student in order],
         'teachers': known['teachers'].str.replace(';', ','),
-        **{name: figures['entry'].get(name) for name in STUDY_COLUMNS.values()},
+        **{name: entries.get(name) for name in STUDY_COLUMNS.values()},
         **{
             name: known[cost].map(partial(_round, unit=unit), na_action='ignore')
             for name, (cost, unit) in STUDY_COSTS.items()
         },
     }
     text = markdown_table(DataFrame(lines, index=order, dtype=object).fillna(DASH))
-    if earlier[rows['heading'].notna()].any():
+    if earlier[shown.index].any():
         text += f'\n\n{EARLIER} under an earlier version of the protocol: not to be compared.'
     return text
 

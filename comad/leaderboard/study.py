@@ -162,7 +162,7 @@ def ablation_rows(
 def _ablation(
     values: Mapping[int, float], paired: Statistics | None, wanted: int
 ) -> dict[str, Any]:
-    own, missing = seed_statistics(values), wanted - len(values)
+    own, missing = seed_statistics(values), max(wanted - len(values), 0)
     bound = t_factor(paired.n) * paired.sd if paired and paired.sd is not None else None
     verdict = '' if bound is None else 'yes' if abs(paired.mean) > bound else 'no'
     return {

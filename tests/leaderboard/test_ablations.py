@@ -76,6 +76,12 @@ def test_missing_runs_are_shown_and_never_filled():
     assert none['missing'] == '3 of 3 seeds' and none['n'] == '0' and none['mean'] == ''
 
 
+def test_more_seeds_than_asked_for_are_none_that_miss():
+    found = rows(comad=(50.0, 54.0, 46.0, 48.0), comad_a=(47.0, 50.9, 43.1, 45.0))
+    assert table(found)['comad_a_tiny', 'top1_mean']['missing'] == ''
+    assert read_ablations(found)[-2] == 'missing runs: comad_b_tiny, comad_c_tiny'
+
+
 def test_without_the_default_nothing_is_compared():
     cell = table(rows(comad_a=(47.0, 50.0, 43.0)))['comad_a_tiny', 'top1_mean']
     assert cell['n'] == '3' and cell['paired_n'] == '0' and cell['beyond_noise'] == ''

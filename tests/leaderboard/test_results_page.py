@@ -104,6 +104,7 @@ def test_one_line_per_student_dashes_and_rounding():
     assert found['`a_tiny`'] == [*first, '0.25', '3.0', '81']
     assert found['`b_tiny`'] == ['–', '40.0 ± 2.2 (3)', '–', '50.1 (1)', '–', '–', *dashes]
     assert found['`c_tiny`'] == ['–'] * 9
+    assert lines([cell('c_tiny', '1.00', task='finetune')])['`c_tiny`'] == ['–'] * 9
 
 
 def test_an_earlier_protocol_is_marked_and_out_of_the_comparison():
