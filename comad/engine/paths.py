@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
-from comad.runs.place import pretrain_root, worded
+from comad.runs.place import pretrain_dir, worded
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -51,7 +51,7 @@ def check_paths(cfg: Config, sample: bool) -> None:
             )
     run = cfg.get('run')
     if run and run.folder != 'pretrain' and run.method != 'scratch':
-        student = Path(pretrain_root(sample)) / run.student / f'seed{run.pretrain_seed}'
+        student = pretrain_dir(sample, run.student, run.pretrain_seed)
         if not (student / 'student.safetensors').is_file():
             method, factor = split_equal(run.method)
             command = (

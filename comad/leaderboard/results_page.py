@@ -9,13 +9,11 @@ from pandas import DataFrame, concat
 
 from backbones.files import write_text
 from comad.leaderboard.outputs import Tables, documented, escape, joined, markdown_table
-from comad.leaderboard.study import read_table
+from comad.leaderboard.study import STUDY_CSV, read_table
 from comad.leaderboard.tables import MIN_SEEDS, Statistics, is_tie
-from comad.runs.place import RESULTS
 from comad.tasks.task import TASKS
 
 PAGE = Path('docs/results.md')
-STUDY = RESULTS / 'sample_study.csv'
 # Task, metric and pool of the study's rows -> heading.
 STUDY_COLUMNS = {
     (task.kind, *column): heading
@@ -61,7 +59,7 @@ def stale_page(tables: Tables) -> str:
 
 def page_blocks(tables: Tables) -> dict[str, str]:
     """Return what stands between each pair of markers of docs/results.md."""
-    return {'leaderboard': leaderboard_block(tables), 'study': study_block(read_table(STUDY))}
+    return {'leaderboard': leaderboard_block(tables), 'study': study_block(read_table(STUDY_CSV))}
 
 
 def rewrite(path: Path, blocks: Mapping[str, str]) -> bool:

@@ -15,9 +15,11 @@ from backbones.files import atomic_path
 from comad.leaderboard.cells import read_cells
 from comad.leaderboard.details import known_mean
 from comad.leaderboard.tables import MEASURED, ORDER, Statistics, figures, statistics
+from comad.runs.place import RESULTS
 from comad.runs.record import Record, Student
 from comad.tasks.task import TASKS
 
+STUDY_CSV, ABLATIONS_CSV = RESULTS / 'sample_study.csv', RESULTS / 'sample_ablations.csv'
 KEY = ['student', 'task', 'metric', 'pool']
 STUDY_COLUMNS = (
     *('student', 'method_version', 'teachers', 'task', 'metric', 'pool', 'mean', 'sd', 'n'),

@@ -21,8 +21,10 @@ from comad.leaderboard.cells import read_cells
 from comad.leaderboard.results_page import PAGE, stale_page
 from comad.leaderboard.study import (
     ABLATION_COLUMNS,
+    ABLATIONS_CSV,
     DEFAULT,
     KEY,
+    STUDY_CSV,
     read_table,
     seed_statistics,
     t_factor,
@@ -121,8 +123,8 @@ def verify(
             f'{path}: up to date, {measured} measured and {len(table) - measured} published rows'
         )
     if not sample:
-        for name, check in (('study', check_study), ('ablations', check_ablations)):
-            path = Path(out or home) / f'sample_{name}.csv'
+        for kept, check in ((STUDY_CSV, check_study), (ABLATIONS_CSV, check_ablations)):
+            path = Path(out or home) / kept.name
             if not path.is_file():
                 found.looked.append(f'{path}: not there')
                 continue

@@ -112,7 +112,12 @@ def pretrain_root(sample: bool) -> str:
     return 'work_dirs/sample/pretrain' if sample else 'work_dirs/pretrain'
 
 
-def folder_below(root: Path, place: str | None) -> Path | None:
+def pretrain_dir(sample: bool, student: str, seed: int) -> Path:
+    """Folder of one pretraining run, which holds its student."""
+    return Path(pretrain_root(sample)) / student / f'seed{seed}'
+
+
+def folder_below(root: Path, place: str | Path | None) -> Path | None:
     """The folder of that name below ``root``, None where it is not there.
 
     What a record names must not lead out of the project's folder; a linked work_dirs is the

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from backbones.files import atomic_file
 from comad.data.identity import DataIdentity
-from comad.runs.place import pretrain_root
+from comad.runs.place import pretrain_dir
 
 SCHEMA = 4
 MAX_BYTES = 8192
@@ -185,9 +185,9 @@ class Record(Section, kw_only=True):
         return None if None in digests else '+'.join(map(str, digests))
 
     @property
-    def pretrain_dir(self) -> str:
+    def pretrain_dir(self) -> Path:
         """Folder of the student's pretraining, relative to the home."""
-        return f'{pretrain_root(self.sample)}/{self.student.name}/seed{self.seeds.pretrain}'
+        return pretrain_dir(self.sample, self.student.name, self.seeds.pretrain)
 
 
 class Records(NamedTuple):

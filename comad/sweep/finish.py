@@ -8,7 +8,9 @@ from comad.leaderboard.admission import read_admitted
 from comad.leaderboard.cells import to_csv
 from comad.leaderboard.study import (
     ABLATION_COLUMNS,
+    ABLATIONS_CSV,
     STUDY_COLUMNS,
+    STUDY_CSV,
     ablation_rows,
     complete,
     draw_ablations,
@@ -22,9 +24,7 @@ from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RECORDS, REFERENCE
 from comad.sweep.runner import Sweep
 from comad.sweep.step import Step, SweepError
 
-STUDY_CSV = 'results/sample_study.csv'
-ABLATIONS_CSV = 'results/sample_ablations.csv'
-ABLATIONS_FIGURE = 'results/sample_ablations.png'
+ABLATIONS_FIGURE = ABLATIONS_CSV.with_suffix('.png')
 
 
 def finish_study(root: Path, steps: Iterable[Step]) -> list[str]:

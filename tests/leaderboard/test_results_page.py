@@ -9,14 +9,13 @@ from comad.leaderboard.published import read_published
 from comad.leaderboard.results_page import (
     NOTHING_MEASURED,
     PAGE,
-    STUDY,
     leaderboard_block,
     replace_block,
     rewrite,
     study_block,
     study_figure,
 )
-from comad.leaderboard.study import STUDY_COLUMNS, read_table
+from comad.leaderboard.study import STUDY_COLUMNS, STUDY_CSV, read_table
 from comad.leaderboard.tables import build_leaderboards
 from tests.calls import call
 from tests.leaderboard.examples import make_record, table_of
@@ -43,7 +42,7 @@ def test_the_committed_page_holds_the_tables_of_results(tmp_path):
     boards = build_leaderboards(False, None, tmp_path)
     text = PAGE.read_text(encoding='utf-8')
     new = replace_block(text, 'leaderboard', leaderboard_block(boards.tables))
-    new = replace_block(new, 'study', study_block(read_table(STUDY)))
+    new = replace_block(new, 'study', study_block(read_table(STUDY_CSV)))
     assert new == text, 'run python tools/leaderboard.py'
 
 
@@ -221,7 +220,7 @@ def test_verify_names_a_page_of_other_tables(tmp_path, monkeypatch, capsys):
 def test_the_table_of_methods_tells_the_studys_figures():
     studied = {
         row['student']: row
-        for row in read_table(STUDY).to_dict('records')
+        for row in read_table(STUDY_CSV).to_dict('records')
         if (row['task'], row['metric'], row['pool']) == ('linear', 'top1', 'mean')
     }
     text = Path('README.md').read_text(encoding='utf-8').split('## Methods')[1].split('\n## ')[0]

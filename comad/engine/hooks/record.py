@@ -25,7 +25,7 @@ from comad.engine.run_data import data_of_test, data_of_training, warn_unranked
 from comad.runs import questions
 from comad.runs.card import StudentCard, read_student_card
 from comad.runs.environment import collect_environment
-from comad.runs.place import pretrain_root
+from comad.runs.place import pretrain_dir, results_folder
 from comad.runs.record import Environment, resolved_name, write_record
 from comad.tasks.protocol import TEST_FIELDS
 from comad.tasks.recording import build_record
@@ -159,8 +159,7 @@ class RunRecordHook(Hook):
             gflops=_gflops(runner, config, backbone),
         )
         write_text(Path(runner.work_dir) / resolved_name(record.task), resolved)
-        default = 'results/sample/records' if run.sample else 'results/records'
-        path = write_record(run.records or default, record)
+        path = write_record(run.records or results_folder(run.sample) / 'records', record)
         runner.logger.info(f'Run record written to {path}')
 
 
@@ -168,7 +167,7 @@ def _card(run: Any) -> StudentCard | None:
     """The student's card; None for random weights."""
     if run.method == questions.SCRATCH:
         return None
-    folder = Path(pretrain_root(run.sample)) / run.student / f'seed{run.pretrain_seed}'
+    folder = pretrain_dir(run.sample, run.student, run.pretrain_seed)
     try:
         return read_student_card(folder / CARD_FILE)
     except ValueError as error:
