@@ -166,6 +166,8 @@ def test_a_failing_write_leaves_the_old_record_and_no_rest(tmp_path, monkeypatch
 def test_records_and_tables_need_no_torch():
     code = (
         'import sys, comad.runs.record, comad.runs.card, comad.runs.questions\n'
+        'import comad.commands.leaderboard, comad.commands.sweep\n'
+        'assert "pandas" not in sys.modules, "a second of every --help"\n'
         'import comad.leaderboard.tables, comad.leaderboard.study, comad.leaderboard.outputs\n'
         'import comad.runs.environment as e; e.collect_environment()\n'
         'assert not {"torch", "mmengine", "timm"} & set(sys.modules)'
