@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -129,31 +129,37 @@ class RunsDifference:
         return {'kind': 'runs', 'equal': self.equal, **_plain(entries)}
 
 
+class Side(NamedTuple):
+    """What configs and curves of a run are taken from: one of its records, and where it ran."""
+
+    name: str
+    file: str
+    record: Record | None
+    folder: Path | None
+
+
 def compare_runs(first: Run, second: Run) -> RunsDifference:
     """Compare two runs; configs and curves of rows are those of the first seeds both have."""
-    runs = (first, second)
-    keys = _same_seeds(first, second)
-    pair = [run.records.get(key) for run, key in zip(runs, keys, strict=True)]
-    folders = [run.folders.get(key) for run, key in zip(runs, keys, strict=True)]
+    sides = _sides(first, second)
     found = RunsDifference((first.name, second.name), (list(first.records), list(second.records)))
     found.notes += dict.fromkeys([*first.notes, *second.notes])
-    if None not in pair:
-        found.protocol, found.student, found.environment = (
-            differences(*map(part, pair)) for part in (_protocol, _student, _environment)
-        )
+    a, b = (side.record for side in sides)
+    if a and b:
+        found.protocol = differences(_protocol(a), _protocol(b))
+        found.student = differences(_student(a), _student(b))
+        found.environment = differences(_environment(a), _environment(b))
     found.metrics = compare_metrics(first, second)
     if found.protocol:
         apart = {'beyond_noise': None, 'basis': 'not comparable, the protocols differ'}
         found.metrics = [replace(metric, **apart) for metric in found.metrics]
-    _compare_configs(found, folders, pair)
-    found.drawn = tuple(run_curves(folder) if folder else {} for folder in folders)
-    absent = [n for n, curves in zip(found.names, found.drawn, strict=True) if not curves]
-    if absent:
-        found.curves_note = f'no scalars of {" and ".join(dict.fromkeys(absent))}'
-    else:
-        found.curves = compare_curves(*found.drawn)
-        if max(len(first.records), len(second.records)) > 1:
-            found.curves_note = f'of {keys[0]} and {keys[1]}'
+    _compare_configs(found, sides)
+    found.drawn = tuple(run_curves(side.folder) if side.folder else {} for side in sides)
+    if not all(found.drawn):
+        found.curves_note = f'no scalars of {_names(sides, found.drawn)}'
+        return found
+    found.curves = compare_curves(*found.drawn)
+    if max(len(first.records), len(second.records)) > 1:
+        found.curves_note = f'of {sides[0].file} and {sides[1].file}'
     return found
 
 
@@ -165,15 +171,24 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Dif
     return [Difference(key, a.get(key), b.get(key)) for key in changed]
 
 
-def _same_seeds(first: Run, second: Run) -> tuple[str, str]:
-    """File names of one record each, of the same seeds where both have some."""
+def _sides(*runs: Run) -> list[Side]:
+    """One record of each, of the same seeds where both have some."""
     a, b = (
         {(r.seeds.pretrain, r.seeds.transfer): file for file, r in run.records.items()}
-        for run in (first, second)
+        for run in runs
     )
-    if shared := sorted(a.keys() & b.keys()):
-        return a[shared[0]], b[shared[0]]
-    return next(iter(first.records), ''), next(iter(second.records), '')
+    shared = min(a.keys() & b.keys(), default=None)
+    files = (own.get(shared, next(iter(own.values()), '')) for own in (a, b))
+    return [
+        Side(run.name, file, run.records.get(file), run.folders.get(file))
+        for run, file in zip(runs, files, strict=True)
+    ]
+
+
+def _names(sides: Sequence[Side], there: Iterable[Any]) -> str:
+    """Those of which something is not there."""
+    gone = (side.name for side, own in zip(sides, there, strict=True) if not own)
+    return ' and '.join(dict.fromkeys(gone))
 
 
 def _protocol(record: Record) -> dict[str, Any]:
@@ -196,33 +211,30 @@ def _environment(record: Record) -> dict[str, Any]:
     return msgspec.to_builtins({**environment, **costs, 'student': student})
 
 
-def _compare_configs(
-    found: RunsDifference, folders: Sequence[Path | None], pair: Sequence[Record | None]
-) -> None:
-    files: list[Path | None] = []
-    configs = []
-    for folder, record in zip(folders, pair, strict=True):
-        file = folder and resolved_file(folder, record)
+def _compare_configs(found: RunsDifference, sides: Sequence[Side]) -> None:
+    files, configs = [], []
+    for side in sides:
+        file = side.folder and resolved_file(side.folder, side.record)
         try:
-            configs.append(read_resolved(file) if file else None)
+            configs.append(file and read_resolved(file))
         except ValueError as error:
             found.notes.append(str(error))
             file = None
         files.append(file)
-    gone = [name for name, file in zip(found.names, files, strict=True) if file is None]
-    if gone:
+    records = [side.record for side in sides]
+    if not all(files):
         found.config_source = (
             f'protocol fields and config texts of the records: no resolved config of '
-            f'{" and ".join(dict.fromkeys(gone))} is there'
+            f'{_names(sides, files)} is there'
         )
-        if None not in pair:
-            texts = [record.config.source for record in pair]
+        if all(records):
+            texts = [record.config.source for record in records]
             found.config = [*found.protocol]
             if texts[0] != texts[1]:
                 found.config.append(Difference('config.source', *texts))
         return
     found.config_source = f'resolved configs {files[0]} and {files[1]}'
-    for file, record in zip(files, pair, strict=True):
+    for file, record in zip(files, records, strict=True):
         stated = record and record.config.resolved_sha256
         if stated and file.name == resolved_name(record.task) and sha256_of(file) != stated:
             found.notes.append(f'{file} is not the config that its record names (other sha256)')
