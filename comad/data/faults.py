@@ -10,13 +10,13 @@ import cv2
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
-from comad.data.decode import JPEG_START, first_line, has_end
+from comad.data.decode import JPEG_START, PNG_START, first_line, has_end
 
 LISTING = 'bad_images.txt'
 MAX_IN_A_ROW = 100
 # The process or the machine is in trouble, not the file.
 NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
-PNG_START, PNG_END = b'\x89PNG', b'IEND\xaeB`\x82'
+PNG_END = b'IEND\xaeB`\x82'
 TAIL = 1024
 
 

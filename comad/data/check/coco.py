@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from comad.data.check.findings import Check, File, Findings, Inspected, list_names
+from comad.data.check.findings import TURNED, Check, File, Findings, Inspected, list_names
 
 SPLITS = ('train', 'val')
 # Of 1 to 90 these are not used.
@@ -99,7 +99,8 @@ class COCOCheck(Check):
         expected = self.edges.get(result.file.name)
         if result.edges is not None and expected is not None and result.edges != expected:
             found, stated = ('x'.join(map(str, edges)) for edges in (result.edges, expected))
-            findings.add('size', f'{result.file.name}: {found}, annotated as {stated}')
+            turned = '; its EXIF orientation is not applied' if result.remark == TURNED else ''
+            findings.add('size', f'{result.file.name}: {found}, annotated as {stated}{turned}')
 
     def finish(self, findings: Findings) -> None:
         findings.checks.append('sizes of images')
