@@ -128,7 +128,7 @@ def read_classes(root: Path) -> tuple[str, ...]:
     path = root / CLASSES
     if not path.is_file():
         raise FileNotFoundError(f'{path} is missing: tar shards need it, one class per line')
-    lines = path.read_text(encoding='utf-8').splitlines()
+    lines = path.read_text(encoding='utf-8-sig').splitlines()
     classes = tuple(name for line in lines if (name := line.strip()))
     if not classes:
         raise ValueError(f'{path}: no classes; expected one per line')

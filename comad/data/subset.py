@@ -65,7 +65,7 @@ def _drawn(storage: Storage, share: float, seed: int) -> np.ndarray:
 
 
 def _listed(storage: Storage, path: Path) -> np.ndarray:
-    wanted = [os.fsencode(line.strip()) for line in path.read_text('utf-8').splitlines()]
+    wanted = [os.fsencode(line.strip()) for line in path.read_text('utf-8-sig').splitlines()]
     wanted = [name for name in wanted if name]
     if not wanted:
         raise ValueError(f'{path}: no file names; expected one per line')

@@ -6,8 +6,9 @@ import sys
 import pytest
 from PIL import Image
 
-from comad.data.check.coco import COCOCheck, box_fault, mask_fault, official_categories
+from comad.data.check.coco import COCOCheck, box_fault, official_categories
 from comad.data.check.findings import Findings
+from comad.data.coco import mask_fault
 from tests.data.check.examples import check, problems
 
 FILE = 'instances_val2017.json'
