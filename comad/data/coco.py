@@ -4,7 +4,6 @@ mmdet and pycocotools look keys up where they need them, which may be hours afte
 take an id of 0 for none. Here a file is looked at as a whole before anything is trained on it.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
+
+from backbones.files import parse_json
 
 LISTS = ('images', 'annotations', 'categories')
 NAMED = 4  # of many names in one line
@@ -25,10 +26,7 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
         OSError: it cannot be read.
         ValueError: it holds something else.
     """
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: not valid JSON ({error})') from None
+    content = parse_json(path)
     for key in LISTS:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):

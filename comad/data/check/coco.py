@@ -81,7 +81,11 @@ class COCOCheck(Check):
     ) -> None:
         self.count(findings, f'{split} instances', len(content['annotations']))
         self.count(findings, f'{split} categories', len(content['categories']))
-        found = {entry.get('id'): entry.get('name') for entry in content['categories']}
+        found = {
+            entry['id']: entry.get('name')
+            for entry in content['categories']
+            if is_id(entry.get('id'))
+        }
         for number in sorted(self.categories.keys() | found.keys(), key=str):
             wanted, name = self.categories.get(number, 'no such id'), found.get(number, 'missing')
             if number in self.categories and wanted is None and number in found:

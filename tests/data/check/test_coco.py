@@ -82,7 +82,7 @@ def test_images_are_compared_with_their_entries(coco):
 def test_missing_and_unreadable_files_are_named(coco):
     path = coco / 'annotations' / FILE
     path.write_text('{"images": [')
-    assert problems(coco)['unreadable'][0].startswith(f'{path}: not valid JSON (')
+    assert problems(coco)['unreadable'][0].startswith(f'{path} is not valid JSON: ')
     path.write_text('{"images": [1], "annotations": [], "categories": []}')
     assert problems(coco)['unreadable'] == [f"{path}: no list of objects under 'images'"]
     path.unlink()
