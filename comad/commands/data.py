@@ -241,7 +241,8 @@ def main(argv: list[str] | None = None) -> int:
         enter_home()
         args.run(args)
     except (OSError, RuntimeError, ValueError) as error:
-        print(f'data {args.command}: {error}', file=sys.stderr)
+        # A file's name may hold anything.
+        print(f'data {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f'data {args.command}: stopped; {args.stopped}', file=sys.stderr)

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'{args.out}: {config["architecture"]}, features in timm identical')
         return 0
     except (CheckpointError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
 
 
