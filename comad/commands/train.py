@@ -36,7 +36,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
     )
-    add_options(parser, *COMMON, 'resume', 'amp', 'compute_of', 'auto_scale_lr', 'accumulate')
+    add_options(parser, *COMMON, 'resume', 'extend', 'overwrite', 'amp', 'compute_of')
+    add_options(parser, 'auto_scale_lr', 'accumulate')
     parser.add_argument(
         '--print-work-dir', action='store_true', help="print the run's folder and do nothing"
     )
