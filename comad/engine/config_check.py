@@ -46,6 +46,7 @@ READ_BEFORE = {
 LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'num_batch_per_epoch'}
 NUMBERS = {'bool', 'int', 'float'}
 WORDS_BESIDE = {'None', 'NoneType', 'Optional', 'Union', 'Tensor', 'torch', 'typing'}
+LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG')
 SHOWN = 8
 ALMOST = 0.8
 
@@ -67,6 +68,8 @@ def check_config(cfg: Any) -> None:
         ConfigError: One line with key, value and what is known instead.
     """
     config = cfg._cfg_dict.to_dict()
+    if (level := config.get('log_level', 'INFO')) not in LEVELS:
+        raise ConfigError(f'log_level={level!r}: expected one of {", ".join(LEVELS)}')
     for key, node, scope in nodes(config, cfg.get('default_scope')):
         if LOADER.fullmatch(key):
             given = {k: v for k, v in node.items() if k not in LOADER_KEYS}

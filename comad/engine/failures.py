@@ -78,19 +78,19 @@ def raised_on_purpose(error: BaseException) -> bool:
     return kind == 'ValueError' and place.startswith(OURS) and line.startswith('raise ')
 
 
-def place_of(error: BaseException, config: Any) -> str:
-    """What of a config was being built when an error was raised, as ``key (type)``; '' if none."""
+def place_of(error: BaseException, config: Any) -> tuple[str, str]:
+    """What of a config was being built when an error was raised: key, and ``key (type)``."""
     built = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name.startswith('build_') and frame.f_code.co_name.endswith('_from_cfg'):
             given = frame.f_locals.get('cfg')
             built = given if isinstance(given, Mapping) and 'type' in given else built
     if built is None:
-        return ''
+        return '', ''
     kind = built['type'] if isinstance(built['type'], str) else built['type'].__name__
     content = config._cfg_dict.to_dict() if config is not None else {}
     keys = [key for key, node in _typed(content) if _same(node, built)]
-    return f'{keys[0]} ({kind})' if keys else kind
+    return (keys[0], f'{keys[0]} ({kind})') if keys else ('', kind)
 
 
 def _typed(node: Any, key: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -45,7 +45,7 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
         say(str(stop))
         return PREEMPTED
     except Exception as error:
-        return _tell(error, options, run.runner)
+        return _tell(error, options, run.runner, run.cfg)
     finally:
         _leave_groups()
 
@@ -54,11 +54,11 @@ class _Run:
     """One start; ``runner`` is None until it has been built."""
 
     def __init__(self, options: RunOptions) -> None:
-        self.options, self.runner = options, None
+        self.options, self.cfg, self.runner = options, None, None
 
     def train(self) -> int:
         options = self.options
-        cfg = load_run_config(options)
+        cfg = self.cfg = load_run_config(options)
         trains, digest = cfg.get('train_cfg') is not None, config_digest(cfg)
         if trains and options.resume == AUTO and is_finished(cfg.work_dir, digest):
             say(f'{cfg.work_dir} is finished: nothing to resume')
@@ -85,7 +85,7 @@ class _Run:
     def test(self, checkpoint: str | None) -> int:
         if checkpoint:
             _check_there(checkpoint, 'a checkpoint of this config')
-        cfg = load_run_config(self.options)
+        cfg = self.cfg = load_run_config(self.options)
         if not cfg.get('test_cfg'):
             raise ConfigError(
                 f'{self.options.config} has no test: a pretraining is judged by transfers, '
@@ -176,7 +176,7 @@ def _leave_groups() -> None:
         leave_groups()
 
 
-def _tell(error: Exception, options: RunOptions, runner: Any) -> int:
+def _tell(error: Exception, options: RunOptions, runner: Any, cfg: Any = None) -> int:
     """Say in one line what of command, config, data or machine failed; a fault of ours is raised.
 
     Until the first step the command is taken to be wrong, and any error is one line. That step and
@@ -194,15 +194,13 @@ def _tell(error: Exception, options: RunOptions, runner: Any) -> int:
     if explain(error, runner) is not None:
         return _stop(error, runner)
     if phase == START:
-        return _refuse(error, place_of(error, getattr(runner, 'cfg', None)))
+        key, place = place_of(error, cfg)
+        given = {k: v for k, v in options.cfg_options.items() if key and k.startswith(f'{key}.')}
+        return _refuse(error, place + _worded(given), raised_on_purpose(error))
     if raised_on_purpose(error):
         return _stop(error, runner, f'{phase}: {_in_one_line(error)}'.removeprefix(': '))
     if phase and (options.cfg_options or not options.sample):
-        text = f'{phase}: {type(error).__name__}: {_in_one_line(error)}'
-        if options.cfg_options:
-            changed = ' '.join(f'{key}={value}' for key, value in options.cfg_options.items())
-            text += f' (with --cfg-options {changed})'
-        return _stop(error, runner, text)
+        return _stop(error, runner, f'{phase}{_worded(options.cfg_options)}: {_named(error)}')
     raise error
 
 
@@ -223,17 +221,34 @@ def _stop(error: Exception, runner: Any, text: str | None = None) -> int:
     return FAILED
 
 
-def _refuse(error: Exception, place: str = '') -> int:
-    """Say in one line why nothing is run; the first process says it for all."""
+def _worded(options: dict[str, Any]) -> str:
+    given = ' '.join(f'{key}={value}' for key, value in options.items())
+    return f' with --cfg-options {given}' if given else ''
+
+
+def _refuse(error: Exception, place: str = '', complete: bool = False) -> int:
+    """Say in one line why nothing is run; the first process says it for all.
+
+    Args:
+        place: What was being built.
+        complete: Whether the message was written for users.
+    """
     if os.environ.get(TRACEBACK):
         raise error
     if not is_first_process():
         return REFUSED
-    text = _in_one_line(error)
-    sys.stderr.write(f'error: {place}: {text}\n' if place else f'error: {text}\n')
-    if not isinstance(error, (ConfigError, RuntimeError)):
+    complete = complete or isinstance(error, (ConfigError, RuntimeError))
+    text = _in_one_line(error) if complete else _named(error)
+    sys.stderr.write(f'error: {f"{place}: ".removeprefix(": ")}{text}\n')
+    if not complete:
         sys.stderr.write(f'({TRACEBACK}=1 shows where)\n')
     return REFUSED
+
+
+def _named(error: Exception) -> str:
+    """The same, led by its kind, which the words of others may need."""
+    text, kind = _in_one_line(error), type(error).__name__
+    return text if text.startswith(kind) else f'{kind}: {text}'
 
 
 def _in_one_line(error: Exception) -> str:

@@ -164,6 +164,12 @@ def check_launcher(launcher: str | None) -> None:
             )
 
 
+def in_several_processes() -> bool:
+    """Whether a launcher has started more than this one."""
+    counts = (os.environ.get(processes, '') for processes, _ in LAUNCHERS.values())
+    return any(count.isdigit() and int(count) > 1 for count in counts)
+
+
 def is_first_process() -> bool:
     """Whether this is the process that speaks for all, known before they have met."""
     return _alone or all(os.environ.get(rank, '0') == '0' for _, rank in LAUNCHERS.values())

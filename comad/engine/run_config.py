@@ -162,7 +162,7 @@ def _where(error: Exception, path: str | Path) -> str:
     for frame, number in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == '_file2dict':
             path, line = frame.f_locals.get('filename', path), ''
-        elif frame.f_code.co_filename == '':  # as which MMEngine compiles it
+        elif frame.f_code.co_name == '<module>' and frame.f_code.co_filename == path:
             line = f', line {number}'
     return f'{_relative(path)}{line}'
 
