@@ -72,9 +72,9 @@ def of_another_machine(folder, age):
 
 def test_another_machine_owns_it_while_it_is_heard_of(tmp_path):
     of_another_machine(tmp_path, age=lease.SILENCE / 2)
-    with pytest.raises(ConfigError, match=r'on node7 since then.*if that machine is gone, wait 5'):
-        with leased(tmp_path):
-            pass
+    said = r'on node7 since then.*if that machine is gone, wait 5'
+    with pytest.raises(ConfigError, match=said), leased(tmp_path):
+        pass
     of_another_machine(tmp_path, age=2 * lease.SILENCE)
     with leased(tmp_path):
         pass
