@@ -8,7 +8,7 @@ CoMAD's (box AP50 0.58 and 0.54, means of three seeds).
 
 image_size = (64, 64)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     # No flip: a mirrored digit is another sign.
     dict(type='RandomResize', scale=image_size, ratio_range=(0.75, 1.5), keep_ratio=True),
@@ -23,7 +23,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
@@ -73,7 +73,7 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_cfg = dict(max_iters=200, val_interval=200)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=35),
+    dict(type='WarmUpLR', start_factor=0.001, by_epoch=False, begin=0, end=35),
     dict(type='MultiStepLR', milestones=[178, 193], gamma=0.1, by_epoch=False),
 ]
 default_hooks = dict(checkpoint=dict(interval=200))

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from comad.benchmark import data, step, tables
+from comad.commands.command import command
 from comad.commands.data import Progress
 from comad.runs.place import enter_home, worded
 
@@ -36,6 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     enter_home()

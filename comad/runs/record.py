@@ -63,6 +63,24 @@ class Teacher(Section, forbid_unknown_fields=False):
     input_size: Whole | None = None
 
 
+class Segment(Section):
+    """Part of a training that was stopped and went on with another config or another code.
+
+    ``begin`` is the step after which it began, ``planned`` the steps of the whole training as its
+    config says.
+    """
+
+    begin: Whole
+    planned: Whole
+    config_digest: str | None
+    git_commit: str | None
+    git_dirty: bool | None
+
+
+# Absent from the file where a training had one config, and one commit without changes.
+Segments = list[Segment] | msgspec.UnsetType
+
+
 class Student(Section):
     """The network and its pretraining; without one only names, architecture and size are known.
 
@@ -87,6 +105,7 @@ class Student(Section):
     pretrain_gflop_per_image: Real | None = None
     git_commit: str | None = None
     sha256: str | None = None
+    segments: Segments = msgspec.UNSET
 
     @property
     def pretrain_data(self) -> str | None:
@@ -109,6 +128,7 @@ class Config(Section):
     source: str
     work_dir: str | None
     resolved_sha256: str | None
+    segments: Segments = msgspec.UNSET
 
 
 class Checkpoint(Section):

@@ -22,6 +22,7 @@ from comad.engine.failures import RunStopped
 from comad.engine.flops import backbone_gflop
 from comad.engine.models import unwrapped
 from comad.engine.run_data import data_of_test, data_of_training, warn_unranked
+from comad.engine.segments import SEGMENTS, digest_of, worth_telling
 from comad.runs import questions
 from comad.runs.card import StudentCard, read_student_card
 from comad.runs.environment import collect_environment
@@ -140,6 +141,8 @@ class RunRecordHook(Hook):
         if (file := self._checkpoint(runner)) is not None:
             place = os.path.relpath(file, runner.work_dir)
             checkpoint = {'file': place, 'sha256': checkpoint_digest(file)}
+        trained = self.trained if self.of_test and self.trained else runner.message_hub.runtime_info
+        segments = trained.get(SEGMENTS) or []
         resolved = runner.cfg.pretty_text
         record = build_record(
             config,
@@ -157,6 +160,7 @@ class RunRecordHook(Hook):
             resolved_sha256=hashlib.sha256(resolved.encode()).hexdigest(),
             processes=self.trained.get(PROCESSES) if self.of_test else None,
             gflops=_gflops(runner, config, backbone),
+            segments={'digest': digest_of(segments, str(run.digest)), **worth_telling(segments)},
         )
         write_text(Path(runner.work_dir) / resolved_name(record.task), resolved)
         path = write_record(run.records or results_folder(run.sample) / 'records', record)
