@@ -19,7 +19,7 @@ protocol = dict(
     version=2,
     published='mae_lite_mask_rcnn',
     deviations=dict(
-        resize="mmdet's; backend='pillow' in the pipelines is Detectron2's",
+        resize_filter="mmdet's; backend='pillow' in the pipelines is Detectron2's",
         head_start="mmdet's heads as they are",
         relative_positions='students are pretrained without; model.backbone.rel_pos=True adds them',
         precision='float32 unless --amp is given, which is bfloat16',

@@ -25,7 +25,7 @@ protocol = dict(
     published='g2sd_mask_rcnn',
     deviations=dict(
         weight_decay="MAE-Lite's, for its ViT-Tiny",
-        resize="mmdet's; backend='pillow' in the pipelines is Detectron2's",
+        resize_filter="mmdet's; backend='pillow' in the pipelines is Detectron2's",
         head_start="mmdet's heads as they are",
         relative_positions='students are pretrained without; model.backbone.rel_pos=True adds them',
         precision='float32 unless --amp is given, which is bfloat16',

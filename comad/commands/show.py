@@ -1,4 +1,4 @@
-"""Show what a config really runs: its recipe card, cost and optimizer groups.
+"""Show what configs really run: recipe card, cost and optimizer groups of each.
 
 The card puts the effective protocol, after inheritance, overlays and options, beside the published
 protocol that the config claims, and marks each difference with its reason.
@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 import warnings
+from typing import Any
 
 from comad.commands.command import command
 from comad.engine.options import COMMON, ConfigError, add_options, run_options
@@ -16,11 +17,12 @@ from comad.runs.place import enter_home, find_config, worded
 EXAMPLES = """examples:
   python tools/show.py seg_configs/upernet_comad_tiny.py
   python tools/show.py cls_configs/linear_comad_tiny.py --sample --json
+  python tools/show.py pretrain_configs/mae_tiny.py pretrain_configs/mae_base.py
   python tools/show.py det_configs/mask_rcnn_comad_tiny.py --gpus 4 --accumulate 2
 
 marks: = as published, ≠ different (with the reason), none: the sources at hand do not state it.
 Nothing is read from data or weights; what a run would miss is listed. Exit status 1 when claim
-and config disagree.
+and config disagree, 2 when a config cannot be shown; the others are.
 """
 
 
@@ -31,9 +33,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
+        'config',
+        type=find_config,
+        nargs='+',
+        help='leaves of pretrain_, cls_, seg_ or det_configs/',
     )
-    parser.add_argument('--json', action='store_true', help='everything as one JSON object')
+    parser.add_argument(
+        '--json', action='store_true', help='everything as a JSON object, several as a list'
+    )
     parser.add_argument(
         '--gpus', type=int, help="processes of the run (default: what gives the recipe's batch)"
     )
@@ -58,6 +65,23 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     enter_home()
     warnings.filterwarnings('ignore')  # of packages that the mm* frameworks still use
+    status, shown = 0, []
+    for number, config in enumerate(args.config):
+        if number and not args.json:
+            print()
+        content = show(argparse.Namespace(**{**vars(args), 'config': config}))
+        if content is None:
+            status = 2
+            continue
+        shown.append(content)
+        status = max(status, 1 if content['card']['problems'] else 0)
+    if args.json and shown:
+        print(json.dumps(shown[0] if len(args.config) == 1 else shown, indent=1))
+    return status
+
+
+def show(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Print one config as text, unless JSON is wanted; what the JSON says, None where it fails."""
     from comad.engine.paths import check_paths
     from comad.engine.run_config import load_run_config
 
@@ -67,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(f'{args.config} is no leaf of the suite: it claims no protocol')
     except ConfigError as error:
         print(f'error: {error}', file=sys.stderr)
-        return 2
+        return None
     missing = ''
     try:
         check_paths(cfg, args.sample)
@@ -93,26 +117,8 @@ def main(argv: list[str] | None = None) -> int:
         groups = parameter_groups(config, model) if 'train_cfg' in config else []
     except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
         print(f'error: {args.config}: {" ".join(str(error).split())}', file=sys.stderr)
-        return 2
-    if args.json:
-        content = {
-            'config': cfg.run.config,
-            'student': cfg.run.student,
-            'gpus': gpus,
-            'card': card.as_json(),
-            'cost': cost
-            and {
-                **vars(cost),
-                'hours': round(cost.hours(gpus, args.tflops), 2),
-                'data_hours': round(cost.data_hours(args.decode_rate), 2),
-                'assumed_tflops': args.tflops,
-                'assumed_decode_rate': args.decode_rate,
-            },
-            'groups': [vars(group) for group in groups],
-            'missing': missing,
-        }
-        print(json.dumps(content, indent=1))
-    else:
+        return None
+    if not args.json:
         print(f'{cfg.run.config}: {cfg.run.kind}, student {cfg.run.student}')
         print(protocol_text(card))
         if cost:
@@ -120,7 +126,22 @@ def main(argv: list[str] | None = None) -> int:
         if groups:
             print(f'optimizer groups:\n{groups_text(groups)}')
         print(f'missing here: {missing}' if missing else 'data and weights are in place')
-    return 1 if card.problems else 0
+    return {
+        'config': cfg.run.config,
+        'student': cfg.run.student,
+        'gpus': gpus,
+        'card': card.as_json(),
+        'cost': cost
+        and {
+            **vars(cost),
+            'hours': round(cost.hours(gpus, args.tflops), 2),
+            'data_hours': round(cost.data_hours(args.decode_rate), 2),
+            'assumed_tflops': args.tflops,
+            'assumed_decode_rate': args.decode_rate,
+        },
+        'groups': [vars(group) for group in groups],
+        'missing': missing,
+    }
 
 
 if __name__ == '__main__':

@@ -25,7 +25,7 @@ def read(protocol: ProtocolReader) -> dict[str, Field]:
         **fine_tuning(protocol),
         'image_size': crop,
         'scale_jitter': scale_jitter(protocol, pipeline),
-        'resize': _resize(protocol, pipeline),
+        'resize_filter': _resize_filter(protocol, pipeline),
         'flip': flip(protocol, pipeline),
         'windows': _windows(protocol, backbone),
         'relative_positions': yes(protocol.tell(f'{backbone}.rel_pos')),
@@ -43,7 +43,7 @@ def read(protocol: ProtocolReader) -> dict[str, Field]:
     }
 
 
-def _resize(protocol: ProtocolReader, pipeline: str) -> str:
+def _resize_filter(protocol: ProtocolReader, pipeline: str) -> str:
     """How training images become smaller: ``cv2, bilinear, no antialias``."""
     path = protocol.first(pipeline, 'RandomResize')
     backend = protocol.tell(f'{path}.backend', 'cv2')

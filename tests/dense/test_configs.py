@@ -160,7 +160,7 @@ def test_detection_heads_start_as_the_field_says():
     assert float(layer.std()) == pytest.approx(0.0121, rel=0.01)
     fields = get_task('mask_rcnn').read_protocol(cfg._cfg_dict.to_dict())
     assert fields['head_start'] == 'mask predictor Kaiming normal, box layer Xavier uniform'
-    assert fields['resize'] == 'cv2, bilinear, no antialias'
+    assert fields['resize_filter'] == 'cv2, bilinear, no antialias'
 
 
 def test_images_become_smaller_as_the_field_says():
@@ -181,4 +181,4 @@ def test_images_become_smaller_as_the_field_says():
     assert apart > 15
     cfg.train_dataloader.dataset.pipeline[3].backend = 'pillow'
     fields = get_task('mask_rcnn').read_protocol(cfg._cfg_dict.to_dict())
-    assert fields['resize'] == 'pillow, bilinear, antialias'
+    assert fields['resize_filter'] == 'pillow, bilinear, antialias'

@@ -152,6 +152,17 @@ def test_show_as_json():
     assert shown['groups'][0]['lr_scale'] == 1.0 and 'missing' in shown['missing']
 
 
+def test_several_configs_are_shown_one_after_the_other():
+    leaves = [f'cls_configs/{kind}_comad_tiny.py' for kind in ('knn', 'linear')]
+    done = call('show', *leaves)
+    assert done.returncode == 0, done.stderr
+    titles = [text.splitlines()[0] for text in done.stdout.split('\n\n')]
+    assert titles == [f'{leaf}: {leaf[12:-14]}, student comad_tiny' for leaf in leaves]
+    done = call('show', 'base_configs/cls_knn.py', leaves[0], '--json')
+    assert done.returncode == 2 and 'is no leaf of the suite' in done.stderr
+    assert [shown['config'] for shown in json.loads(done.stdout)] == leaves[:1]
+
+
 @pytest.mark.parametrize(
     ('arguments', 'line'),
     [
@@ -207,7 +218,7 @@ OFFICIAL = {
         weight_decay=('0.05', '0.1'),
         no_weight_decay='norm (not channel-first), position',
         schedule='x 0.1 at 163889, 177546',
-        resize=('cv2, bilinear, no antialias', 'pillow, bilinear, antialias'),
+        resize_filter=('cv2, bilinear, no antialias', 'pillow, bilinear, antialias'),
         head_start=(
             'mask predictor Kaiming normal, box layer Xavier uniform',
             'mask predictor normal 0.001, box layer uniform of std 0.0089',
