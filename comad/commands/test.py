@@ -25,7 +25,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'checkpoint', type=typed, nargs='?', help='default: the newest checkpoint of the work dir'
     )
     add_options(parser, *COMMON, 'tta')
-    return parser.parse_args(argv)
+    # CHECKPOINT may come after options.
+    return parser.parse_intermixed_args(argv)
 
 
 @command

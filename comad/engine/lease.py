@@ -58,11 +58,11 @@ def leased(work_dir: str | os.PathLike[str]) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        # Only then closed, which ends the lock: nobody finds an old lease that is not locked.
-        with contextlib.suppress(OSError):
-            (folder / LEASE).unlink()
         if handle in _open:  # not in a process that was forked meanwhile
             _open.discard(handle)
+            # Closing ends the lock: nobody finds an old lease that is not locked.
+            with contextlib.suppress(OSError):
+                (folder / LEASE).unlink()
             os.close(handle)
 
 
