@@ -50,7 +50,7 @@ def load_student(path: str | Path, **options: Any) -> LoadsStudent:
             f'{Path(path).with_name(CARD_FILE)}: no network of architecture {stated}: {reason}'
         ) from error
     check_architecture(card, backbone.architecture(), Path(path))
-    fill_completely(backbone, tensors, path, backbone.new_parameters())
+    fill_completely(backbone, backbone.adapt(tensors), path, backbone.new_parameters())
     backbone.loaded = True
     return backbone
 

@@ -105,7 +105,7 @@ class StudentWeights:
                 f'{path} was pretrained on the embedded sample and is refused by a full-scale run'
             )
         check_architecture(card, backbone.architecture(), path)
-        fill_completely(backbone, tensors, path, backbone.new_parameters())
+        fill_completely(backbone, backbone.adapt(tensors), path, backbone.new_parameters())
 
 
 class LoadsStudent:
@@ -123,6 +123,10 @@ class LoadsStudent:
     def new_parameters(self) -> set[str]:
         """Parameters that no student file holds; none."""
         return set()
+
+    def adapt(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A file's tensors as a transfer needs them; as they are."""
+        return tensors
 
     def load_weights(self) -> None:
         """Fill the network from the file that ``init_student`` names, if it names any."""

@@ -3,6 +3,7 @@
 Shape letters: B images, N patches of the full grid, n kept patches, D width, p patch size.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,10 +14,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from .architectures import timm_name, vits
+from .position_tables import POSITION_RULES, resize_table
 from .relative_positions import add_tables, attend, is_table
 from .student import LoadsStudent, StudentWeights
-
-POSITION_RULES = ('bicubic', 'bicubic_offset', 'bicubic_antialias')
 
 
 @MODELS.register_module()
@@ -34,11 +34,14 @@ class MaskedViT(LoadsStudent, VisionTransformer):
         global_blocks: Blocks that stay global when ``window_size`` > 0.
         with_cls: Keep the class token in `forward`; windows need ``False``.
         frozen: No gradients, always in eval mode.
-        use_mask_token: Adds the token that replaces patches in ``embed(mask=...)``.
+        use_mask_token: Adds the token that replaces patches in ``embed(mask=...)``, zero at first.
         pos_interpolation: How the table is resized to another grid: ``bicubic`` (to the exact
             size, no antialias: MAE, MoCo v3 and our students), ``bicubic_offset`` (scale factor
             (n + 0.1) / n0: DINO, iBOT, DINOv2) or ``bicubic_antialias`` (to the exact size:
             DINOv2 with registers).
+        pos_size: Side in px of the images that the table is made for: a student's is resized to
+            their grid once, when it is loaded, and then trained (segmentation of BEiT and MAE).
+            ``None`` keeps the student's own, resized in every pass (ViTDet).
         layer_scale: Adds a LayerScale to both halves of each block (DINOv2); its initial value.
         reg_tokens: Number of register tokens; they follow the class token, have no position and
             are never returned. They need the class token, and no windows.
@@ -69,6 +72,7 @@ class MaskedViT(LoadsStudent, VisionTransformer):
         frozen: bool = False,
         use_mask_token: bool = False,
         pos_interpolation: str = 'bicubic',
+        pos_size: int | None = None,
         layer_scale: float | None = None,
         reg_tokens: int = 0,
         rel_pos: bool = False,
@@ -122,11 +126,14 @@ class MaskedViT(LoadsStudent, VisionTransformer):
         self.with_cls = with_cls
         self.frozen = frozen
         self.pos_interpolation = pos_interpolation
+        self.table_grid = self.grid_size
+        if pos_size is not None:
+            self.table_grid = self._grid_of(pos_size, pos_size)
+            self.pos_embed = torch.nn.Parameter(self._fitting(self.pos_embed.detach()))
         self.init_cfg = init_cfg
         self.mask_token = None
         if use_mask_token:
             self.mask_token = torch.nn.Parameter(torch.zeros(1, 1, self.embed_dim))
-            torch.nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.rel_pos = rel_pos
         if rel_pos:
             for index, block in enumerate(self.blocks):
@@ -166,13 +173,7 @@ class MaskedViT(LoadsStudent, VisionTransformer):
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of images (B, 3, H, W)."""
-        height, width = images.shape[-2:]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f'image size {height}x{width} is not a multiple of the patch size '
-                f'{self.patch_size}; pad the batch (size_divisor={self.patch_size})'
-            )
-        return height // self.patch_size, width // self.patch_size
+        return self._grid_of(*images.shape[-2:])
 
     def embed(
         self, images: Tensor, keep: Tensor | None = None, mask: Tensor | None = None
@@ -276,6 +277,12 @@ class MaskedViT(LoadsStudent, VisionTransformer):
         else:
             self.load_weights()
 
+    def adapt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A student's tensors with the position table in the size that is trained here."""
+        table = tensors.get('pos_embed')
+        fits = table is None or table.shape[1] != self.num_patches + 1
+        return dict(tensors) if fits else {**tensors, 'pos_embed': self._fitting(table)}
+
     def train(self, mode: bool = True) -> 'MaskedViT':
         """A frozen network stays in eval mode."""
         return super().train(mode and not self.frozen)
@@ -305,6 +312,20 @@ class MaskedViT(LoadsStudent, VisionTransformer):
 
     # Parts --------------------------------------------------------------------------------------
 
+    def _grid_of(self, height: int, width: int) -> tuple[int, int]:
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f'image size {height}x{width} is not a multiple of the patch size '
+                f'{self.patch_size}; pad the batch (size_divisor={self.patch_size})'
+            )
+        return height // self.patch_size, width // self.patch_size
+
+    def _fitting(self, table: Tensor) -> Tensor:
+        """A table of the architecture's own grid, in that of ``pos_size``."""
+        if self.table_grid == self.grid_size:
+            return table
+        return resize_table(table, self.grid_size, self.table_grid, self.pos_interpolation)
+
     def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         grid = self.grid(images)
         return self.patch_embed.proj(images).flatten(2).transpose(1, 2), grid
@@ -333,23 +354,9 @@ class MaskedViT(LoadsStudent, VisionTransformer):
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """Position table (1, 1 + N, D) for a grid; the class row is never interpolated."""
-        if grid == self.grid_size:
+        if grid == self.table_grid:
             return self.pos_embed
-        cls, table = self.pos_embed[:, :1], self.pos_embed[:, 1:]
-        table = table.reshape(1, *self.grid_size, -1).permute(0, 3, 1, 2)
-        if self.pos_interpolation != 'bicubic_offset':
-            antialias = self.pos_interpolation == 'bicubic_antialias'
-            table = F.interpolate(table.float(), size=grid, mode='bicubic', antialias=antialias)
-        else:
-            factors = tuple(
-                (new + 0.1) / old for new, old in zip(grid, self.grid_size, strict=True)
-            )
-            table = F.interpolate(table.float(), scale_factor=factors, mode='bicubic')
-            if tuple(table.shape[-2:]) != grid:
-                raise ValueError(
-                    f'position table became {tuple(table.shape[-2:])} instead of {grid}'
-                )
-        return torch.cat([cls, table.flatten(2).transpose(1, 2).to(cls.dtype)], dim=1)
+        return resize_table(self.pos_embed, self.table_grid, grid, self.pos_interpolation)
 
     def _window(self, index: int) -> int:
         """Side of a block's attention windows, 0 for global attention."""

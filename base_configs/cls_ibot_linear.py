@@ -8,10 +8,12 @@ best of them on validation is reported**, an upward bias that the other linear p
 have; the record names the rate.
 
 Two features: ``cls4``, the class tokens of the last four blocks (iBOT's and DINO's choice for
-ViT-T and -S), and ``cls_mean``, class token and mean of the patch tokens (their choice for ViT-B).
+ViT-S), and ``cls_mean``, class token and mean of the patch tokens (their choice for ViT-B). For a
+ViT-T iBOT's script, which looks for "small" or "swin" in the name, would take ``cls_mean``. As in
+iBOT's code, the rate changes once per epoch.
 
-Ours: no second sweep over weight decay 1e-6 and LARS, which iBOT's script can add; the rate changes
-once per epoch, which the sources at hand do not state.
+Ours: no second sweep over weight decay 1e-6 and LARS, which iBOT's script can add; a last batch
+that is not whole is left out (1,251 steps an epoch instead of 1,252).
 """
 
 _base_ = './cls_linear.py'

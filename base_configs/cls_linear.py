@@ -4,20 +4,25 @@ Frozen backbone, BatchNorm without affine and a linear layer, 90 epochs, batch 1
 weight decay, lr 0.1 x 16384 / 256 = 6.4, 10 warm-up epochs, cosine to 0, random resized crop
 0.08-1 drawn once (bicubic) and flip; validation on the 224 px centre of the image at 256 (bicubic).
 
+BatchNorm normalises 512 images at a time, MAE's batch per process, however many a process gets.
+
 Ours: class token and mean of the patch tokens are both probed, in one run (MAE: class token);
-batch normalisation statistics are averaged over the processes after every epoch (MAE: those of
-process 0). Version 2 draws the crop once as MAE does; version 1 took torchvision's, which tries ten
-times.
+running statistics are averaged over a process's parts, and over the processes after every epoch
+(MAE: those of the first 512); a last batch that is not whole is left out (MAE: also). MAE trains in
+mixed precision; here that is --amp. Version 2 draws the crop once as MAE does (version 1 took
+torchvision's, which tries ten times); version 3 normalises 512 images at a time (before: all of a
+process) and starts the warm-up at 0.
 """
 
 _base_ = './runtime.py'
 
 protocol = dict(
     name='mae_linear',
-    version=2,
+    version=3,
     published='mae_linear',
     deviations=dict(
         feature='the mean of the patch tokens is evaluated as well',
+        precision='float32 unless --amp is given, which is bfloat16',
     ),
 )
 
@@ -27,6 +32,7 @@ model = dict(
     backbone=dict(type='MaskedViT', arch='tiny', frozen=True),
     num_classes=1000,
     pools=('cls', 'mean'),
+    norm_images=512,
 )
 
 train_dataloader = dict(
@@ -73,7 +79,7 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(base_batch_size=16384)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=10, convert_to_iter_based=True),
+    dict(type='WarmUpLR', begin=0, end=10, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=10, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='LinearProbeLoop', max_epochs=90, cached_passes=0, val_interval=10)

@@ -4,8 +4,10 @@ Frozen backbone in eval mode, a plain linear layer (normal, std 0.01), 90 epochs
 with momentum 0.9 without weight decay, lr 3 x 1024 / 256 = 12, cosine to 0 without warm-up,
 random resized crop 0.08-1 and flip, validation at 256 / 224; both bilinear.
 
-Ours: class token and mean of the patch tokens are both probed, in one run (MoCo v3: class token);
-the rate changes once per epoch, which the sources at hand do not state.
+As in MoCo v3's code, the rate changes once per epoch.
+
+Ours: class token and mean of the patch tokens are both probed, in one run (MoCo v3: class token); a
+last batch that is not whole is left out (1,251 steps an epoch instead of 1,252).
 """
 
 _base_ = './cls_linear.py'

@@ -16,9 +16,11 @@ _base_ = './det_mask_rcnn_vit_tiny.py'
 protocol = dict(
     _delete_=True,
     name='mae_lite_mask_rcnn_coco',
-    version=1,
+    version=2,
     published='mae_lite_mask_rcnn',
     deviations=dict(
+        resize="mmdet's; backend='pillow' in the pipelines is Detectron2's",
+        head_start="mmdet's heads as they are",
         relative_positions='students are pretrained without; model.backbone.rel_pos=True adds them',
         precision='float32 unless --amp is given, which is bfloat16',
     ),
@@ -59,3 +61,7 @@ model = dict(
     backbone=dict(drop_path_rate=0.0, rel_pos_grid=40),
 )
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=1.0))
+param_scheduler = [
+    dict(type='WarmUpLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
+    dict(type='MultiStepLR', milestones=[163_888, 177_546], gamma=0.1, by_epoch=False),
+]

@@ -11,7 +11,7 @@ _base_ = './det_mae_lite_mask_rcnn.py'
 protocol = dict(
     _delete_=True,
     name='mask_rcnn_1x_coco',
-    version=1,
+    version=2,
     published=None,
 )
 
@@ -19,7 +19,7 @@ train_dataloader = dict(batch_size=2)
 auto_scale_lr = dict(base_batch_size=16)
 train_cfg = dict(max_iters=87_950, val_interval=14_660)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
+    dict(type='WarmUpLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
     dict(type='MultiStepLR', milestones=[58_633, 80_620], gamma=0.1, by_epoch=False),
 ]
 default_hooks = dict(checkpoint=dict(interval=14_660))

@@ -40,7 +40,7 @@ optim_wrapper = dict(
 )
 auto_scale_lr = dict(base_batch_size=4096)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, begin=0, end=15, convert_to_iter_based=True),
+    dict(type='WarmUpLR', begin=0, end=15, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=15, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)

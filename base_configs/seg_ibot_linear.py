@@ -3,8 +3,8 @@
 From iBOT's released linear config and its README: frozen backbone, maps after blocks 3/5/7/11
 (0-based), each through the final norm, no adapters, all four concatenated at stride 16, one 1x1
 convolution to the classes, no dropout, no auxiliary head, AdamW 8e-4, weight decay 0.05 on every
-trained tensor, 1,500 warm-up iterations, then linear to 0, batch 16, sliding test 512/341. Logits
-are enlarged to the label's size before the loss.
+trained tensor, a rate that falls linearly to 0 times 1,500 warm-up iterations, batch 16, sliding
+test 512/341. Logits are enlarged to the label's size before the loss.
 
 Ours: 4 x 192 channels instead of ViT-B's 4 x 768, and its rate kept for them; the features have no
 drop path, since a frozen backbone is in eval mode here (iBOT's config names 0.1 for blocks that its
@@ -16,7 +16,7 @@ _base_ = './seg_upernet_vit_tiny.py'
 protocol = dict(
     _delete_=True,
     name='ibot_linear_ade20k',
-    version=1,
+    version=2,
     published='ibot_seg_linear',
     deviations=dict(
         head='four maps of the student, 192 wide each',

@@ -29,7 +29,7 @@ model = dict(
 # MAE's code exempts vectors and biases from weight decay; the cls token is neither.
 optim_wrapper = dict(paramwise_cfg=dict(cls_token_decay_mult=1.0))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, begin=0, end=40, convert_to_iter_based=True),
+    dict(type='WarmUpLR', begin=0, end=40, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=40, convert_to_iter_based=True),
 ]
 # An epoch takes less than a third of the time of one of CoMAD; never less time in all than CoMAD

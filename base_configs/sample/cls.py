@@ -25,7 +25,7 @@ linear = dict(
     optim_wrapper=dict(optimizer=dict(lr=25.6)),
     train_cfg=dict(max_epochs=40, cached_passes=1, val_interval=40),
     param_scheduler=[
-        dict(type='LinearLR', start_factor=1e-6, begin=0, end=4, convert_to_iter_based=True),
+        dict(type='WarmUpLR', begin=0, end=4, convert_to_iter_based=True),
         dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=4, convert_to_iter_based=True),
     ],
     default_hooks=dict(checkpoint=dict(interval=40)),
@@ -45,7 +45,7 @@ finetune = dict(
     optim_wrapper=dict(optimizer=dict(lr=1e-3)),
     train_cfg=dict(max_epochs=3, val_interval=3),
     param_scheduler=[
-        dict(type='LinearLR', start_factor=1e-6, begin=0, end=1, convert_to_iter_based=True),
+        dict(type='WarmUpLR', begin=0, end=1, convert_to_iter_based=True),
         dict(type='CosineAnnealingLR', eta_min_ratio=2.5e-4, begin=1, convert_to_iter_based=True),
     ],
     default_hooks=dict(checkpoint=dict(interval=3)),

@@ -73,7 +73,7 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_cfg = dict(max_iters=200, val_interval=200)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=35),
+    dict(type='WarmUpLR', start_factor=0.001, by_epoch=False, begin=0, end=35),
     dict(type='MultiStepLR', milestones=[178, 193], gamma=0.1, by_epoch=False),
 ]
 default_hooks = dict(checkpoint=dict(interval=200))

@@ -14,7 +14,7 @@ train_dataloader = dict(
 optim_wrapper = dict(dtype='float32')
 compile = False
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-4, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='WarmUpLR', begin=0, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=1, convert_to_iter_based=True),
 ]
 default_hooks = dict(

@@ -75,7 +75,7 @@ classifier_init = dict(type='Normal', std=0.1, override=dict(name='conv_seg'))
 head = dict(in_channels=[64] * 4, num_classes=11, init_cfg=classifier_init)
 model = dict(
     data_preprocessor=dict(size=crop, test_cfg=dict(size=crop)),
-    backbone=dict(out_indices=(0, 1, 2, 3)),
+    backbone=dict(out_indices=(0, 1, 2, 3), pos_size=64),
     test_cfg=dict(crop_size=crop, stride=(43, 43)),
 )
 upernet = dict(
@@ -97,7 +97,7 @@ ibot_seg_linear = dict(model=dict(decode_head=dict(channels=256, **head)))
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
 train_cfg = dict(max_iters=600, val_interval=600)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=40),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=40),
+    dict(type='WarmUpLR', start_factor=1e-6, by_epoch=False, begin=0, end=40),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=0),
 ]
 default_hooks = dict(checkpoint=dict(interval=600))

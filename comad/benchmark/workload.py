@@ -55,7 +55,10 @@ def build(cfg: Config, device: torch.device, precision: str, batch: int) -> Work
     if hasattr(model, 'fit'):
         with torch.no_grad():
             model.fit(iter([model.data_preprocessor(data, True)['inputs'][:8]]))
-    return Workload(model, wrap(cfg, model, precision), data, batch)
+    wrapper = wrap(cfg, model, precision)
+    if hasattr(model, 'follow'):
+        model.follow(wrapper.optimizer)
+    return Workload(model, wrapper, data, batch)
 
 
 def build_model(config: Mapping[str, Any]) -> nn.Module:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from comad.commands.command import command
 from comad.runs.place import enter_home, typed, worded
 
 EPILOG = """examples:
@@ -235,6 +236,7 @@ class Progress:
         print(f'{done:,} of {total:,} {self.what}, {text} left  ', end=end, flush=True)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:

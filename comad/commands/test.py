@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from comad.commands.command import command
 from comad.engine.options import COMMON, add_options, run_options
 from comad.runs.place import enter_home, find_config, typed, worded
 
@@ -27,6 +28,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Test; exit codes as those of training."""
     args = parse_args(argv)

@@ -1,7 +1,7 @@
 """Mixed precision in bfloat16, on every device that computes in it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
-from torch import nn
+from torch import Tensor, nn
 
 DTYPES = ('bfloat16', 'float32')
 SHORT = (torch.bfloat16, torch.float16)
@@ -43,19 +43,30 @@ class AutocastOptimWrapper(OptimWrapper):
 
     Args:
         dtype: 'bfloat16', or 'float32' for none.
+        clip_grad: of OptimWrapper; ``per_tensor=True`` clips the norm of each tensor by itself, as
+            the codes of DINO and iBOT do, and logs the largest.
         options: of OptimWrapper.
 
     Raises:
         ValueError: another dtype; float16 needs AmpOptimWrapper.
     """
 
-    def __init__(self, dtype: str = 'bfloat16', **options: Any) -> None:
+    def __init__(
+        self,
+        dtype: str = 'bfloat16',
+        clip_grad: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
         if dtype not in DTYPES:
             raise ValueError(
                 f'optim_wrapper.dtype={dtype!r}: expected {" or ".join(DTYPES)}; '
                 "float16 needs type='AmpOptimWrapper', which scales the loss"
             )
-        super().__init__(**options)
+        clip_grad = dict(clip_grad) if clip_grad else None
+        per_tensor = clip_grad is not None and clip_grad.pop('per_tensor', False)
+        super().__init__(clip_grad=clip_grad, **options)
+        if per_tensor:
+            self.clip_func = clip_each
         self.dtype = dtype
 
     @contextmanager
@@ -68,6 +79,20 @@ class AutocastOptimWrapper(OptimWrapper):
             torch.autocast(kind, torch.bfloat16, enabled=enabled),
         ):
             yield
+
+
+@torch.no_grad()
+def clip_each(parameters: Sequence[nn.Parameter], max_norm: float) -> Tensor:
+    """Bring the gradient of each parameter to a norm of at most ``max_norm``.
+
+    Returns:
+        The largest norm before.
+    """
+    gradients = [parameter.grad for parameter in parameters]
+    norms = torch.stack(torch._foreach_norm(gradients))
+    factors = (max_norm / (norms + 1e-6)).clamp(max=1)
+    torch._foreach_mul_(gradients, list(factors.unbind()))
+    return norms.max()
 
 
 def keep_geometry(model: nn.Module) -> None:

@@ -34,6 +34,7 @@ NESTED_KEYS = {
     },
     'optim_wrapper.clip_grad': {
         'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'type', 'clip_value',
+        'per_tensor',
     },
     'auto_scale_lr': {'enable', 'base_batch_size'},
     'randomness': {'seed', 'deterministic', 'diff_rank_seed'},

@@ -11,6 +11,7 @@ import comad.engine.hooks  # noqa: F401
 import comad.engine.linear_loop  # noqa: F401
 import comad.engine.loops  # noqa: F401
 import comad.engine.runner  # noqa: F401
+import comad.engine.warm_up  # noqa: F401
 import comad.evaluation  # noqa: F401
 import comad.evaluation.layer_decay  # noqa: F401
 import comad.methods  # noqa: F401

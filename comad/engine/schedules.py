@@ -16,6 +16,8 @@ def accumulate(cfg: Any, steps: int) -> None:
     Raises:
         ValueError: a number below 1, nothing to train, or a config that accumulates already.
     """
+    if steps == 1:
+        return
     if steps < 1:
         raise ValueError(f'--accumulate {steps}: expected a number of batches, at least 1')
     if 'optim_wrapper' not in cfg:

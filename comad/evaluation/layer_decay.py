@@ -35,7 +35,9 @@ class LayerWiseDecayConstructor:
         paramwise_cfg: ``decay_rate`` in (0, 1], 1 by default (no layer decay), and the factors on
             the weight decay ``norm_decay_mult`` (normalisation layers and other one-dimensional
             scales), ``bias_decay_mult`` (biases outside of norms), ``pos_embed_decay_mult`` and
-            ``cls_token_decay_mult``, all 0 by default: MAE's fine-tuning. ViTDet decays biases.
+            ``cls_token_decay_mult``, all 0 by default: MAE's fine-tuning. ViTDet decays biases, and
+            ``channel_norm_decay_mult``, by default that of all norms, is 1 there: Detectron2 does
+            not count its channel-first LayerNorms (pyramid and heads) among the norms.
 
     Raises:
         ValueError: unknown or impossible ``paramwise_cfg`` entries.
@@ -54,7 +56,7 @@ class LayerWiseDecayConstructor:
         self.options = DEFAULTS | options
         if not 0 < self.options['decay_rate'] <= 1:
             raise ValueError(f'decay_rate {self.options["decay_rate"]} must lie in (0, 1]')
-        negative = [k for k, v in self.options.items() if v < 0]
+        negative = [k for k, v in self.options.items() if v is not None and v < 0]
         if negative:
             raise ValueError(f'{negative[0]} {self.options[negative[0]]} is negative')
         self.optim_wrapper_cfg = dict(optim_wrapper_cfg)
@@ -117,7 +119,10 @@ class LayerWiseDecayConstructor:
         owner, _, leaf = name.rpartition('.')
         if name in ('backbone.pos_embed', 'backbone.cls_token'):
             return self.options[f'{leaf}_decay_mult']
-        if is_norm(model.get_submodule(owner)):
+        module = model.get_submodule(owner)
+        if is_channel_first(module) and self.options['channel_norm_decay_mult'] is not None:
+            return self.options['channel_norm_decay_mult']
+        if is_norm(module):
             return self.options['norm_decay_mult']
         if leaf == 'bias' or leaf.endswith('_bias'):
             return self.options['bias_decay_mult']
@@ -133,7 +138,14 @@ def layer_of(name: str, depth: int) -> int:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises; channel-first LayerNorms are known by their class name only."""
+    """Whether a module normalises."""
     known = (nn.LayerNorm, nn.GroupNorm, _NormBase)
     name = type(module).__name__
-    return isinstance(module, known) or name.endswith(('Norm', 'Norm2d')) or name == 'LN2d'
+    return (
+        isinstance(module, known) or name.endswith(('Norm', 'Norm2d')) or is_channel_first(module)
+    )
+
+
+def is_channel_first(module: nn.Module) -> bool:
+    """Whether a module is a LayerNorm of maps (B, C, H, W), known by its class name only."""
+    return type(module).__name__ in ('LayerNorm2d', 'LN2d')

@@ -1,5 +1,6 @@
 """Linear probe: linear classifiers on the pooled features of a frozen backbone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ class LinearProbe(FrozenFeatures):
         batch_norm: ``BatchNorm1d(affine=False, eps=1e-6)`` before the linear layer and a truncated
             normal of std 0.01 as its start (MAE, arXiv:2111.06377, A.1); else the linear layer
             alone, normal with std 0.01 (MoCo v3, DINO, iBOT).
+        norm_images: Images whose statistics that BatchNorm takes; a larger batch is normalised in
+            parts. MAE's 512, its batch per process.
         rates: Several classifiers per pool, each trained at this multiple of the optimizer's
             learning rate. The multiple stands at the classifier's loss, which is the same thing
             for momentum SGD without weight decay and for nothing else. Predictions are named
@@ -42,6 +45,7 @@ class LinearProbe(FrozenFeatures):
         num_classes: int = 1000,
         pools: Sequence[str] = POOLS,
         batch_norm: bool = True,
+        norm_images: int = 512,
         rates: Sequence[float] | None = None,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
@@ -50,12 +54,16 @@ class LinearProbe(FrozenFeatures):
             raise ValueError(f'rates {rates} must differ from each other and need batch_norm=False')
         if rates is not None and min(rates) <= 0:
             raise ValueError(f'rates {rates} must be positive')
+        if norm_images < 2:
+            raise ValueError(f'norm_images {norm_images}: statistics need two images at least')
         self.rates = None if rates is None else tuple(rates)
         self.num_classes = num_classes
         outputs = num_classes * (1 if rates is None else len(rates))
         self.heads = nn.ModuleDict(
             {
-                pool: _head(self.backbone.embed_dim * WIDTHS[pool], outputs, batch_norm)
+                pool: _head(
+                    self.backbone.embed_dim * WIDTHS[pool], outputs, norm_images * batch_norm
+                )
                 for pool in self.pools
             }
         )
@@ -97,11 +105,42 @@ class LinearProbe(FrozenFeatures):
         return losses @ torch.tensor(self.rates, dtype=losses.dtype, device=losses.device)
 
 
-def _head(width: int, outputs: int, batch_norm: bool) -> nn.Module:
+class PartwiseBatchNorm(nn.BatchNorm1d):
+    """BatchNorm without affine part (eps 1e-6) that normalises a large batch in equal parts.
+
+    Running statistics move once per batch, by its parts' means.
+
+    Args:
+        width: Features.
+        images: Of a part, at most.
+    """
+
+    def __init__(self, width: int, images: int) -> None:
+        super().__init__(width, eps=1e-6, affine=False)
+        self.images = images
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, D), normalised."""
+        if not self.training or len(x) <= self.images:
+            return super().forward(x)
+        parts = x.tensor_split(math.ceil(len(x) / self.images))
+        with torch.no_grad():
+            means = torch.stack([part.float().mean(0) for part in parts])
+            variances = torch.stack([part.float().var(0) for part in parts])
+            self.running_mean.lerp_(means.mean(0), self.momentum)
+            self.running_var.lerp_(variances.mean(0), self.momentum)
+            self.num_batches_tracked += 1
+        return torch.cat(
+            [F.batch_norm(part, None, None, training=True, eps=self.eps) for part in parts]
+        )
+
+
+def _head(width: int, outputs: int, norm_images: int) -> nn.Module:
+    """A linear layer, behind a BatchNorm over so many images unless they are 0."""
     linear = nn.Linear(width, outputs)
     nn.init.zeros_(linear.bias)
-    if not batch_norm:
+    if not norm_images:
         nn.init.normal_(linear.weight, std=0.01)
         return linear
     nn.init.trunc_normal_(linear.weight, std=0.01)
-    return nn.Sequential(nn.BatchNorm1d(width, eps=1e-6, affine=False), linear)
+    return nn.Sequential(PartwiseBatchNorm(width, norm_images), linear)

@@ -83,6 +83,25 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
         total = hub.get_info('max_iters') or 0
         return min(1.0, (hub.get_info('iter') or 0) / total) if total else 0.0
 
+    def epoch(self) -> tuple[int, int]:
+        """Epoch and their number; steps where none are counted; (0, 0) outside a runner."""
+        hub = MessageHub.get_current_instance()
+        for now, total in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
+            if (hub.get_info(total) or 0) > 1:
+                return hub.get_info(now) or 0, hub.get_info(total)
+        return 0, 0
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let :meth:`before_step` and :meth:`after_step` be called at every step of it."""
+        optimizer.register_step_pre_hook(lambda *_: self.before_step())
+        optimizer.register_step_post_hook(lambda *_: self.after_step())
+
+    def before_step(self) -> None:
+        """Called with the gradients of a step, after they were clipped; may change or drop them."""
+
+    def after_step(self) -> None:
+        """Called when the optimizer has changed the parameters; averages follow them here."""
+
     def forward(
         self, inputs: Images, labels: Tensor | None = None, mode: str = 'loss'
     ) -> dict[str, Tensor] | list[dict[str, Any]] | Tensor:

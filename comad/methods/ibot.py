@@ -13,28 +13,45 @@ from torch import Tensor, nn
 from comad.methods.base import PretrainMethod, full_precision, update_average
 from comad.methods.mae import init_as_mae
 
-# name -> prototypes, hidden width, bottleneck, batch norm. 8192 / 2048 / 256 without batch norm are
-# official; the sample's are ours. Embeddings of different images start almost equal (cosine 0.99),
-# and a few hundred steps do not lead away from there; batch norm (an option of the official code)
-# starts them apart.
+# name -> prototypes, hidden width, bottleneck, batch norm, length of the prototypes fixed. 8192 /
+# 2048 / 256 without batch norm are official, and so is that ViT-Small's lengths are trained; the
+# sample's sizes are ours. Embeddings of different images start almost equal (cosine 0.99), and a
+# few hundred steps do not lead away from there; batch norm (an option of the official code) starts
+# them apart.
 HEADS = {
-    'tiny': (8192, 2048, 256, False),
-    'small': (8192, 2048, 256, False),
-    'base': (8192, 2048, 256, False),
-    'sample_tiny': (256, 256, 64, True),
-    'sample_base': (256, 256, 64, True),
+    'tiny': (8192, 2048, 256, False, False),
+    'small': (8192, 2048, 256, False, False),
+    'base': (8192, 2048, 256, False, True),
+    'sample_tiny': (256, 256, 64, True, False),
+    'sample_base': (256, 256, 64, True, True),
 }
 
 
 class DINOHead(nn.Module):
     """Three linear layers with GELU, L2 norm, then a weight-normalised layer of prototypes.
 
-    cls and patch tokens share one head (official ``--shared_head true``). The weight norm's
-    length is fixed at 1 (``--norm_last_layer true``), so only directions are learned.
+    cls and patch tokens share one head (official ``--shared_head true``). Only the directions of
+    ``prototypes`` count; their lengths are 1 or, without ``norm_last_layer``, ``lengths``. Still
+    the length at which they start matters: Adam's step does not grow with it, so it decides how
+    fast directions turn. Officially it is that of a linear layer's rows, about 0.58.
+
+    Args:
+        in_dim: width of the tokens.
+        out_dim: number of prototypes.
+        hidden_dim: width of the hidden layers.
+        bottleneck: width before the prototypes.
+        norm: batch norm after the hidden layers, off officially.
+        norm_last_layer: keep the prototypes' lengths at 1 (official ``--norm_last_layer``).
     """
 
     def __init__(
-        self, in_dim: int, out_dim: int, hidden_dim: int, bottleneck: int, norm: bool = False
+        self,
+        in_dim: int,
+        out_dim: int,
+        hidden_dim: int,
+        bottleneck: int,
+        norm: bool = False,
+        norm_last_layer: bool = True,
     ) -> None:
         super().__init__()
         parts: list[nn.Module] = []
@@ -47,7 +64,9 @@ class DINOHead(nn.Module):
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        self.prototypes = nn.Parameter(torch.randn(out_dim, bottleneck))
+        bound = bottleneck**-0.5
+        self.prototypes = nn.Parameter(torch.empty(out_dim, bottleneck).uniform_(-bound, bound))
+        self.lengths = None if norm_last_layer else nn.Parameter(torch.ones(out_dim, 1))
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(M, in_dim) -> (M, bottleneck), unit length."""
@@ -56,7 +75,14 @@ class DINOHead(nn.Module):
     def scores(self, embedded: Tensor) -> Tensor:
         """(..., bottleneck) -> (..., out_dim), float32; linear in its argument."""
         with full_precision(embedded):
-            return F.linear(embedded.float(), F.normalize(self.prototypes.float(), dim=-1))
+            weight = F.normalize(self.prototypes.float(), dim=-1)
+            if self.lengths is not None:
+                weight = weight * self.lengths.float()
+            return F.linear(embedded.float(), weight)
+
+    def last_layer(self) -> list[nn.Parameter]:
+        """What officially waits for the end of the first epochs."""
+        return [self.prototypes] if self.lengths is None else [self.prototypes, self.lengths]
 
 
 def block_masks(
@@ -121,25 +147,29 @@ class IBOT(PretrainMethod):
 
     Args:
         backbone: config of the MaskedViT; needs ``use_mask_token=True``.
-        head: ``arch`` (a name in ``HEADS``), or ``out_dim``, ``hidden_dim``, ``bottleneck`` and
-            ``norm`` (batch norm, off officially).
+        head: ``arch`` (a name in ``HEADS``), or single arguments of ``DINOHead``.
         student_temp: official 0.1.
-        teacher_temp: start, end and share of the training over which it rises (official 0.04 to
-            0.07 over 30-50 epochs; stated as a share so that it fits any length).
-        teacher_momentum: at the start; rises to 1 along a cosine (official 0.996).
+        teacher_temp: start, end and share of the training's epochs over which it rises, a step per
+            epoch that reaches the end in the last of them (official 0.04 to 0.07 over 30-50 epochs;
+            stated as a share so that it fits any length).
+        teacher_momentum: at the start; rises to 1 along a cosine (official 0.996). The teacher
+            follows after every step of the optimizer.
         center_momentum: of both centres (official 0.9).
-        freeze_prototypes: share of the training in which the last layer gets no gradient
-            (official: the first epoch).
+        freeze_prototypes: share of the training in which the last layer has no gradient, so that
+            the optimizer passes it over (official: the first epoch).
         mask_ratio: centre and half width of the masked share, applied to half of the images
             (official ``--pred_ratio 0 0.3 --pred_ratio_var 0 0.2``).
         mask_shape: 'block' (official default) or 'random'.
         patch_weight: weight of the patch loss against the cls loss (official 1).
-        init: 'timm' (0.02, official) or 'mae' (Xavier), which suits narrow networks.
+        init: 'timm' (matrices and class token 0.02, official) or 'mae' (Xavier), which suits narrow
+            networks. The mask token starts at zero.
         data_preprocessor: config of the preprocessor.
 
     Raises:
         ValueError: on an unknown mask shape or head key, or a backbone without mask token.
     """
+
+    method_version = '2'
 
     def __init__(
         self,
@@ -165,9 +195,11 @@ class IBOT(PretrainMethod):
             raise ValueError(f'init={init!r}: expected timm or mae')
         if init == 'mae':
             init_as_mae(self.backbone)
+        else:
+            trunc_normal_(self.backbone.cls_token, std=0.02)
         sizes = dict(head or {})
         table = HEADS[sizes.pop('arch', 'base')]
-        names = ('out_dim', 'hidden_dim', 'bottleneck', 'norm')
+        names = ('out_dim', 'hidden_dim', 'bottleneck', 'norm', 'norm_last_layer')
         shape = [sizes.pop(name, default) for name, default in zip(names, table, strict=True)]
         if sizes:
             raise ValueError(f'head has unknown keys {sorted(sizes)}: arch, {", ".join(names)}')
@@ -185,9 +217,6 @@ class IBOT(PretrainMethod):
         self.register_buffer('cls_center', torch.zeros(shape[0]))
         self.register_buffer('patch_center', torch.zeros(shape[0]))
         self._update_teacher(0.0)
-        self.head.prototypes.register_hook(
-            lambda grad: grad * (self.progress() >= self.freeze_prototypes)
-        )
 
     @property
     def exported(self) -> nn.Module:
@@ -205,13 +234,28 @@ class IBOT(PretrainMethod):
         self.teacher.eval()
         return self
 
+    def before_step(self) -> None:
+        """In the first epochs the last layer has no gradient: its moments and decay stand still."""
+        if self.progress() < self.freeze_prototypes:
+            for parameter in self.head.last_layer():
+                parameter.grad = None
+
+    def after_step(self) -> None:
+        """The teacher follows the student."""
+        rest = 0.5 * (1 + math.cos(math.pi * self.progress())) * (1 - self.teacher_momentum)
+        self._update_teacher(1 - rest)
+
+    def temperature(self) -> float:
+        """The teacher's in this epoch; that of the first outside a runner."""
+        start, end, share = self.teacher_temp
+        epoch, epochs = self.epoch()
+        if not epochs:
+            return start
+        rising = round(share * epochs)
+        return start + (end - start) * epoch / max(1, rising - 1) if epoch < rising else end
+
     def loss(self, inputs: list[Tensor]) -> dict[str, Tensor]:
         """Losses of a multi-crop batch: two global views (B, 3, H, W), then any local ones."""
-        progress = self.progress()
-        if self.training and progress > 0:
-            # Before the forward pass instead of after the optimizer's step: the same sequence.
-            momentum = 1 - 0.5 * (1 + math.cos(math.pi * progress)) * (1 - self.teacher_momentum)
-            self._update_teacher(momentum)
         batch, views = len(inputs[0]), torch.cat(inputs[:2])
         mask = self._draw_masks(views)
         cls_target, patch_target = self._targets(views, mask)
@@ -251,8 +295,7 @@ class IBOT(PretrainMethod):
         cls = self.teacher_head.scores(self.teacher_head.embed(tokens[:, 0]))
         embedded = self.teacher_head.embed(tokens[:, 1:].flatten(0, 1)).float()
         patches = self.teacher_head.scores(embedded[mask.flatten()])
-        start, end, share = self.teacher_temp
-        temperature = start + (end - start) * min(1.0, self.progress() / max(share, 1e-9))
+        temperature = self.temperature()
         cls_target = ((cls - self.cls_center) / temperature).softmax(-1)
         patch_target = ((patches - self.patch_center) / temperature).softmax(-1)
         # The scores are linear in the embedding: the mean over all patches costs one vector.

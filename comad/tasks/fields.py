@@ -23,9 +23,10 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     'Adam': dict(betas=(0.9, 0.999), weight_decay=0.0),
     'AdamW': dict(betas=(0.9, 0.999), weight_decay=0.01),
 }
-DECAY_DEFAULTS: dict[str, float] = dict(
+DECAY_DEFAULTS: dict[str, float | None] = dict(
     decay_rate=1.0,
     norm_decay_mult=0.0,
+    channel_norm_decay_mult=None,  # as all norms
     bias_decay_mult=0.0,
     pos_embed_decay_mult=0.0,
     cls_token_decay_mult=0.0,
@@ -73,6 +74,7 @@ def training(protocol: ProtocolReader) -> dict[str, Field]:
     defaults = OPTIMIZER_DEFAULTS.get(kind, {})
     decay = protocol.tell(f'{wrapper}.weight_decay', defaults.get('weight_decay'))
     clipped = protocol.tell('optim_wrapper.clip_grad.max_norm')
+    each = ' per tensor' if protocol.tell('optim_wrapper.clip_grad.per_tensor') else ''
     return {
         'train_data': protocol.data('train_dataloader.dataset'),
         'length': _length(protocol),
@@ -82,7 +84,7 @@ def training(protocol: ProtocolReader) -> dict[str, Field]:
         'weight_decay': decay,
         'warm_up': _warm_up(protocol),
         'schedule': _schedule(protocol),
-        'gradient_clipping': f'norm {number(clipped)}' if clipped else 'none',
+        'gradient_clipping': f'norm {number(clipped)}{each}' if clipped else 'none',
         'precision': _precision(protocol),
         'weight_averaging': _weight_averaging(protocol),
     }
@@ -160,7 +162,7 @@ def learning_rate(protocol: ProtocolReader) -> float | None:
 
 def no_weight_decay(protocol: ProtocolReader) -> Field:
     """What is exempt from weight decay, in a fixed order; None for a constructor of others."""
-    defaults: dict[str, float]
+    defaults: dict[str, float | None]
     constructor = protocol.get('optim_wrapper.constructor', 'DefaultOptimWrapperConstructor')
     if constructor == 'LayerWiseDecayConstructor':
         defaults = DECAY_DEFAULTS
@@ -170,11 +172,17 @@ def no_weight_decay(protocol: ProtocolReader) -> Field:
         return None
     exempt = []
     for key, name in DECAY_NAMES.items():
+        if key == 'cls_token' and protocol.get('model.backbone.with_cls') is False:
+            continue
         path = f'optim_wrapper.paramwise_cfg.{key}_decay_mult'
         factor = protocol.get(path, defaults[f'{key}_decay_mult'])
         if factor in (0, 1):
             protocol.tell(path)
         exempt += [name] if factor == 0 else []
+    path = 'optim_wrapper.paramwise_cfg.channel_norm_decay_mult'
+    if protocol.get(path) == 1 and exempt[:1] == ['norm']:
+        protocol.tell(path)
+        exempt[0] = 'norm (not channel-first)'
     return ', '.join(exempt) or 'nothing'
 
 
@@ -199,17 +207,21 @@ def _optimizer(protocol: ProtocolReader, kind: str, defaults: Config) -> str:
 
 
 def _warm_up(protocol: ProtocolReader) -> str:
-    """``10 epochs``, ``1500 iterations from 1e-06``, or ``none``."""
-    path = protocol.first('param_scheduler', 'LinearLR')
+    """``10 epochs from 0``, ``20 epochs from 0, full in the last step``, or ``none``."""
+    path, kind = protocol.first('param_scheduler', 'WarmUpLR'), 'WarmUpLR'
+    if not protocol.get(path):
+        path, kind = protocol.first('param_scheduler', 'LinearLR'), 'LinearLR'
     if (end := protocol.tell(f'{path}.end')) is None:
         return 'none'
-    if protocol.get(f'{path}.by_epoch', True):
-        return f'{end} epochs'
-    return f'{end} iterations from {number(protocol.tell(f"{path}.start_factor", 1 / 3))}'
+    start, linspace = {'WarmUpLR': (0.0, False), 'LinearLR': (1 / 3, True)}[kind]
+    start = protocol.tell(f'{path}.start_factor', start)
+    unit = 'epochs' if protocol.get(f'{path}.by_epoch', True) else 'iterations'
+    text = f'{end} {unit} from {number(start)}'
+    return text + ', full in the last step' * protocol.tell(f'{path}.linspace', linspace)
 
 
 def _schedule(protocol: ProtocolReader) -> str:
-    """What follows the warm-up: ``cosine to 1e-06``, ``poly 1 to 0``, ``x 0.1 at ...``."""
+    """``cosine to 1e-06``, ``poly 1 to 0, from step 0``, ``x 0.1 at ...``."""
     for position, entry in enumerate(protocol.config['param_scheduler']):
         path, kind = f'param_scheduler.{position}', entry.get('type')
         if kind == 'MultiStepLR':
@@ -218,9 +230,11 @@ def _schedule(protocol: ProtocolReader) -> str:
         if kind in ('CosineAnnealingLR', 'PolyLR'):
             ratio = protocol.tell(f'{path}.eta_min_ratio', 0.0)
             floor = protocol.get(f'{path}.eta_min') or ratio * (learning_rate(protocol) or 0.0)
-            power = number(protocol.tell(f'{path}.power', 1)) if kind == 'PolyLR' else ''
-            return f'poly {power} to {number(floor)}' if power else f'cosine to {number(floor)}'
-        if kind != 'LinearLR':
+            if kind == 'CosineAnnealingLR':
+                return f'cosine to {number(floor)}'
+            power, begin = protocol.tell(f'{path}.power', 1), protocol.tell(f'{path}.begin', 0)
+            return f'poly {number(power)} to {number(floor)}, from step {begin}'
+        if kind not in ('WarmUpLR', 'LinearLR'):
             return str(kind)
     return 'constant'
 

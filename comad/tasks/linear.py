@@ -14,11 +14,19 @@ def read(protocol: ProtocolReader) -> dict[str, Field]:
         'resolution': protocol.get('val_dataloader.dataset.views.size'),
         'feature': features(protocol, 'model.pools'),
         'head': f'{head}; {len(rates)} rates' if rates else head,
+        'batch_norm': _batch_norm(protocol) if norm else 'none',
         **training(protocol),
         **train_crop(protocol),
         **testing(protocol),
         'selection': 'best rate on validation' if rates else 'last checkpoint',
     }
+
+
+def _batch_norm(protocol: ProtocolReader) -> str:
+    """``statistics of 512 images``: as many as are given, or the batch of a process."""
+    given = protocol.tell('model.norm_images', 512)
+    batch = protocol.get('train_dataloader.batch_size', given)
+    return f'statistics of {min(given, batch)} images'
 
 
 LINEAR = Task(

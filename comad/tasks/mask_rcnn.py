@@ -4,6 +4,9 @@ from comad.tasks.fields import fine_tuning, flip, kind_and_width, scale_jitter, 
 from comad.tasks.protocol import Field, ProtocolReader
 from comad.tasks.task import Metric, Task, variant
 
+# What mmdet's heads begin with where no config says otherwise.
+MMDET_START = 'mask predictor Kaiming normal, box layer Xavier uniform'
+
 
 def read(protocol: ProtocolReader) -> dict[str, Field]:
     """Fields of a training with large-scale jittering, and of the detector's parts."""
@@ -22,6 +25,7 @@ def read(protocol: ProtocolReader) -> dict[str, Field]:
         **fine_tuning(protocol),
         'image_size': crop,
         'scale_jitter': scale_jitter(protocol, pipeline),
+        'resize': _resize(protocol, pipeline),
         'flip': flip(protocol, pipeline),
         'windows': _windows(protocol, backbone),
         'relative_positions': yes(protocol.tell(f'{backbone}.rel_pos')),
@@ -32,10 +36,25 @@ def read(protocol: ProtocolReader) -> dict[str, Field]:
         'box_head': f'{protocol.tell(f"{roi}.bbox_head.type", "none")}, '
         + protocol.get(f'{roi}.bbox_head.norm_cfg.type', 'no norm'),
         'mask_head_norm': protocol.get(f'{roi}.mask_head.norm_cfg.type', 'none'),
+        'head_start': _head_start(protocol),
         'test_data': protocol.data(tested),
         'test_size': test_size,
         'selection': 'last checkpoint',
     }
+
+
+def _resize(protocol: ProtocolReader, pipeline: str) -> str:
+    """How training images become smaller: ``cv2, bilinear, no antialias``."""
+    path = protocol.first(pipeline, 'RandomResize')
+    backend = protocol.tell(f'{path}.backend', 'cv2')
+    antialias = 'antialias' if backend == 'pillow' else 'no antialias'
+    return f'{backend}, {protocol.tell(f"{path}.interpolation", "bilinear")}, {antialias}'
+
+
+def _head_start(protocol: ProtocolReader) -> str:
+    """How box and mask head begin; their ``init_cfg`` is told by a digest."""
+    heads = (f'model.roi_head.{name}.init_cfg' for name in ('bbox_head', 'mask_head'))
+    return 'its own init_cfg' if any(map(protocol.get, heads)) else MMDET_START
 
 
 def _windows(protocol: ProtocolReader, backbone: str) -> str:

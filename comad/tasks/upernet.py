@@ -28,6 +28,7 @@ def read(protocol: ProtocolReader) -> dict[str, Field]:
         'maps': ' '.join(map(str, protocol.tell(f'{backbone}.out_indices', ('last',)))),
         'map_norm': yes(protocol.tell(f'{backbone}.out_norm')),
         'relative_positions': yes(protocol.tell(f'{backbone}.rel_pos')),
+        'position_table': _position_table(protocol),
         'layer_scale': yes(protocol.get(f'{backbone}.layer_scale')),
         'adapters': _adapters(protocol),
         'head': kind_and_width(protocol, head, 'channels'),
@@ -36,6 +37,12 @@ def read(protocol: ProtocolReader) -> dict[str, Field]:
         'test_mode': test_mode(protocol),
         'selection': 'last checkpoint',
     }
+
+
+def _position_table(protocol: ProtocolReader) -> str:
+    """``resized once, to 512 px``, or ``resized in every pass``."""
+    edge = protocol.tell('model.backbone.pos_size')
+    return f'resized once, to {edge} px' if edge else 'resized in every pass'
 
 
 def _adapters(protocol: ProtocolReader) -> str:

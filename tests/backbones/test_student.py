@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from backbones import CheckpointError, MaskedViT, load_student, save_student
 from backbones.checkpoints import write_safetensors
@@ -102,3 +103,28 @@ def test_missing_student_names_the_command():
     init_cfg = dict(type='StudentWeights', student='nobody_tiny', sample=True)
     with pytest.raises(CheckpointError, match='tools/pretrain.sh nobody --sample'):
         MaskedViT('sample_tiny', init_cfg=init_cfg).init_weights()
+
+
+def test_a_position_table_is_resized_once_and_then_trained_in_that_size(student):
+    """As BEiT and MAE do for segmentation: the same start as resizing in every pass, then freer."""
+    backbone, path = student
+    images = torch.randn(2, 3, 128, 128)
+    once = initialise(path, pos_size=128, with_cls=False, out_indices=(3,))
+    always = initialise(path, with_cls=False, out_indices=(3,))
+    assert once.pos_embed.shape == (1, 1 + 16 * 16, 64)
+    table = backbone.pos_embed[:, 1:].reshape(1, 8, 8, 64).permute(0, 3, 1, 2)
+    wanted = F.interpolate(table, size=(16, 16), mode='bicubic', align_corners=False)
+    assert torch.equal(once.pos_embed[0, 1:], wanted.flatten(2)[0].T)
+    assert torch.equal(once.pos_embed[:, 0], backbone.pos_embed[:, 0])
+    first, second = once(images)[0], always(images)[0]
+    assert torch.allclose(first, second, atol=1e-6)
+    first.square().sum().backward()
+    # One value per place of the large grid, where the small table shares them among several.
+    assert (once.pos_embed.grad[0, 1:].abs().sum(1) > 0).all()
+    assert once.architecture() == always.architecture()
+    assert load_student(path, pos_size=128).pos_embed.shape == once.pos_embed.shape
+
+
+def test_positions_for_images_that_are_no_multiple_of_the_patch_are_refused():
+    with pytest.raises(ValueError, match='image size 60x60 is not a multiple of the patch size 8'):
+        MaskedViT('sample_tiny', pos_size=60)

@@ -3,14 +3,19 @@
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
-from mmengine.registry import MODELS, DefaultScope
+import torch
+from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
+from PIL import Image
 from torch import nn
 
 import comad.engine.register  # noqa: F401
 from backbones import MaskedViT, check_strides, save_student
 from comad.engine.run_config import parse_leaf_name
 from comad.runs.place import FILES
+from comad.tasks.task import get_task
 from tests.resolved import leaves, resolved_config
 
 
@@ -48,7 +53,9 @@ def test_other_papers_recipes_are_the_stated_ones():
     assert linear.model.backbone.frozen and linear.model.backbone.out_norm
     assert linear.model.neck is linear.model.auxiliary_head is None
     assert linear.model.decode_head.num_convs == 0 and linear.train_cfg.max_iters == 160_000
+    assert linear.model.backbone.pos_size == tinymim.model.backbone.pos_size == 512
     lite = resolved_config('det_configs/mae_lite_mask_rcnn_comad_tiny.py')
+    assert lite.param_scheduler[1].milestones == [163_888, 177_546]
     assert lite.train_dataloader.batch_size * 8 == lite.auto_scale_lr.base_batch_size == 64
     assert lite.optim_wrapper.paramwise_cfg.decay_rate == 1.0
     assert lite.model.backbone.drop_path_rate == 0.0
@@ -138,3 +145,40 @@ def test_a_foreign_mmseg_config_builds_the_student(tmp_path):
     result = subprocess.run(run, cwd=FILES, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     assert 'shape (1, 5, 64, 64)' in result.stdout
+
+
+def test_detection_heads_start_as_the_field_says():
+    """mmdet's; Detectron2's are at std 0.001 and 0.0089."""
+    cfg = resolved_config('det_configs/mask_rcnn_comad_tiny.py')
+    cfg.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    model = build(cfg)
+    model.init_weights()
+    head = model.roi_head
+    assert float(head.mask_head.conv_logits.weight.detach().std()) == pytest.approx(0.158, rel=0.03)
+    layer = head.bbox_head.shared_fcs[0].weight.detach()
+    assert float(layer.std()) == pytest.approx(0.0121, rel=0.01)
+    fields = get_task('mask_rcnn').read_protocol(cfg._cfg_dict.to_dict())
+    assert fields['head_start'] == 'mask predictor Kaiming normal, box layer Xavier uniform'
+    assert fields['resize'] == 'cv2, bilinear, no antialias'
+
+
+def test_images_become_smaller_as_the_field_says():
+    """OpenCV's skip pixels; Pillow's, which Detectron2 takes, are averages."""
+    cfg = resolved_config('det_configs/mask_rcnn_comad_tiny.py')
+    (step,) = [s for s in cfg.train_dataloader.dataset.pipeline if s.type == 'RandomResize']
+    step.update(scale=(256, 256), ratio_range=(0.25, 0.25))
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    wanted = {
+        'cv2': cv2.resize(image, (64, 64), interpolation=cv2.INTER_LINEAR),
+        'pillow': np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR)),
+    }
+    for backend, pixels in wanted.items():
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            resize = TRANSFORMS.build({**step, 'backend': backend})
+        assert (resize(dict(img=image, img_shape=(256, 256)))['img'] == pixels).all(), backend
+    apart = np.abs(wanted['cv2'].astype(int) - wanted['pillow']).mean()
+    assert apart > 15
+    cfg.train_dataloader.dataset.pipeline[3].backend = 'pillow'
+    fields = get_task('mask_rcnn').read_protocol(cfg._cfg_dict.to_dict())
+    assert fields['resize'] == 'pillow, bilinear, antialias'

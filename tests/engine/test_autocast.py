@@ -60,3 +60,20 @@ def test_amp_turns_it_on_for_any_task():
     cfg = load_run_config(RunOptions(path, amp=True), check=False)
     assert cfg.optim_wrapper.type == 'AutocastOptimWrapper'
     assert cfg.optim_wrapper.dtype == 'bfloat16'
+
+
+def test_each_gradient_is_clipped_by_itself():
+    """iBOT's and DINO's code: a factor max / (norm + 1e-6) for each tensor whose norm is larger."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5))
+    clip = dict(max_norm=0.5, per_tensor=True)
+    optim_wrapper = wrapper(model, dtype='float32', clip_grad=clip)
+    assert clip == dict(max_norm=0.5, per_tensor=True)
+    gradients = [torch.randn_like(p) * 10**-i for i, p in enumerate(model.parameters())]
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        parameter.grad = gradient.clone()
+    optim_wrapper._clip_grad()
+    norms = [float(gradient.norm()) for gradient in gradients]
+    assert max(norms) > 0.5 > min(norms)
+    for parameter, gradient, norm in zip(model.parameters(), gradients, norms, strict=True):
+        expected = gradient * min(1.0, 0.5 / (norm + 1e-6))
+        assert torch.allclose(parameter.grad, expected, rtol=1e-6, atol=0)

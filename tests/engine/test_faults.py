@@ -1,5 +1,6 @@
 """Faults of data and machine: listed, bounded, and told in one line."""
 
+import gc
 import multiprocessing
 import re
 import shutil
@@ -193,6 +194,8 @@ def test_a_killed_worker_is_explained(images, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.count('\n') == 1
     assert re.match(r'error: data worker [\d, ]+ ended unexpectedly.*num_workers', said)
+    del error, runner
+    gc.collect()  # torch tells of a loader's lost workers at any moment while the loader is there
 
 
 class FakeRunner:

@@ -7,6 +7,7 @@ from mmengine.registry import MODELS
 
 import comad.evaluation.layer_decay  # noqa: F401
 from comad.evaluation import LinearProbe
+from comad.evaluation.linear import PartwiseBatchNorm
 
 BACKBONE = dict(type='MaskedViT', arch='sample_tiny', img_size=32, depth=2, drop_path_rate=0.5)
 
@@ -101,3 +102,38 @@ def test_prediction_format_and_single_pool():
 def test_unknown_pools_are_refused(pools):
     with pytest.raises(ValueError, match='pools'):
         LinearProbe(BACKBONE, pools=pools)
+
+
+def test_a_large_batch_is_normalised_in_parts():
+    """MAE's 32 processes have 512 images each; one that gets 2,048 must not mix four of them."""
+    x = torch.randn(2048, 5, generator=torch.Generator().manual_seed(2)) * 3 + 1
+    norm = PartwiseBatchNorm(5, 512).train()
+    parts = [torch.nn.BatchNorm1d(5, eps=1e-6, affine=False) for _ in range(4)]
+    wanted = torch.cat([part(rows) for part, rows in zip(parts, x.split(512), strict=True)])
+    assert torch.allclose(norm(x), wanted, atol=1e-6)
+    whole = torch.nn.BatchNorm1d(5, eps=1e-6, affine=False)
+    assert (norm(x) - whole(x)).abs().max() > 1e-2
+
+
+def test_statistics_of_parts_move_the_running_ones_once_a_batch():
+    x = torch.randn(12, 3)
+    norm = PartwiseBatchNorm(3, 4).train()
+    norm(x)
+    parts = x.split(4)
+    mean = sum(part.mean(0) for part in parts) / 3
+    variance = sum(part.var(0) for part in parts) / 3
+    assert torch.allclose(norm.running_mean, 0.1 * mean)
+    assert torch.allclose(norm.running_var, 0.9 + 0.1 * variance)
+    assert norm.num_batches_tracked == 1
+
+
+def test_a_batch_that_fits_is_normalised_as_a_whole():
+    x = torch.randn(7, 3)
+    ours, torchs = PartwiseBatchNorm(3, 7), torch.nn.BatchNorm1d(3, eps=1e-6, affine=False)
+    assert torch.equal(ours(x), torchs(x))
+    assert torch.equal(ours.running_var, torchs.running_var)
+
+
+def test_statistics_of_one_image_are_refused():
+    with pytest.raises(ValueError, match='norm_images 1'):
+        LinearProbe(BACKBONE, norm_images=1)

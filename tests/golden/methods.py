@@ -72,7 +72,10 @@ METHODS: dict[str, dict[str, Any]] = {
     'mocov3': SCHOOLS['mocov3'],
     'ibot': dict(SCHOOLS['ibot'], freeze_prototypes=0.25, teacher_temp=(0.04, 0.07, 0.5)),
     'ibot_random': dict(
-        SCHOOLS['ibot'], head={**PROTOTYPES, 'norm': False}, mask_shape='random', init='mae'
+        SCHOOLS['ibot'],
+        head={**PROTOTYPES, 'norm': False, 'norm_last_layer': False},
+        mask_shape='random',
+        init='mae',
     ),
 }
 VIEWS = dict(MoCoV3=(SIZE, SIZE), IBOT=(SIZE, SIZE, SIZE // 2, SIZE // 2))
@@ -191,6 +194,7 @@ def _build(config: Mapping[str, Any], backbone: Mapping[str, Any]) -> Any:
 
 def _train(model: Any, count: int = STEPS) -> list[dict[str, float]]:
     wrapper = build_optim_wrapper(model, dict(OPTIMIZER))
+    model.follow(wrapper.optimizer)
     steps = []
     for step in range(count):
         _progress(step, count)

@@ -86,33 +86,52 @@ def test_gradients_reach_the_student_only(model, views):
 
 
 def at(progress):
+    """Half-way through its second epoch a training of 4 x 2500 steps stands at 0.375."""
     hub = MessageHub.get_current_instance()
-    hub.update_info('max_iters', 10000)
-    hub.update_info('iter', round(10000 * progress))
+    step = round(10000 * progress)
+    for name, value in dict(iter=step, max_iters=10000, epoch=step // 2500, max_epochs=4).items():
+        hub.update_info(name, value)
 
 
 @pytest.fixture
 def clock():
     yield at
     hub = MessageHub.get_current_instance()
-    hub.pop_info('max_iters'), hub.pop_info('iter')
+    for name in ('iter', 'max_iters', 'epoch', 'max_epochs'):
+        hub.pop_info(name, None)
 
 
-def test_prototypes_wait_for_the_start_of_the_training(model, views, clock):
-    for progress, moves in ((0.0, False), (0.5, True)):
+@pytest.mark.parametrize('fixed', [True, False])
+def test_the_last_layer_waits_without_a_gradient(build, views, clock, fixed):
+    """Adam counts no step and decays nothing; a gradient of zero would do both."""
+    model = build('IBOT', MASKED, head={**HEAD, 'norm_last_layer': fixed}, freeze_prototypes=0.25)
+    names = ['prototypes'] if fixed else ['prototypes', 'lengths']
+    layer = [model.head.get_parameter(name) for name in names]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    model.follow(optimizer)
+    before = [parameter.clone() for parameter in layer]
+    for progress, counted in ((0.0, 0), (0.2499, 0), (0.25, 1), (0.5, 2)):
         clock(progress)
         model.zero_grad()
         model(views)['loss_cls'].backward()
-        assert (model.head.prototypes.grad.abs().sum() > 0) == moves
+        optimizer.step()
+        steps = [int(optimizer.state[p]['step']) if p in optimizer.state else 0 for p in layer]
+        assert steps == [counted] * len(layer)
+        moved = [not torch.equal(*pair) for pair in zip(before, layer, strict=True)]
+        assert moved == [counted > 0] * len(layer)
 
 
-def test_teacher_follows_with_rising_momentum(model, views, clock):
-    for progress, momentum in ((0.5, 0.998), (1.0, 1.0)):
+def test_teacher_follows_after_the_step_with_rising_momentum(model, views, clock):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.follow(optimizer)
+    for progress, momentum in ((0.0, 0.996), (0.5, 0.998), (1.0, 1.0)):
         clock(progress)
-        old, new = model.teacher.norm.weight.clone(), model.backbone.norm.weight.clone()
-        with torch.no_grad():
-            model(views)
-        expected = momentum * old + (1 - momentum) * new
+        old = model.teacher.norm.weight.clone()
+        model.zero_grad()
+        model(views)['loss_cls'].backward()
+        assert torch.equal(model.teacher.norm.weight, old)  # the forward pass leaves it alone
+        optimizer.step()
+        expected = momentum * old + (1 - momentum) * model.backbone.norm.weight
         assert torch.allclose(model.teacher.norm.weight, expected, atol=1e-7)
 
 
@@ -139,6 +158,8 @@ def test_initialisation_of_student_and_teacher(build, init):
     weight = model.backbone.blocks[0].mlp.fc1.weight
     xavier = (2 / sum(weight.shape)) ** 0.5  # standard deviation
     assert float(weight.std()) == pytest.approx({'timm': 0.02, 'mae': xavier}[init], rel=0.1)
+    assert float(model.backbone.cls_token.std()) == pytest.approx(0.02, rel=0.4)  # of 32 numbers
+    assert not model.backbone.mask_token.any()
     assert torch.equal(weight, model.teacher.blocks[0].mlp.fc1.weight)
 
 
@@ -175,15 +196,37 @@ def test_half_of_the_images_are_masked(model):
     assert shares.min() > 0 and shares.max() <= 0.5
 
 
-@pytest.mark.parametrize(
-    'progress,temperature', [(0.0, 0.04), (0.0625, 0.055), (0.125, 0.07), (0.9, 0.07)]
-)
-def test_temperature_rises_over_its_share(model, images, clock, progress, temperature):
+def test_temperature_rises_once_per_epoch_and_is_there_in_the_last_of_them(build, clock):
+    """iBOT's code: linspace(0.04, 0.07, 30) by epoch, then 0.07; of 300 epochs a tenth."""
+    model = build('IBOT', MASKED, head=HEAD, teacher_temp=(0.04, 0.07, 0.1))
+    hub = MessageHub.get_current_instance()
+    official = [0.04 + 0.03 * e / 29 for e in range(30)] + [0.07] * 270
+    found = []
+    for epoch in range(300):
+        for name, value in dict(epoch=epoch, max_epochs=300, iter=epoch * 7 + epoch % 7).items():
+            hub.update_info(name, value)
+        found.append(model.temperature())
+    assert found == pytest.approx(official, abs=1e-12)
+
+
+def test_temperature_without_rise_is_the_last_one(build, clock):
+    model = build('IBOT', MASKED, head=HEAD, teacher_temp=(0.04, 0.07, 0.1))
+    clock(0.0)  # a tenth of four epochs is none
+    assert model.temperature() == 0.07
+    MessageHub.get_current_instance().update_info('max_epochs', 1)  # counted in steps
+    assert model.temperature() == 0.04
+
+
+def test_targets_are_sharpened_by_the_temperature(model, images, clock):
+    model.teacher_temp = (0.04, 0.07, 0.75)  # three of four epochs: 0.04, 0.055, 0.07
     cls = scores(model.teacher_head, model.teacher.tokens(images))[:, 0]
-    expected = torch.softmax((cls - model.cls_center) / temperature, -1)
-    clock(progress)
-    target, _ = model._targets(images, torch.zeros(6, 16, dtype=torch.bool))
-    assert torch.allclose(target, expected, atol=1e-5)
+    for progress, temperature in ((0.0, 0.04), (0.2, 0.04), (0.4, 0.055), (0.5, 0.07), (0.9, 0.07)):
+        expected = torch.softmax((cls - model.cls_center) / temperature, -1)
+        clock(progress)
+        before = model.cls_center.clone()
+        target, _ = model._targets(images, torch.zeros(6, 16, dtype=torch.bool))
+        model.cls_center.copy_(before)
+        assert torch.allclose(target, expected, atol=1e-5), progress
 
 
 def test_official_checkpoint_is_the_bare_teacher(build, official_names):

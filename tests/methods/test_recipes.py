@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, PARAM_SCHEDULERS
 
 import comad.engine.register  # noqa: F401
 from comad.engine.run_config import parse_config
+from comad.methods.ibot import HEADS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +31,7 @@ def warmup_epochs(cfg):
         ('mocov3_tiny', 8, 4096, 1.5e-4, 0.1, (0.9, 0.999), 40, 300),
         ('mocov3_base', 64, 4096, 1.5e-4, 0.1, (0.9, 0.999), 40, 300),
         ('ibot_tiny', 8, 1024, 5e-4, 0.04, (0.9, 0.999), 10, 300),
-        ('ibot_base', 64, 1024, 5e-4, 0.04, (0.9, 0.999), 10, 400),
+        ('ibot_base', 64, 1024, 7.5e-4, 0.04, (0.9, 0.999), 10, 400),
         ('d_mae_lite_tiny', 8, 4096, 1.5e-4, 0.05, (0.9, 0.95), 40, 300),
         ('dmt_tiny', 8, 4096, 1.5e-4, 0.05, (0.9, 0.95), 15, 300),
     ],
@@ -57,6 +58,14 @@ def test_masks_heads_and_schedules_of_the_methods():
     assert (start, end) == (0.04, 0.07) and share * 300 == pytest.approx(30)
     assert ibot.model.freeze_prototypes * 300 == pytest.approx(1)
     base = recipe('ibot_base')
+    assert base.model.freeze_prototypes * 400 == pytest.approx(3)
+    floor = base.param_scheduler[1].eta_min_ratio * base.optim_wrapper.optimizer.lr
+    assert floor == pytest.approx(2e-6)
+    assert base.model.teacher_temp[2] * 400 == pytest.approx(50)
+    assert {cfg.model.backbone.pos_interpolation for cfg in (base, ibot)} == {'bicubic_offset'}
+    assert all(cfg.optim_wrapper.clip_grad.per_tensor for cfg in (base, ibot))
+    lengths = {cfg.model.head.arch: HEADS[cfg.model.head.arch][-1] for cfg in (base, ibot)}
+    assert lengths == {'base': True, 'tiny': False}  # norm_last_layer
     assert (
         base.optim_wrapper.clip_grad.max_norm == 0.3 and ibot.optim_wrapper.clip_grad.max_norm == 3
     )

@@ -167,3 +167,76 @@ def test_show_refuses_in_one_line(arguments, line):
     done = call('show', *arguments)
     assert done.returncode == 2
     assert line in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+FLOAT32 = ('float32', 'mixed')
+EXEMPT = ('norm, bias, position, cls', 'norm, bias')
+ONCE = 'resized once, to 512 px'
+# Leaf -> field -> what runs and what the official code does.
+OFFICIAL = {
+    'cls_configs/ibot_finetune': dict(
+        test_view='224 px of 256, bilinear',
+        warm_up='20 epochs from 0, full in the last step',
+        head='linear, trunc normal 2e-05',
+        no_weight_decay='norm, bias, position, cls',
+        precision=FLOAT32,
+    ),
+    'cls_configs/finetune': dict(
+        head='linear, trunc normal 0.02',
+        warm_up='5 epochs from 0',
+        no_weight_decay='norm, bias, position, cls',
+        precision=FLOAT32,
+    ),
+    'cls_configs/mae_finetune': dict(warm_up='5 epochs from 0', precision=FLOAT32),
+    'cls_configs/tinymim_finetune': dict(warm_up='5 epochs from 0', precision=FLOAT32),
+    'cls_configs/linear': dict(
+        batch_norm='statistics of 512 images', warm_up='10 epochs from 0', precision=FLOAT32
+    ),
+    'seg_configs/upernet': dict(
+        schedule='poly 1 to 0, from step 0',
+        position_table=ONCE,
+        layer_scale=('no', 'yes'),
+        no_weight_decay=EXEMPT,
+        precision=FLOAT32,
+    ),
+    'seg_configs/tinymim_upernet': dict(
+        position_table=ONCE, no_weight_decay=EXEMPT, precision=FLOAT32, layer_decay='0.8'
+    ),
+    'seg_configs/ibot_seg_linear': dict(position_table=ONCE, precision=FLOAT32),
+    'det_configs/mask_rcnn': dict(
+        weight_decay=('0.05', '0.1'),
+        no_weight_decay='norm (not channel-first), position',
+        schedule='x 0.1 at 163889, 177546',
+        resize=('cv2, bilinear, no antialias', 'pillow, bilinear, antialias'),
+        head_start=(
+            'mask predictor Kaiming normal, box layer Xavier uniform',
+            'mask predictor normal 0.001, box layer uniform of std 0.0089',
+        ),
+    ),
+    'det_configs/mae_lite_mask_rcnn': dict(
+        weight_decay='0.05',
+        no_weight_decay='norm (not channel-first), position',
+        schedule='x 0.1 at 163888, 177546',
+    ),
+    'pretrain_configs/mae_base': dict(warm_up='40 epochs from 0', schedule='cosine to 0'),
+    'pretrain_configs/d_mae_lite': dict(warm_up='40 epochs from 0', schedule='cosine to 0'),
+}
+
+
+@pytest.mark.parametrize('leaf', OFFICIAL)
+def test_cards_show_the_values_of_the_official_codes(leaf):
+    name = leaf + dict(cls='_comad', seg='_comad', det='_comad').get(leaf[:3], '') + '_tiny.py'
+    config = resolved(name.replace('mae_base_tiny', 'mae_base'))
+    card = recipe_card(config, config['run']['kind'], recipe_processes(config))
+    rows = {row.field: row for row in card.rows}
+    for field, values in OFFICIAL[leaf].items():
+        runs, official = (values, values) if isinstance(values, str) else values
+        assert (rows[field].effective, rows[field].published) == (runs, official), field
+        assert (rows[field].status == DIFFERENT) == (runs != official)
+        assert bool(rows[field].reason) == (runs != official)
+
+
+def test_a_second_config_of_a_source_is_named():
+    stated = read_protocols()['tinymim_upernet']
+    assert stated['head'].source.endswith('(ckpt/, beside the weights: 384)')
+    assert stated['layer_decay'].source.endswith('(ckpt/, beside the weights: 0.7)')

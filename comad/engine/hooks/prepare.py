@@ -13,6 +13,8 @@ from comad.engine.models import eagerly, unwrapped
 class PrepareMethodHook(Hook):
     """Calls ``model.prepare(runner)`` before the first step of a fresh run.
 
+    The method also learns of every step of the optimizer, see ``PretrainMethod.follow``.
+
     After the training every teacher must still have the digest it was loaded with.
 
     Raises:
@@ -20,9 +22,11 @@ class PrepareMethodHook(Hook):
     """
 
     def before_train(self, runner: Any) -> None:
+        method = unwrapped(runner.model)
         if runner.iter == 0:
             with eagerly():
-                unwrapped(runner.model).prepare(runner)
+                method.prepare(runner)
+        method.follow(runner.optim_wrapper.optimizer)
         self._check_teachers(runner, 'before the first step')
 
     def after_train(self, runner: Any) -> None:

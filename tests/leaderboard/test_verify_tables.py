@@ -5,8 +5,9 @@ import io
 
 import pytest
 
-from comad.leaderboard.stale import check_ablations, check_study
-from comad.leaderboard.study import ablation_csv, ablation_rows, complete, study_rows, to_csv
+from comad.leaderboard.cells import to_csv
+from comad.leaderboard.study import ABLATION_COLUMNS, STUDY_COLUMNS, ablation_rows, study_rows
+from comad.leaderboard.verify import check_ablations, check_study
 from tests.leaderboard.examples import make_record
 
 FIGURES = {'comad_tiny': (44.9, 40.0, 45.6), 'mae_tiny': (50.234, 46.447, 46.504)}
@@ -15,8 +16,10 @@ RECORDS = [
     for student, values in FIGURES.items()
     for seed, value in enumerate(values)
 ]
-STUDY = to_csv(complete([], study_rows(RECORDS))[0])
-ABLATIONS = ablation_csv(ablation_rows(RECORDS, 'comad_tiny', {'mae_tiny': 'MAE'}, 'linear', 3))
+STUDY = to_csv(study_rows(RECORDS), STUDY_COLUMNS)
+ABLATIONS = to_csv(
+    ablation_rows(RECORDS, 'comad_tiny', {'mae_tiny': 'MAE'}, 'linear', 3), ABLATION_COLUMNS
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,7 @@ ABLATIONS = ablation_csv(ablation_rows(RECORDS, 'comad_tiny', {'mae_tiny': 'MAE'
         ('0/0; 1/1; 2/2,44.90', '0/0; 1/1; 1/1,44.90', 'a seed is there twice'),
         ('0/0; 1/1; 2/2,44.90', '0/0; 1/1,44.90', 'do not belong together'),
         ('comad_tiny,1,mae,linear,top1', 'comad_tiny,1,mae,linear,top9', "'top9'"),
+        ('43.50,3.05,3', 'much,3.05,3', 'values cannot be read'),
     ],
 )
 def test_a_study_that_does_not_agree_with_itself(tmp_path, old, new, reason):
@@ -78,3 +82,11 @@ def test_an_ablation_that_does_not_agree_with_itself(tmp_path, column, value, re
     found, problems = check_ablations(path)
     assert found == len(rows) and any(reason in line for line in problems)
     assert all('row 2 (mae_tiny, top1_cls)' in line for line in problems)
+
+
+def test_without_the_default_nothing_is_paired(tmp_path):
+    path = tmp_path / 'a.csv'
+    header, _, *rows = ABLATIONS.splitlines(keepends=True)
+    path.write_text(''.join([header, *rows]))
+    assert check_ablations(path)[0] == len(rows) == 1
+    assert 'paired_n is 3, its values are 0' in check_ablations(path)[1][0]

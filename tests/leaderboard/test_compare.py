@@ -5,11 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from comad.leaderboard.diff.names import RECORDS, UnknownName, find_run
-from comad.leaderboard.diff.runs import compare_runs
-from comad.leaderboard.diff.text import format_runs
+from comad.leaderboard.compare import compare_curves, compare_runs, run_curves
+from comad.leaderboard.find_run import UnknownName, find_run
+from comad.leaderboard.side_by_side import draw_curves, format_runs
+from comad.runs.place import RECORDS
 from comad.runs.record import write_record
 from tests.calls import call
 from tests.leaderboard.examples import make_card, make_config, make_record
@@ -160,7 +162,7 @@ def test_equal_figures_with_other_losses_are_not_equal():
     found = compare('linear_comad_tiny_p0_s0', 'linear_mae_tiny_p0_s0')
     loss, top1 = found.curves
     assert (loss.equal_until, loss.first_difference, top1.first_difference) == (10, 20, None)
-    assert other.data['metrics'] == {'top1_mean': 50.0}
+    assert other.metrics == {'top1_mean': 50.0}
 
 
 def test_two_checkouts_and_nothing_but_a_loss_differs(checkout):
@@ -199,17 +201,17 @@ def test_a_pretraining_has_config_and_curves_alone():
 def test_a_run_without_a_record_is_not_equal_to_one_with():
     record = run(50.0)
     found = compare('linear_comad_tiny_p0_s0', 'linear_comad_tiny_p0_s0')
-    start = Path(record.data['config']['work_dir']) / '20260101_000000' / 'vis_data'
+    start = Path(record.config.work_dir) / '20260101_000000' / 'vis_data'
     start.joinpath('config.py').write_text(
         start.parents[1].joinpath('resolved_linear.py').read_text()
     )
     Path('results/records/linear_comad_tiny_p0_s0.json').rename('kept.json')
-    other = compare('kept.json', record.data['config']['work_dir'])
+    other = compare('kept.json', record.config.work_dir)
     assert found.equal and not other.equal and other.config == []
 
 
 def test_a_record_that_tables_refuse_is_shown_with_a_note():
-    data = json.loads(json.dumps(run(50.0).data))
+    data = msgspec.to_builtins(run(50.0))
     data['metrics']['top1_mean'] = 99.0
     Path('edited.json').write_text(json.dumps(data))
     found = compare('linear_comad_tiny_p0_s0', 'edited.json')
@@ -218,7 +220,7 @@ def test_a_record_that_tables_refuse_is_shown_with_a_note():
 
 
 def test_the_config_beside_a_run_has_to_be_the_one_its_record_names():
-    data = json.loads(json.dumps(run(50.0).data))
+    data = msgspec.to_builtins(run(50.0))
     content = Path('work_dirs/linear/comad_tiny/seed0/resolved_linear.py').read_bytes()
     for digest, others in ((hashlib.sha256(content).hexdigest(), 0), ('0' * 64, 1)):
         data['config']['resolved_sha256'] = digest
@@ -233,22 +235,23 @@ def test_unknown_names_get_near_ones():
     with pytest.raises(UnknownName, match='linear_comad_tin is no record.*linear_comad_tiny, '):
         compare('linear_comad_tin', 'linear_comad_tiny')
     Path('broken.json').write_text('{}')
-    with pytest.raises(ValueError, match="broken.json is no run record: 'task' is absent"):
+    with pytest.raises(ValueError, match='broken.json is no run record: schema None is not 4'):
         compare('broken.json', 'linear_comad_tiny')
 
 
 @pytest.mark.parametrize(
     ('section', 'value', 'reason'),
     [
-        ('student', 5, "'student' is 5"),
-        ('metrics', {'top1_mean': 'much'}, "metrics.top1_mean is 'much', no number"),
-        ('seeds', {'pretrain': 0}, 'seeds.transfer is None, no integer'),
-        ('config', {}, 'config.path is no text'),
-        ('task', None, "'task' is None"),
+        ('student', 5, 'Expected object, got int - at \\$.student'),
+        ('metrics', {'top1_mean': 'much'}, 'Expected float, got str - at \\$.metrics'),
+        ('seeds', {'pretrain': 0}, 'Object missing required field transfer - at \\$.seeds'),
+        ('config', {}, 'Object missing required field path - at \\$.config'),
+        ('task', None, 'Expected str, got null - at \\$.task'),
+        ('schema', 3, 'schema 3 is not 4: made by an earlier version; run it again'),
     ],
 )
 def test_a_record_that_cannot_be_shown_is_one_line(section, value, reason):
-    data = {**run(50.0).data, section: value}
+    data = {**msgspec.to_builtins(run(50.0)), section: value}
     Path('broken.json').write_text(json.dumps(data))
     with pytest.raises(ValueError, match=f'broken.json is no run record: {reason}'):
         compare('broken.json', 'linear_comad_tiny_p0_s0')
@@ -269,3 +272,70 @@ def test_the_command_tells_by_its_exit_code():
     assert (code, text, len(error.splitlines())) == (2, '', 1)
     code, _, _ = diff('linear_comad_tiny_p0_s0', 'linear_comad_tiny_p1_s1', '--figure', 'f.svg')
     assert code == 1 and 'top1_mean' in Path('f.svg').read_text()
+
+
+def write_log(folder, start, entries, tail=''):
+    path = folder / start / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    path.write_text(''.join(json.dumps(entry) + '\n' for entry in entries) + tail)
+
+
+def loss(step, value, **others):
+    return {'loss': value, 'lr': 0.1, 'time': 1.5, 'iter': step, 'step': step, **others}
+
+
+def test_losses_of_training_and_metrics_of_validation(tmp_path):
+    others = {'grad_norm': 3.0, 'decode.loss_ce': 0.5, 'epoch': 1}
+    validation = {'top1_mean': 40.0, 'time': 0.2, 'data_time': 0.1, 'step': 1}
+    write_log(tmp_path, '20260101_000000', [loss(10, 2.0, **others), validation])
+    assert run_curves(tmp_path) == {
+        'decode.loss_ce': {10: 0.5},
+        'loss': {10: 2.0},
+        'top1_mean': {1: 40.0},
+    }
+    assert run_curves(tmp_path / 'nowhere') == {}
+
+
+def test_a_resumed_run_is_one_curve(tmp_path):
+    # Killed in the middle of a line at 40, resumed from 20; then begun anew and shorter.
+    first = [loss(s, v) for s, v in ((10, 4.0), (20, 3.0), (30, 2.0))]
+    write_log(tmp_path, '20260101_000000', first, '{"loss": 1.0, "iter": 4')
+    write_log(tmp_path, '20260102_000000', [loss(30, 2.5), loss(40, 1.5)])
+    assert run_curves(tmp_path) == {'loss': {10: 4.0, 20: 3.0, 30: 2.5, 40: 1.5}}
+    write_log(tmp_path, '20260103_000000', [loss(10, 9.0)])
+    assert run_curves(tmp_path) == {'loss': {10: 9.0}}
+
+
+def test_where_two_curves_part():
+    first = {'loss': {10: 4.0, 20: 3.0, 30: 2.0, 40: 1.0}, 'top1': {1: 50.0}, 'bad': {1: 2.0}}
+    last_bit = 3.0 + 2**-51
+    second = {'loss': {10: 4.0, 20: last_bit, 30: 2.5, 50: 0.5}, 'top1': {1: 50.0}}
+    found = {entry.name: entry for entry in compare_curves(first, second)}
+    parted = found['loss']
+    assert (parted.equal_until, parted.first_difference) == (10, 20)
+    assert (parted.largest_gap, parted.largest_gap_at) == (0.5, 30)
+    assert parted.final == (1.0, 0.5) and parted.steps == (4, 4)
+    assert (found['top1'].first_difference, found['top1'].equal_until) == (None, 1)
+    assert found['bad'].first_difference == 1 and found['bad'].final == (2.0, None)
+
+
+def test_nan_is_equal_to_nan_and_a_missing_step_is_a_difference():
+    nan = float('nan')
+    (same,) = compare_curves({'loss': {1: nan}}, {'loss': {1: nan}})
+    assert same.first_difference is None and same.largest_gap is None
+    (shorter,) = compare_curves({'loss': {1: 2.0, 2: 1.0}}, {'loss': {1: 2.0}})
+    assert (shorter.equal_until, shorter.first_difference) == (1, 2)
+
+
+def test_figures_are_the_same_bytes_again_and_name_both_runs(tmp_path):
+    curves = {'loss': {1: 2.0, 2: 1.0}, 'top1': {1: 5.0}}
+    for name in ('a.svg', 'b.svg'):
+        draw_curves(curves, {'loss': {1: 3.0}}, ('here', 'there'), tmp_path / name)
+    text = (tmp_path / 'a.svg').read_text()
+    assert text == (tmp_path / 'b.svg').read_text() and '<dc:date>' not in text
+    draw_curves(curves, {}, ('here', 'there'), tmp_path / 'new' / 'c.png')
+    assert (tmp_path / 'new' / 'c.png').read_bytes().startswith(b'\x89PNG')
+    with pytest.raises(ValueError, match='c.jpg: figures are drawn as .svg'):
+        draw_curves(curves, {}, ('a', 'b'), tmp_path / 'c.jpg')
+    with pytest.raises(ValueError, match='nothing to draw'):
+        draw_curves({}, {}, ('a', 'b'), tmp_path / 'd.svg')

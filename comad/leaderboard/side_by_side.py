@@ -1,14 +1,22 @@
-"""Differences of runs as text for a terminal."""
+"""Two runs side by side: what differs between them as text for a terminal, and their curves."""
 
-from collections.abc import Iterable
+import math
+import os
+from collections.abc import Iterable, Mapping
 from difflib import unified_diff
 from os.path import commonprefix
+from pathlib import Path
 from typing import Any
 
-from comad.leaderboard.diff.curves import CurveDifference
-from comad.leaderboard.diff.metrics import MetricDifference
-from comad.leaderboard.diff.runs import Difference, RunsDifference
+from backbones.files import atomic_path
+from comad.leaderboard.compare import (
+    CurveDifference,
+    Difference,
+    MetricDifference,
+    RunsDifference,
+)
 from comad.leaderboard.tables import Statistics
+from comad.runs.logs import Curve
 
 MAX_VALUE = 100
 MAX_SOURCE_LINES = 40
@@ -106,3 +114,47 @@ def _value(value: Any) -> str:
 def _clip(text: str) -> str:
     text = ' '.join(text.split())
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + '...'
+
+
+def draw_curves(
+    first: Mapping[str, Curve],
+    second: Mapping[str, Curve],
+    labels: tuple[str, str],
+    path: str | os.PathLike[str],
+) -> Path:
+    """Draw one panel per figure into an SVG, PNG or PDF; equal curves give equal SVGs.
+
+    Raises:
+        ValueError: If there is no curve, or the file's ending is another.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    kind = path.suffix.lower().lstrip('.')
+    if kind not in ('svg', 'png', 'pdf'):
+        raise ValueError(f'{path}: figures are drawn as .svg, .png or .pdf')
+    names = sorted({*first, *second})
+    if not names:
+        raise ValueError(f'{path}: neither run left scalars, there is nothing to draw')
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.5), layout='constrained')
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels[len(names) :]:
+        panel.set_visible(False)
+    for panel, name in zip(panels, names, strict=False):
+        for curves, label, line in zip((first, second), labels, ('-', '--'), strict=True):
+            curve = curves.get(name, {})
+            panel.plot(list(curve), list(curve.values()), line, marker='.', ms=3, label=label)
+        panel.set_title(name, fontsize=9)
+        panel.set_xlabel('step as logged', fontsize=8)
+        panel.grid(alpha=0.3)
+    handles, texts = panels[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc='outside upper center', fontsize=8)
+    with atomic_path(path) as partial, rc_context({'svg.hashsalt': 'curves'}):
+        metadata = {'png': None, 'svg': {'Date': None}, 'pdf': {'CreationDate': None}}[kind]
+        figure.savefig(partial, dpi=110, format=kind, metadata=metadata)
+    return path
