@@ -122,9 +122,9 @@ def _parts(index: Path) -> dict[str, str]:
         raise CheckpointError(f'{index} is no index of weights: no weight_map')
     for name in places.values():
         if not isinstance(name, str) or Path(name).name != name or name.endswith(INDEX):
-            raise CheckpointError(f'{index} names {name!r}; files beside it are expected')
+            raise CheckpointError(f'{index} names {name!r:.60}; files beside it are expected')
         if not (index.parent / name).is_file():
-            raise CheckpointError(f'{index} names {name}, which is not there')
+            raise CheckpointError(f'{index} names {name[:60]}, which is not there')
     return places
 
 

@@ -262,8 +262,10 @@ def transformers_to_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif not name.startswith('pooler.'):  # trained by nobody, random in these files
             renamed[name] = tensor
     for fused, three in parts.items():
-        if len(three) == 3:
+        if len(three) == 3 and len({tensor.shape for tensor in three.values()}) == 1:
             renamed[fused] = torch.cat([three[part] for part in ('query', 'key', 'value')])
+        else:  # none that fits: whoever fills a network names them
+            renamed |= {f'{fused} of {part}': tensor for part, tensor in three.items()}
     return renamed
 
 

@@ -11,6 +11,8 @@ each (``--only coco:17``).
 """
 
 import argparse
+import logging
+import os
 import sys
 import tempfile
 import time
@@ -23,6 +25,11 @@ from tests.fuzz.outcome import Kind, judge
 
 ALL = (options.Options, data.Coco, data.Masks, data.Folders, data.Shards, weights.Checkpoints)
 KINDS: dict[str, type[Kind]] = {kind.name: kind for kind in ALL}
+
+
+def memory() -> str | None:
+    """A folder in memory, where there is one: cases are mostly making and removing files."""
+    return '/dev/shm' if os.access('/dev/shm', os.W_OK) else None
 
 
 def run(kind: Kind, seed: int, cases: range) -> tuple[Counter[str], list[str]]:
@@ -49,8 +56,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--only', metavar='KIND:NUMBER', help='one case, with its traceback')
     args = parser.parse_args(argv)
     warnings.simplefilter('ignore')
+    logging.disable(logging.WARNING)
+    # libjpeg's own remarks on damaged files, past Python's stderr.
+    sys.stderr = os.fdopen(os.dup(2), 'w')
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     found = 0
-    with tempfile.TemporaryDirectory(prefix='fuzz-') as folder:
+    with tempfile.TemporaryDirectory(prefix='fuzz-', dir=memory()) as folder:
         if args.only:
             name, _, number = args.only.partition(':')
             word, fault = judge(KINDS[name](Path(folder)), args.seed, int(number), loud=True)

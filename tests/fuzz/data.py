@@ -21,6 +21,7 @@ from comad.data.pack import Reencoding, write_shards
 from comad.data.sample.write import SampleSizes, write_sample
 from comad.data.shards import scan_shard
 from comad.evaluation.iou import class_areas
+from tests.data.check.examples import WNIDS
 from tests.fuzz.mutations import ODD, harm_bytes, harm_image, harm_json
 from tests.fuzz.outcome import Kind
 from tests.resolved import resolved_config
@@ -202,7 +203,7 @@ class Folders(DataKind):
 
         def attempt() -> None:
             if way == 'check':
-                check_dataset(ImageNetCheck(root))
+                check_dataset(ImageNetCheck(root, wnids=WNIDS))
             elif way == 'shard':
                 write_shards(root, root.parent / 'out', split, 4, reencoding=reencoding)
             else:
@@ -265,7 +266,7 @@ class Shards(DataKind):
 
         def attempt() -> None:
             if check:
-                check_dataset(ImageNetCheck(root))
+                check_dataset(ImageNetCheck(root, wnids=WNIDS))
             else:
                 read(root, split, 'pillow')
 

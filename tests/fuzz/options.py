@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from mmengine.runner import Runner
 
@@ -56,9 +57,7 @@ class Options(Kind):
             self._touch(pretrained / name.student / 'seed0/student.safetensors')
         (folder / 'file').touch()
         # A config is parsed once, which takes most of a case's time.
-        parse, used = cache(run_config.parse_config), cache(config_keys.names_used)
-        run_config.parse_config = lambda path: copy.deepcopy(parse(path))
-        config_keys.names_used = used
+        self.parse, self.used = cache(run_config.parse_config), cache(config_keys.names_used)
 
     @staticmethod
     def _touch(path: Path) -> None:
@@ -121,22 +120,18 @@ class Options(Kind):
     @contextlib.contextmanager
     def _at_home(self) -> Iterator[None]:
         """In the folder with the empty data, and no Runner built."""
-        before, here = dict(os.environ), os.getcwd()
-        os.environ.update({HOME: str(self.folder), CALLER: str(self.folder)})
-        original = Runner.__dict__['from_cfg']
-
-        def stop(cls: type, cfg: Any) -> None:
-            raise Built
-
-        Runner.from_cfg = classmethod(stop)
+        here = os.getcwd()
         os.chdir(self.folder)
         try:
-            yield
+            with (
+                patch.dict(os.environ, {HOME: str(self.folder), CALLER: str(self.folder)}),
+                patch.object(Runner, 'from_cfg', side_effect=Built),
+                patch.object(run_config, 'parse_config', lambda p: copy.deepcopy(self.parse(p))),
+                patch.object(config_keys, 'names_used', self.used),
+            ):
+                yield
         finally:
             os.chdir(here)
-            os.environ.clear()
-            os.environ.update(before)
-            Runner.from_cfg = original
 
 
 def _keys(node: Any, key: str = '') -> Iterator[str]:

@@ -90,7 +90,7 @@ class Checkpoints(Kind):
             'scalar': torch.tensor(1.0),
             'flat': tensor.flatten(),
             'one more': torch.stack([tensor, tensor]),
-            'cut': tensor[..., :-1],
+            'cut': tensor.reshape(-1)[:-1],
             'half': tensor.half(),
             'double': tensor.double(),
             'whole': tensor.to(torch.int64),
