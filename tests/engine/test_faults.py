@@ -271,7 +271,7 @@ class Failing:
     [(MemoryError(), '', False), (MemoryError(), '1', True), (ZeroDivisionError(), '', True)],
 )
 def test_launch_ends_with_a_line_or_a_traceback(monkeypatch, capsys, error, traceback, shown):
-    monkeypatch.setattr(launch, '_build', lambda *_: Failing(error))
+    monkeypatch.setattr(launch, '_build', lambda *_, **__: Failing(error))
     monkeypatch.setattr(launch, 'load_run_config', lambda _: Config(dict(work_dir='w')))
     monkeypatch.setenv(launch.TRACEBACK, traceback)
     if shown:  # the interpreter shows it and ends with 1
