@@ -1,8 +1,9 @@
 """Reading and writing weight files: the only place in the project that unpickles anything.
 
-Files are read with ``weights_only=True``. The single class allowed besides tensors and plain
-Python is ``argparse.Namespace``, because the official MAE and iBOT training code stores its
-command-line arguments in every checkpoint; a Namespace holds data and runs no code.
+Files are read with ``weights_only=True``. Allowed besides tensors and plain Python are
+``argparse.Namespace``, because the official MAE and iBOT training code stores its command-line
+arguments in every checkpoint, and NumPy's numbers, which accuracies beside weights often are: they
+hold data and run no code.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -21,9 +23,30 @@ from safetensors.torch import load_file, save_file
 from .files import atomic_path, digest_of, read_json, sha256_of
 
 # What a directory is read from: transformers' and timm's names first, else its only weight file.
-DIRECTORY_FILES = ('model.safetensors', 'pytorch_model.bin')
+INDEX = '.index.json'  # of weights in several files, as transformers writes it
+NAMES = ('model.safetensors', 'pytorch_model.bin')
+DIRECTORY_FILES = (*NAMES, *(name + INDEX for name in NAMES))
+PART = re.compile(r'-\d{5}-of-\d{5}(?=\.)')
 SUFFIXES = ('.safetensors', '.bin', '.pth', '.pt', '.tar')
 MAX_NAMES = 3  # keys named in one error line; more would bury the message
+NUMBERS = ('Bool', 'Float16', 'Float32', 'Float64', 'Int8', 'Int16', 'Int32', 'Int64', 'UInt8')
+# NumPy 2 has moved the function; files name either place.
+SCALAR = [
+    (np.float64(0).__reduce__()[0], f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')
+]
+SAFE = [
+    argparse.Namespace,
+    *SCALAR,
+    np.dtype,
+    *(getattr(np.dtypes, f'{name}DType') for name in NUMBERS),
+]
+# How files begin that are none of weights, and what they are.
+STARTS = {
+    b'': 'is empty',
+    b'version https://git-lfs': 'is a Git LFS pointer, not the weights: git lfs pull fetches them',
+    b'<!DOCTYPE': 'is a web page, not the weights',
+    b'<html': 'is a web page, not the weights',
+}
 
 
 class CheckpointError(RuntimeError):
@@ -33,29 +56,37 @@ class CheckpointError(RuntimeError):
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a ``.safetensors`` file or a PyTorch checkpoint without running any code from it.
 
-    A directory stands for its only weight file, see `find_file`.
+    A directory stands for its only weight file, see `find_file`; an index for all of its parts.
 
     Returns:
         The stored dictionary; tensors are on the CPU.
 
     Raises:
         CheckpointError: the file is missing, truncated, not a checkpoint, or holds objects other
-            than tensors, plain Python and ``argparse.Namespace``.
+            than tensors, plain Python, NumPy's numbers and ``argparse.Namespace``.
     """
     path = find_file(path)
+    return _read_parts(path) if path.name.endswith(INDEX) else _read_file(path)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    with open(path, 'rb') as handle:
+        start = handle.read(24)
+    for begin, what in STARTS.items():
+        if start.startswith(begin) if begin else not start:
+            raise CheckpointError(f'{path} {what}')
     if path.suffix == '.safetensors':
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f'{path} is not a readable safetensors file: {error}') from error
-    with open(path, 'rb') as handle:
-        start = handle.read(2)
+    start = start[:2]
     if start not in (b'PK', b'\x80\x02'):  # torch.save's zip and its older bare pickle
         raise CheckpointError(f'{path} is not a PyTorch checkpoint (it starts with {start!r})')
     try:
         if start == b'PK':
             _check_records(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(SAFE):
             content = torch.load(path, map_location='cpu', weights_only=True)
     except CheckpointError:
         raise
@@ -73,6 +104,37 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
+def _read_parts(index: Path) -> dict[str, Any]:
+    """The tensors of all the files that an index names."""
+    places = _parts(index)
+    tensors: dict[str, Any] = {}
+    for name in sorted(set(places.values())):
+        tensors |= _read_file(index.with_name(name))
+    if missing := sorted(places.keys() - tensors.keys()):
+        raise CheckpointError(f'{index} names tensors that its files lack: {_listed("", missing)}')
+    return tensors
+
+
+def _parts(index: Path) -> dict[str, str]:
+    """Tensor name -> file beside the index."""
+    places = read_card(index).get('weight_map')
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f'{index} is no index of weights: no weight_map')
+    for name in places.values():
+        if not isinstance(name, str) or Path(name).name != name or name.endswith(INDEX):
+            raise CheckpointError(f'{index} names {name!r:.60}; files beside it are expected')
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f'{index} names {name[:60]}, which is not there')
+    return places
+
+
+def files_behind(path: Path) -> list[Path]:
+    """The files that hold what `read_checkpoint` reads of a file: itself, or an index's parts."""
+    if not path.name.endswith(INDEX):
+        return [path]
+    return [path, *(path.with_name(name) for name in sorted(set(_parts(path).values())))]
+
+
 def _check_records(path: Path) -> None:
     """Refuse an archive that would unfold to more than the file holds; torch.save never packs."""
     with zipfile.ZipFile(path) as archive:
@@ -88,11 +150,16 @@ def _check_records(path: Path) -> None:
 def find_file(path: str | Path) -> Path:
     """The weight file at a path: the file itself, or the only one of a directory.
 
+    Of weights in several files it is their index.
+
     Raises:
-        CheckpointError: nothing there, or a directory with none or several weight files.
+        CheckpointError: nothing there, or a directory with none or several weight files; a part.
     """
     path = Path(path)
     if path.is_file():
+        index = path.with_name(PART.sub('', path.name) + INDEX)
+        if index.name != path.name + INDEX and index.is_file():
+            raise CheckpointError(f'{path} is a part of the weights: name {index} or the folder')
         return path
     if not path.is_dir():
         raise CheckpointError(f'{path} does not exist; a weight file is expected there')
@@ -117,6 +184,8 @@ def check_pin(path: Path, sha256: str | None = None, md5: str | None = None) -> 
     for name, pin in (('sha256', sha256), ('md5', md5)):
         if pin is None:
             continue
+        if path.name.endswith(INDEX):
+            raise CheckpointError(f'{path}: {name} pins a single file, these are several')
         if not re.fullmatch(r'[0-9a-f]{6,64}', str(pin).lower()):
             raise ValueError(f'{name}={pin!r}: expected at least 6 hex digits')
         digest = digest_of(path, name)
@@ -131,16 +200,24 @@ def _unsafe_reason(path: Path) -> str:
     """What in the file is not plain data, in one phrase."""
     try:
         unsafe = sorted(
-            set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - {'argparse.Namespace'}
+            set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - _safe_names()
         )
     except Exception:  # the file is hostile or broken: whatever fails here, it stays refused
         unsafe = []
     if unsafe:
         return (
-            f'it wants to import {", ".join(unsafe[:MAX_NAMES])}; only tensors, plain Python and '
-            'argparse.Namespace are read'
+            f'it wants to import {", ".join(unsafe[:MAX_NAMES])}; only tensors, plain Python, '
+            "NumPy's numbers and argparse.Namespace are read: save its tensors alone"
         )
     return 'it is not a plain PyTorch checkpoint (a text file, or a pickle of other objects)'
+
+
+def _safe_names() -> set[str]:
+    named = (entry[1] for entry in SCALAR)
+    return {
+        *named,
+        *(f'{kind.__module__}.{kind.__qualname__}' for kind in SAFE if isinstance(kind, type)),
+    }
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, torch.Tensor]) -> str:

@@ -24,18 +24,25 @@ PARTS = {
 }
 
 
+# Networks that any family's may be, in training code of others: solo-learn's, lightly's.
+BACKBONES = ('backbone', 'teacher_backbone', 'momentum_backbone')
+ANY_FAMILY = ('file', 'model', 'state_dict', *BACKBONES)
+
+
 @dataclass(frozen=True)
 class Network:
     """One network of a file.
 
     Attributes:
-        name: ``model``, ``base_encoder``, ``momentum_encoder``, ``teacher``, ``student``,
-            ``state_dict``, ``transformers`` or ``file`` (the file's own top level).
+        name: One of ``NAMED`` that stands before its tensors, else ``transformers`` or the
+            dictionary that holds them, ``file`` for the top level.
         tensors: By timm's names, parts that are no backbone included.
+        beside: Names of further tensors of the dictionary, outside of the network's prefix.
     """
 
     name: str
     tensors: dict[str, Tensor]
+    beside: tuple[str, ...] = ()
 
     def split(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """The backbone's tensors, and the names of all others with what they are."""
@@ -45,35 +52,68 @@ class Network:
             for start, what in PARTS.items()
             if re.match(start, name)
         }
-        return {k: v for k, v in self.tensors.items() if k not in dropped}, dropped
+        left_out = dict.fromkeys(self.beside, f'what is beside the {self.name}') | dropped
+        return {k: v for k, v in self.tensors.items() if k not in dropped}, left_out
+
+
+# What may stand before a network's tensors: wrappers that say nothing, and names that do.
+WRAPPERS = ('module', '_orig_mod', 'model', 'network', 'net', 'encoder', 'vit')
+NAMED = (
+    *('base_encoder', 'momentum_encoder', 'teacher', 'student', 'backbone', 'momentum_backbone'),
+    *('student_backbone', 'teacher_backbone'),
+)
+# Dictionaries of tensors in a checkpoint, by the names of their networks; None: its own top level.
+CONTAINERS = {
+    **{name: name for name in ('model', 'state_dict', 'state_dict_ema', 'model_ema')},
+    **{name: name for name in ('teacher', 'student')},
+    None: 'file',
+}
+TOKEN = re.compile(r'(?P<prefix>(?:\w+\.)*)cls_token')
+TRANSFORMERS_TOKEN = re.compile(r'((vit|dinov2|dinov2_with_registers)\.)?embeddings\.cls_token')
 
 
 def find_networks(content: Mapping[str, Any]) -> dict[str, Network]:
-    """All ViTs of a checkpoint's content by name, prefixes taken off."""
-    state = _tensors(content.get('state_dict'))
-    found = {
-        'model': _tensors(content.get('model')),
-        'base_encoder': _below('module.base_encoder.', state),
-        'momentum_encoder': _below('module.momentum_encoder.', state),
-    }
-    for name in ('teacher', 'student'):
-        tensors = _tensors(content.get(name))
-        tensors = _below('module.', tensors) or tensors
-        found[name] = _below('backbone.', tensors)
-    if not any(name.startswith('module.') for name in state):
-        found['state_dict'] = state
-    top = _tensors(content)
-    if any(name.endswith('embeddings.cls_token') for name in top):
-        found['transformers'] = transformers_to_timm(top)
-    elif 'cls_token' in top:
-        found['file'] = top
-    found = {name: {_rename(k): v for k, v in tensors.items()} for name, tensors in found.items()}
-    return {k: Network(k, tensors) for k, tensors in found.items() if tensors}
+    """All ViTs of a checkpoint's content by name, known prefixes taken off."""
+    found: dict[str, Network] = {}
+    for key, default in CONTAINERS.items():
+        tensors = _tensors(content if key is None else content.get(key))
+        if any(TRANSFORMERS_TOKEN.fullmatch(name) for name in tensors):
+            found['transformers'] = _network('transformers', transformers_to_timm(tensors))
+            continue
+        for prefix in filter(_is_known, _prefixes(tensors)):
+            own = [part for part in prefix.split('.') if part in NAMED]
+            # A teacher's backbone is the teacher.
+            name = own[0] if own and default not in ('teacher', 'student') else default
+            below = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            beside = tuple(k for k in tensors if not k.startswith(prefix))
+            found.setdefault(name, _network(name, below, beside))
+    return found
+
+
+def _network(name: str, tensors: Mapping[str, Tensor], beside: tuple[str, ...] = ()) -> Network:
+    return Network(name, {_rename(k): v for k, v in tensors.items()}, beside)
+
+
+def _is_known(prefix: str) -> bool:
+    return {*prefix.split('.')[:-1]} <= {*WRAPPERS, *NAMED}
+
+
+def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
+    """What stands before a class token, shortest first."""
+    matches = (TOKEN.fullmatch(name) for name in tensors)
+    return sorted({match['prefix'] for match in matches if match}, key=len)
+
+
+def unknown_prefixes(content: Mapping[str, Any]) -> list[str]:
+    """What stands before class tokens that `find_networks` does not find."""
+    values = (content, *content.values())
+    found = {prefix for value in values for prefix in _prefixes(_tensors(value))}
+    return sorted(prefix for prefix in found if not _is_known(prefix))
 
 
 def choose_network(family: str, networks: Mapping[str, Network]) -> Network | None:
     """The network that a family's official code uses downstream, or None."""
-    for name in FAMILIES[family].networks:
+    for name in (*FAMILIES[family].networks, *ANY_FAMILY):
         if name in networks:
             return networks[name]
     return None
@@ -90,18 +130,15 @@ def detect_family(content: Mapping[str, Any], networks: Mapping[str, Network]) -
     """
     if 'base_encoder' in networks:
         return 'mocov3', 'tensors are called module.base_encoder.*'
-    if 'teacher' in networks:
+    if (teacher := networks.get('teacher')) and 'blocks.0.ls1.gamma' not in teacher.tensors:
         student = networks.get('student')
         if 'ibot_loss' in content or (student and 'masked_embed' in student.tensors):
             return 'ibot', 'a teacher beside a student with masked_embed or an ibot_loss'
         return 'dino', 'a teacher beside a student without masked_embed, no ibot_loss'
-    if 'state_dict' in networks:
-        return 'ibot', "bare names under 'state_dict', the layout of iBOT's teacher-only file"
-    network = next(
-        (networks[name] for name in ('model', 'transformers', 'file') if name in networks), None
-    )
+    told = ('teacher', 'model', 'transformers', 'file', 'state_dict', *BACKBONES)
+    network = next((networks[name] for name in told if name in networks), None)
     if network is None:
-        raise CheckpointError('no ViT that is known: no cls_token under any known prefix')
+        raise CheckpointError(_nothing_known(content))
     names = network.tensors
     if 'blocks.0.ls1.gamma' in names:
         return 'dinov2', 'LayerScale (blocks.*.ls1.gamma)' + (
@@ -120,12 +157,33 @@ def detect_family(content: Mapping[str, Any], networks: Mapping[str, Network]) -
             'mocov3',
             'fixed positions whose first half encodes the row, as only MoCo v3 has',
         )
+    if network.name == 'state_dict' and set(content) == {'state_dict'}:
+        return 'ibot', "bare names under 'state_dict' and nothing else, as iBOT's teacher alone"
+    if network.name in ('state_dict', *BACKBONES):
+        others = sorted(networks.keys() - {network.name})
+        raise CheckpointError(
+            f"learned positions under '{network.name}', as timm's train.py and other code save any "
+            f"method's weights{_beside(others)}; name the family"
+        )
     if network.name == 'model' or any(name.startswith('decoder') for name in names):
         return 'mae', "names under 'model', or a decoder"
     return 'dino', (
         "learned positions and bare names, the layout of DINO's backbone file; "
         "iBOT's or timm's weights saved that way look the same"
     )
+
+
+def _beside(names: list[str]) -> str:
+    return f', {" and ".join(names)} beside it' if names else ''
+
+
+def _nothing_known(content: Mapping[str, Any]) -> str:
+    if unknown := unknown_prefixes(content):
+        return (
+            f'no ViT that is known: a cls_token stands under {unknown[0]!r}, which is no known '
+            'prefix: rename the tensors'
+        )
+    return 'no ViT that is known: no cls_token under any known prefix'
 
 
 def fixed_positions(table: Tensor) -> str | None:
@@ -160,7 +218,7 @@ def infer_architecture(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     if odd:
         raise CheckpointError(f'{odd[0]} has the shape {tuple(tensors[odd[0]].shape)}: not a ViT')
     patch = tensors['patch_embed.proj.weight'].shape[-1]
-    side = round((tensors['pos_embed'].shape[1] - 1) ** 0.5)
+    side = round(max(tensors['pos_embed'].shape[1] - 1, 0) ** 0.5)
     blocks = {int(m[1]) for m in (re.match(r'blocks\.(\d+)\.', name) for name in tensors) if m}
     return dict(
         img_size=side * patch,
@@ -204,20 +262,28 @@ def transformers_to_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif not name.startswith('pooler.'):  # trained by nobody, random in these files
             renamed[name] = tensor
     for fused, three in parts.items():
-        if len(three) == 3:
+        if len(three) == 3 and len({tensor.shape for tensor in three.values()}) == 1:
             renamed[fused] = torch.cat([three[part] for part in ('query', 'key', 'value')])
+        else:  # none that fits: whoever fills a network names them
+            renamed |= {f'{fused} of {part}': tensor for part, tensor in three.items()}
     return renamed
 
 
+CHUNK = re.compile(r'^blocks\.\d+\.(\d+)\.')
+
+
 def _rename(name: str) -> str:
+    """timm's name of a tensor; DINOv2's blocks come in chunks, and register_tokens are its own."""
+    name = CHUNK.sub(r'blocks.\1.', name)
     return 'reg_token' if name == 'register_tokens' else name
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
+    """The tensors of a dictionary, without what torch.compile puts into names."""
     if not isinstance(content, Mapping):
         return {}
-    return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    return {
+        k.replace('_orig_mod.', ''): v
+        for k, v in content.items()
+        if isinstance(k, str) and isinstance(v, Tensor)
+    }

@@ -50,7 +50,7 @@ FAMILIES: dict[str, Family] = {
         'Apache-2.0',
     ),
     'dinov2': Family(
-        ('file', 'transformers'),
+        ('file', 'teacher', 'transformers'),
         'bicubic_offset',
         'bare tensors with blocks.*.ls1.gamma',
         'Apache-2.0',

@@ -4,12 +4,14 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 BLOCK = 1 << 20
+HALF_CHARACTER = re.compile(rb'\\u[dD][89a-fA-F]')  # one of two, as JSON writes emojis
 
 
 @contextmanager
@@ -68,12 +70,26 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         OSError: it cannot be read.
         ValueError: it holds something else, in one line that names the file.
     """
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path} is not valid JSON: {error}') from error
+    content = parse_json(path)
     if not isinstance(content, dict):
         raise ValueError(f'{path} holds a {type(content).__name__}, not a JSON object')
+    return content
+
+
+def parse_json(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds; text that no file could hold again is refused.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON, in one line that names the file.
+    """
+    data = Path(path).read_bytes()
+    try:
+        content = json.loads(data)
+        if HALF_CHARACTER.search(data):
+            json.dumps(content, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is not valid JSON: {error}') from error
     return content
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from . import vit  # noqa: F401  registers the networks that are here
 from .architectures import VIT, network_config
 from .checkpoints import CheckpointError, fill_completely
-from .student import LoadsStudent, check_architecture, read_student
+from .student import CARD_FILE, LoadsStudent, check_architecture, check_sizes, read_student
 
 
 def build_network(arch: str, **options: Any) -> nn.Module:
@@ -32,10 +32,23 @@ def load_student(path: str | Path, **options: Any) -> LoadsStudent:
         CheckpointError: anything but a complete match of tensors and architecture.
     """
     tensors, card = read_student(path)
+    stated = card.get('architecture')
+    check_sizes(stated, tensors, Path(path))
     try:
-        backbone = _build({**card['architecture'], **options})
-    except ValueError as error:
-        raise CheckpointError(f'{path}: {error}') from error
+        backbone = _build({**stated, **options})
+    # A card may have been written by hand, and states any argument with any value.
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AssertionError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise CheckpointError(
+            f'{Path(path).with_name(CARD_FILE)}: no network of architecture {stated}: {reason}'
+        ) from error
     check_architecture(card, backbone.architecture(), Path(path))
     fill_completely(backbone, backbone.adapt(tensors), path, backbone.new_parameters())
     backbone.loaded = True
@@ -47,4 +60,6 @@ def _build(config: dict[str, Any]) -> nn.Module:
     network = MODELS.get(kind)
     if network is None:
         raise ValueError(f'network type {kind!r} is unknown: the module that defines it is missing')
+    if not (isinstance(network, type) and issubclass(network, LoadsStudent)):
+        raise ValueError(f'network type {kind!r} is no student')
     return network(**config)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .architectures import split_name
+from torch import Tensor
+
+from .architectures import VIT, split_name
 from .checkpoints import (
     CheckpointError,
     fill_completely,
@@ -14,6 +16,7 @@ from .checkpoints import (
     read_checkpoint,
     write_safetensors,
 )
+from .contents import infer_architecture
 from .files import sha256_of, write_json
 
 STUDENT_FILE = 'student.safetensors'
@@ -137,6 +140,8 @@ def read_student(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     path = Path(path)
     card = read_card(path.with_name(CARD_FILE))
     tensors = read_checkpoint(path)
+    if not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise CheckpointError(f'{path} holds more than tensors: no student')
     digest = sha256_of(path)
     if card.get('sha256') != digest:
         raise CheckpointError(
@@ -144,6 +149,28 @@ def read_student(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
             'the file or the card was changed or only half copied'
         )
     return tensors, card
+
+
+def check_sizes(stated: Any, tensors: Mapping[str, Any], path: Path) -> None:
+    """Compare what a card states of a ViT with the tensors, before a network of it is built.
+
+    Raises:
+        CheckpointError: it states no architecture, or other sizes than the tensors have.
+    """
+    if not isinstance(stated, Mapping):
+        raise CheckpointError(f'{path.with_name(CARD_FILE)} states no architecture')
+    if stated.get('type', VIT) != VIT:
+        return
+    try:
+        found = infer_architecture(tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    for key in ('patch_size', 'embed_dim', 'depth', 'img_size'):
+        if stated.get(key) != found[key]:
+            raise CheckpointError(
+                f'{path} is another architecture: {key} {stated.get(key)!r} in the card, '
+                f'{found[key]} in the tensors'
+            )
 
 
 def check_architecture(card: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

@@ -181,7 +181,7 @@ def tell_family(
     card = path.with_suffix('.json')
     if path.suffix == '.safetensors' and card.is_file():
         family = read_card(card).get('family')
-        if family in FAMILIES:
+        if isinstance(family, str) and family in FAMILIES:
             return family, f'by its card {card.name}'
     try:
         return detect_family(content, networks)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure how fast training steps and data loading are on this machine."""
+"""Measure how fast training steps, data loading and tables are on this machine."""
 
 import sys
 from pathlib import Path

@@ -8,7 +8,7 @@ CoMAD's (box AP50 0.58 and 0.54, means of three seeds).
 
 image_size = (64, 64)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     # No flip: a mirrored digit is another sign.
     dict(type='RandomResize', scale=image_size, ratio_range=(0.75, 1.5), keep_ratio=True),
@@ -23,7 +23,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(

@@ -1,9 +1,10 @@
-"""Measure how fast training steps and data loading are on this machine."""
+"""Measure how fast training steps, data loading and tables are on this machine."""
 
 import argparse
 import sys
 
-from comad.benchmark import data, step
+from comad.benchmark import data, step, tables
+from comad.commands.command import command
 from comad.commands.data import Progress
 from comad.runs.place import enter_home, worded
 
@@ -12,6 +13,7 @@ EXAMPLES = """examples:
   python tools/benchmark.py step pretrain_configs/comad_tiny.py --device cuda --compile
   python tools/benchmark.py step seg_configs/upernet_comad_tiny.py --batch 2 --compare reference
   python tools/benchmark.py data --compare imagefolder
+  python tools/benchmark.py tables
 
 Everything that is compared takes turns in one process, so that a busy machine slows all of it.
 Ratios mean something on any machine; images per second describe the one they were measured on.
@@ -28,19 +30,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name, module, short in (
         ('step', step, "images/s of a config's training step, part by part"),
         ('data', data, 'images/s that folders and shards deliver'),
+        ('tables', tables, 'seconds of the leaderboard with 1,000 records'),
     ):
         command = commands.add_parser(name, help=short, description=module.__doc__)
         module.add_arguments(command)
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     enter_home()
     try:
         if args.command == 'step':
             return step.run(args, Progress('turns'))
-        return data.run(args)
+        return {'data': data, 'tables': tables}[args.command].run(args)
     except (OSError, RuntimeError, ValueError) as error:
         print(f'benchmark {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
         return 2

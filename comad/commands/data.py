@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from comad.commands.command import command
 from comad.runs.place import enter_home, typed, worded
 
 EPILOG = """examples:
@@ -235,13 +236,15 @@ class Progress:
         print(f'{done:,} of {total:,} {self.what}, {text} left  ', end=end, flush=True)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         enter_home()
         args.run(args)
     except (OSError, RuntimeError, ValueError) as error:
-        print(f'data {args.command}: {error}', file=sys.stderr)
+        # A file's name may hold anything.
+        print(f'data {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f'data {args.command}: stopped; {args.stopped}', file=sys.stderr)

@@ -69,6 +69,8 @@ def in_processes(count: str | int, command: str, arguments: list[str]) -> list[s
     # Several nodes have to agree on the port, so nothing can be chosen here.
     port = os.environ.get('PORT') or (SEVERAL_NODES_PORT if nodes > 1 else _free_port())
     port = need_count('PORT', port)
+    if rank == 0 and not _is_free(port):
+        raise LaunchError(f'PORT is {port}, which is in use on this machine; choose another one')
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, usable_cores() // count)))
     torchrun = [
         f'--nnodes={nodes}',
@@ -97,6 +99,17 @@ def become(command: list[str], dry_run: bool = False) -> NoReturn:
     paths = [source, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]
     os.environ['PYTHONPATH'] = os.pathsep.join(dict.fromkeys(paths))
     os.execv(command[0], command)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the rendezvous does: a port that is only waiting to be closed can be used.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(('', port))
+        except (OSError, OverflowError):
+            return False
+    return True
 
 
 def _free_port() -> int:

@@ -1,13 +1,12 @@
 """Build the leaderboard tables from run records and published figures."""
 
 import argparse
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
-from comad.leaderboard.diff import command as diff_command
-from comad.leaderboard.published import PUBLISHED
-from comad.report import command as report_command
-from comad.runs.place import enter_home, typed, worded
+from comad.runs.place import PUBLISHED_CSV, RECORDS, enter_home, results_folder, typed, worded
 
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
@@ -40,12 +39,37 @@ Exit code 0: all is as it should be; 1: something was refused or is stale, each 
 2: a folder or file is missing.
 """
 
+DIFF_EPILOG = """examples:
+  python tools/leaderboard.py diff linear_comad_tiny_p0_s0 linear_comad_tiny_p1_s1
+  python tools/leaderboard.py diff linear_comad_tiny linear_mae_tiny    # all seeds of two rows
+  python tools/leaderboard.py diff work_dirs/sample/linear/comad_tiny/seed0 \\
+      work_dirs/sample/linear/mae_tiny/seed0 --figure curves.svg
+
+A run is a record's file or bare name, a run's folder (work_dir), or TASK_STUDENT: all seeds of a
+row, whose configs and curves are those of the first seeds both rows have. A difference is noise
+below 2 sqrt(s1^2/n1 + s2^2/n2); a single run borrows the sd of its row's other seeds, which is
+said. Entries of lists are named by their type: pipeline.Resize.scale. What two commits changed in
+the tables is `git diff A B -- results`.
+Exit code 0: config, student, figures and curves are equal; 1: they differ; 2: they cannot be
+compared.
+"""
+
+REPORT_EPILOG = """examples:
+  python tools/leaderboard.py report             # results/report.html
+  python tools/leaderboard.py report --sample    # results/sample/report.html
+  python tools/leaderboard.py report --records DIR --root DIR --out FILE    # somebody else's
+
+One file below 1 MB without outside resources; open it in a browser. Curves, results per class and
+pictures come from the runs' folders: what is not on this machine is named in the page.
+Exit code 1: a record or a published row was refused; it is named, the page is made.
+"""
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse; what the commands need is imported by the one that runs."""
+    style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=worded(EPILOG),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, epilog=worded(EPILOG), formatter_class=style
     )
     add_inputs(parser)
     parser.add_argument(
@@ -67,14 +91,32 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
     parser.set_defaults(run=build)
     commands = parser.add_subparsers(title='commands', metavar='')
-    add_verify(commands)
-    text = 'compare two runs'
-    diff_command.add_arguments(commands.add_parser('diff', help=text, description=text))
-    commands.choices['diff'].set_defaults(run=diff)
-    page = commands.add_parser('report', help='make one HTML page: tables, curves, predictions')
-    add_inputs(page, default=argparse.SUPPRESS)
-    report_command.add_arguments(page)
-    page.set_defaults(run=report)
+    for run, short, description, epilog, add_arguments in (
+        (
+            verify,
+            'compare the tables with records, files and published figures',
+            'Verify that the tables are what records, files and published figures give.',
+            VERIFY_EPILOG,
+            add_verify,
+        ),
+        (diff, 'compare two runs', 'compare two runs', DIFF_EPILOG, add_diff),
+        (
+            report,
+            'make one HTML page: tables, curves, predictions',
+            'Make one self-contained HTML page of the tables and what the runs left.',
+            REPORT_EPILOG,
+            add_report,
+        ),
+    ):
+        command = commands.add_parser(
+            run.__name__,
+            help=short,
+            description=description,
+            epilog=worded(epilog),
+            formatter_class=style,
+        )
+        add_arguments(command)
+        command.set_defaults(run=run)
     return parser.parse_args(argv)
 
 
@@ -84,22 +126,14 @@ def add_inputs(parser: argparse.ArgumentParser, **options: Any) -> None:
     parser.add_argument('--sample', action='store_true', help=sample, **options)
     records = 'default: results/[sample/]records'
     parser.add_argument('--records', type=typed, metavar='DIR', help=records, **options)
-    options = {'default': PUBLISHED, **options}
+    options = {'default': PUBLISHED_CSV, **options}
     parser.add_argument(
-        '--published', type=typed, metavar='CSV', help=f'default: {PUBLISHED}', **options
+        '--published', type=typed, metavar='CSV', help=f'default: {PUBLISHED_CSV}', **options
     )
 
 
-def add_verify(commands: Any) -> None:
-    """The command that compares the tables with their sources."""
-    parser = commands.add_parser(
-        'verify',
-        help='compare the tables with records, files and published figures',
-        description='Verify that the tables are what records, files and published figures give.',
-        epilog=worded(VERIFY_EPILOG),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    # An option before the command's name is not forgotten behind it.
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """What ``verify`` takes; an option before the command's name is not forgotten behind it."""
     add_inputs(parser, default=argparse.SUPPRESS)
     parser.add_argument(
         '--out',
@@ -108,7 +142,41 @@ def add_verify(commands: Any) -> None:
         default=argparse.SUPPRESS,
         help='folder of the tables, default: results/[sample]',
     )
-    parser.set_defaults(run=verify)
+
+
+def add_diff(parser: argparse.ArgumentParser) -> None:
+    """What ``diff`` takes."""
+    parser.add_argument('a', metavar='A', help='record, run folder or TASK_STUDENT')
+    parser.add_argument('b', metavar='B', help='the same')
+    parser.add_argument(
+        '--records',
+        type=typed,
+        metavar='DIR',
+        help='default: results/records, results/sample/records',
+    )
+    parser.add_argument(
+        '--figure', type=typed, metavar='FILE', help='draw the curves: .svg, .png or .pdf'
+    )
+    parser.add_argument('--json', action='store_true', help='print JSON instead of text')
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """What ``report`` takes."""
+    add_inputs(parser, default=argparse.SUPPRESS)
+    parser.add_argument(
+        '--out',
+        type=typed,
+        metavar='FILE',
+        default=argparse.SUPPRESS,
+        help='the page, default: results/[sample/]report.html',
+    )
+    parser.add_argument(
+        '--root',
+        type=typed,
+        metavar='DIR',
+        default=Path(),
+        help='folder that holds work_dirs, default: here',
+    )
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -133,9 +201,9 @@ def verify(args: argparse.Namespace) -> int:
 
 def build(args: argparse.Namespace) -> int:
     """Build and write the tables."""
-    from comad.leaderboard.build import build_leaderboards
-    from comad.leaderboard.outputs import update_page, write_formats
-    from comad.leaderboard.text import format_table
+    from comad.leaderboard.outputs import format_table, write_formats
+    from comad.leaderboard.results_page import update_page
+    from comad.leaderboard.tables import build_leaderboards
 
     boards = build_leaderboards(args.sample, args.records, args.out, args.published)
     for name, rows in boards.tables.items():
@@ -156,19 +224,34 @@ def build(args: argparse.Namespace) -> int:
 
 
 def diff(args: argparse.Namespace) -> int:
-    """Compare two runs."""
-    text, code = diff_command.run(args)
-    print(text)
-    return code
+    """Compare two runs; 0: they are equal, 1: they differ."""
+    from comad.leaderboard.compare import compare_runs
+    from comad.leaderboard.find_run import find_run
+    from comad.leaderboard.side_by_side import draw_curves, format_runs
+
+    folders = (Path(args.records),) if args.records else RECORDS
+    found = compare_runs(find_run(args.a, folders), find_run(args.b, folders))
+    if args.figure:
+        draw_curves(*found.drawn, found.names, args.figure)
+    if args.json:
+        print(json.dumps(found.as_dict(), indent=1, sort_keys=True, allow_nan=False))
+    else:
+        print(format_runs(found) + (f'\nwrote {args.figure}' if args.figure else ''))
+    return 0 if found.equal else 1
 
 
 def report(args: argparse.Namespace) -> int:
     """Write the HTML page."""
-    text, refused = report_command.run(args)
-    print(text)
-    for line in refused:
+    from comad.leaderboard.tables import make_leaderboards
+    from comad.report.page import write_report
+
+    boards = make_leaderboards(args.sample, args.records, published=args.published)
+    out = args.out or results_folder(args.sample) / 'report.html'
+    path = write_report(boards, out, args.sample, args.root)
+    print(f'wrote {path} ({path.stat().st_size / 1000:.0f} kB)')
+    for line in boards.refused:
         print(f'refused: {line}', file=sys.stderr)
-    return 1 if refused else 0
+    return 1 if boards.refused else 0
 
 
 def main(argv: list[str] | None = None) -> int:

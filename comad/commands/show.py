@@ -10,6 +10,7 @@ import sys
 import warnings
 from typing import Any
 
+from comad.commands.command import command
 from comad.engine.options import COMMON, ConfigError, add_options, run_options
 from comad.runs.place import enter_home, find_config, worded
 
@@ -59,6 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     enter_home()

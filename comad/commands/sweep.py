@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import Any
 
+from comad.commands.command import command
 from comad.runs.place import FILES, enter_home, home, worded
 from comad.sweep.estimate import show_seconds
 from comad.sweep.grid import STUDY_KINDS, ablations, quickstart, study
@@ -164,6 +165,7 @@ def finish(sweep: Sweep, seeds: int, complete: bool) -> None:
         say(line)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     enter_home()

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from comad.commands.command import command
 from comad.engine.options import COMMON, add_options, run_options
 from comad.runs.place import enter_home, find_config, typed, worded
 
@@ -24,9 +25,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'checkpoint', type=typed, nargs='?', help='default: the newest checkpoint of the work dir'
     )
     add_options(parser, *COMMON, 'tta')
-    return parser.parse_args(argv)
+    # CHECKPOINT may come after options.
+    return parser.parse_intermixed_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Test; exit codes as those of training."""
     args = parse_args(argv)

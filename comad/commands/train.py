@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from comad.commands.command import command
 from comad.engine.options import COMMON, ConfigError, add_options, run_options
 from comad.runs.place import enter_home, find_config, typed, worded
 
@@ -36,7 +37,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
     )
-    add_options(parser, *COMMON, 'resume', 'amp', 'compute_of', 'auto_scale_lr', 'accumulate')
+    add_options(parser, *COMMON, 'resume', 'extend', 'overwrite', 'amp', 'compute_of')
+    add_options(parser, 'auto_scale_lr', 'accumulate')
     parser.add_argument(
         '--print-work-dir', action='store_true', help="print the run's folder and do nothing"
     )
@@ -51,6 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Train, replay or print the work dir; the exit codes are those of `EXAMPLES`."""
     args = parse_args(argv)

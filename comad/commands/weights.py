@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from backbones.families import FAMILIES  # imports no torch
+from comad.commands.command import command
 from comad.runs.place import enter_home, typed, worded
 
 EXAMPLES = """examples:
@@ -36,8 +37,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     convert.add_argument(
         'out', type=typed, metavar='OUT.safetensors', help='its card is called OUT.json'
     )
-    for command in (inspect, convert):
-        command.add_argument(
+    for part in (inspect, convert):
+        part.add_argument(
             '--family',
             default='auto',
             choices=('auto', *FAMILIES),
@@ -54,6 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     enter_home()
@@ -81,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'{args.out}: {config["architecture"]}, features in timm identical')
         return 0
     except (CheckpointError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
 
 

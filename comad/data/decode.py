@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+# What a file with such a suffix may really be. Pillow also knows formats that it hands to other
+# programs: PostScript to Ghostscript.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP')
+ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
+PNG_START = b'\x89PNG'
 # What Pillow raises for damaged or hostile files, by format.
 DECODE_ERRORS = (
     OSError,
@@ -45,14 +50,48 @@ def is_image_name(name: str) -> bool:
     return not name.startswith('.') and name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def decode_pillow(data: bytes) -> Image.Image:
-    """Decode an image file as RGB, pixels as they are stored: an EXIF orientation is ignored.
+def open_image(data: bytes) -> Image.Image:
+    """Open an image file, pixels not decoded yet.
 
     Raises:
         DECODE_ERRORS: it is no image, or damaged.
     """
-    with Image.open(io.BytesIO(data)) as image:
+    if not data:
+        raise OSError('the file is empty')
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        # Pillow would name the buffer, by an address that is another one each time.
+        raise OSError(f'it is no image, it begins with {data[:8]!r}') from None
+
+
+def decode_pillow(data: bytes) -> Image.Image:
+    """Decode an image file as RGB, pixels as they are stored: an EXIF orientation is ignored.
+
+    Of 16 bits a channel the higher 8 are taken, as OpenCV does.
+
+    Raises:
+        DECODE_ERRORS: it is no image, or damaged.
+    """
+    with open_image(data) as image:
+        if image.mode.startswith('I'):  # 16-bit grey, which Pillow would clip at 255
+            higher = np.asarray(image).astype(np.int64) >> 8
+            return Image.fromarray(higher.astype(np.uint8)).convert('RGB')
         return image.convert('RGB')
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation of an open image, 1 to 8; 1 where none is stated or EXIF is damaged."""
+    try:
+        stated = image.getexif().get(ORIENTATION, 1)
+    except (*DECODE_ERRORS, KeyError, TypeError, AttributeError):
+        return 1
+    return stated if stated in range(1, 9) else 1
+
+
+def is_16_bit(data: bytes) -> bool:
+    """Whether it is a PNG file of 16 bits a channel."""
+    return data.startswith(PNG_START) and data[24:25] == b'\x10'
 
 
 def decode_opencv(data: bytes) -> np.ndarray:

@@ -10,13 +10,14 @@ import cv2
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
-from comad.data.decode import JPEG_START, first_line, has_end
+from comad.data.decode import JPEG_START, PNG_START, first_line, has_end
+from comad.data.dense import build_dataset, check_headers, check_labels, files_of
 
 LISTING = 'bad_images.txt'
 MAX_IN_A_ROW = 100
 # The process or the machine is in trouble, not the file.
 NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
-PNG_START, PNG_END = b'\x89PNG', b'IEND\xaeB`\x82'
+PNG_END = b'IEND\xaeB`\x82'
 TAIL = 1024
 
 
@@ -32,17 +33,19 @@ class CheckedImages(Dataset):
     function of the index alone, so that a resumed run sees the same. Everything else that fails
     in the data set is raised as it is. Attributes are those of the data set inside. Image files
     of mm* data sets are checked for their end before they are decoded, because some versions
-    of OpenCV fill what is missing with grey.
+    of OpenCV fill what is missing with grey; label maps and annotated edges have to fit the image.
 
     Args:
-        dataset: The data set or its config.
+        dataset: The data set or its config, which is then built by `comad.data.dense`; where
+            nothing is replaced the headers of all files of an mm* data set are read at once.
         listing: File that takes ``path<TAB>reason`` once per image, from all workers and
             processes; None where nothing is replaced.
         max_bad_share: Share of the data set's images that may be bad before the run stops; one
             image always may, unless the share is 0 (our choice).
 
     Raises:
-        ValueError: a share outside 0 to 1, or a share without a listing.
+        ValueError: a share outside 0 to 1, or a share without a listing; see `build_dataset`.
+        UnreadableData: a file that an evaluation would stop at.
     """
 
     def __init__(
@@ -55,9 +58,14 @@ class CheckedImages(Dataset):
             raise ValueError(f'max_bad_share={max_bad_share!r}: expected a share from 0 to 1')
         if max_bad_share and listing is None:
             raise ValueError(f'max_bad_share={max_bad_share!r} needs a file to list bad images in')
-        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        built = isinstance(dataset, dict)
+        self.dataset = build_dataset(dataset) if built else dataset
         self.listing = None if listing is None else Path(listing)
         self.max_bad_share = max_bad_share
+        self.described = hasattr(self.dataset, 'get_data_info')
+        if built and self.described and listing is None:
+            for index in range(len(self.dataset)):
+                self._look_at(index)
 
     def __getattr__(self, name: str) -> Any:
         # While it is copied or unpickled nothing is there yet.
@@ -78,32 +86,47 @@ class CheckedImages(Dataset):
         for step in range(min(MAX_IN_A_ROW, size)):
             candidate = (int(index) + step) % size if step else index
             try:
-                for path in _files(self.dataset, candidate):
-                    check_end(path)
-                return self.dataset[candidate]
+                if self.described:
+                    info = self.dataset.get_data_info(candidate)
+                    for path in files_of(info):
+                        check_end(path)
+                    check_headers(info)
+                sample = self.dataset[candidate]
+                if self.described:
+                    check_labels(sample, len(self.dataset.metainfo.get('classes') or ()))
+                return sample
             except (OSError, cv2.error, AssertionError) as error:
                 if not _is_about_an_image(error):
                     raise
-                self._report(_place(self.dataset, candidate), error)
+                self._report(candidate, error)
         raise UnreadableData(f'{step + 1} images in a row are unreadable, see {self.listing}')
 
-    def _report(self, place: str, error: Exception) -> None:
+    def _look_at(self, index: int) -> None:
+        try:
+            check_headers(self.dataset.get_data_info(index))
+        except OSError as error:
+            if not _is_about_an_image(error):
+                raise
+            self._report(index, error)
+
+    def _report(self, index: int, error: Exception) -> None:
         """List a bad image; raise if it is one too many."""
-        reason = first_line(error)
+        place, reason = _place(self.dataset, index), _reason(error)
+        named = files_of(self.dataset.get_data_info(index)) if self.described else [place]
+        where = '' if any(map(reason.__contains__, named)) else f'{place}: '
         folder = os.path.dirname(place.split('.tar: ')[0])
         if folder and not os.path.isdir(folder):
             raise UnreadableData(
                 f'the folder {folder} is gone: is the disk still there? Go on with --resume'
             ) from error
         if self.listing is None or not self.max_bad_share:
-            where = '' if place in reason else f'{place}: '
             raise UnreadableData(f'{where}{reason}; nothing is left out or replaced') from error
         count, size = list_bad_image(self.listing, place, reason), len(self)
         if count > max(1, int(self.max_bad_share * size)):
             raise UnreadableData(
                 f'{count} of {size} training images are unreadable, {100 * count / size:.3g} %; '
                 f'the limit is {100 * self.max_bad_share:.3g} % (max_bad_share); '
-                f'{self.listing} names them'
+                f'{self.listing} names them, at last {where}{reason}'
             ) from error
 
 
@@ -139,21 +162,19 @@ def check_end(path: str | Path) -> None:
         raise OSError(f'{path}: the image is cut off')
 
 
-def _files(dataset: Any, index: int) -> list[str]:
-    """Local image files behind a sample of an mm* data set; others check what they decode."""
-    if not hasattr(dataset, 'get_data_info'):
-        return []
-    info = dataset.get_data_info(index)
-    paths = (info.get(key) for key in ('img_path', 'seg_map_path'))
-    return [path for path in paths if isinstance(path, str) and '://' not in path]
-
-
 def _place(dataset: Any, index: int) -> str:
     if hasattr(dataset, 'storage'):
         return dataset.storage.place(int(dataset.indices[index]))
     if hasattr(dataset, 'get_data_info'):
         return dataset.get_data_info(index).get('img_path', f'index {index}')
     return f'index {index}'
+
+
+def _reason(error: Exception) -> str:
+    """Of OpenCV's messages, which begin with its version and source file, what was asserted."""
+    if isinstance(error, cv2.error) and getattr(error, 'err', None):
+        return f'OpenCV cannot process it, which {error.func} answers: {error.err}'
+    return first_line(error)
 
 
 def _is_about_an_image(error: Exception) -> bool:

@@ -128,14 +128,29 @@ def read_classes(root: Path) -> tuple[str, ...]:
     path = root / CLASSES
     if not path.is_file():
         raise FileNotFoundError(f'{path} is missing: tar shards need it, one class per line')
-    lines = path.read_text(encoding='utf-8').splitlines()
-    classes = tuple(name for line in lines if (name := line.strip()))
+    classes = tuple(read_lines(path))
     if not classes:
         raise ValueError(f'{path}: no classes; expected one per line')
     if len(set(classes)) < len(classes):
         twice = next(name for name in classes if classes.count(name) > 1)
         raise ValueError(f'{path}: the class {twice} is named twice')
     return classes
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file that are not empty, blanks around them and a byte order mark taken off.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not in UTF-8.
+    """
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: not a text in UTF-8 ({error})') from None
+    if '\0' in text:
+        raise ValueError(f'{path}: not a text, it holds zero bytes')
+    return [stripped for line in text.splitlines() if (stripped := line.strip())]
 
 
 class Sample(NamedTuple):

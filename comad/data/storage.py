@@ -120,6 +120,8 @@ def open_storage(root: str | Path, split: str, progress: Progress | None = None)
         raise ValueError(_nothing_there(folder))
     # Labels are positions: they must mean the same in both splits.
     if other and (root / other).is_dir() and (theirs := class_names(root, other)) != mine:
+        if not theirs:
+            raise ValueError(_nothing_there(root / other))
         difference = sorted(set(mine) ^ set(theirs))
         if not difference:
             raise ValueError(f'{root}: classes.txt is not sorted like the class folders')

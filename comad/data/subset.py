@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from comad.data.shards import read_lines
 from comad.data.storage import Storage
 
 
@@ -65,8 +66,7 @@ def _drawn(storage: Storage, share: float, seed: int) -> np.ndarray:
 
 
 def _listed(storage: Storage, path: Path) -> np.ndarray:
-    wanted = [os.fsencode(line.strip()) for line in path.read_text('utf-8').splitlines()]
-    wanted = [name for name in wanted if name]
+    wanted = [os.fsencode(name) for name in read_lines(path)]
     if not wanted:
         raise ValueError(f'{path}: no file names; expected one per line')
     order = np.argsort(storage.names, kind='stable')

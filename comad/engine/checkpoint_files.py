@@ -93,6 +93,11 @@ def check_checkpoint(path: str | Path) -> Path:
         CheckpointError: it is missing or damaged.
     """
     path = Path(path)
+    if path.suffix == '.safetensors':
+        raise CheckpointError(
+            f"{path} holds a student's weights, not the state of a run; name one of its "
+            'checkpoints, epoch_<N>.pth or iter_<N>.pth'
+        )
     if reason := damage(path):
         raise CheckpointError(f'{path} {reason}')
     return path

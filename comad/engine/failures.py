@@ -2,6 +2,9 @@
 
 import errno
 import re
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from backbones.checkpoints import CheckpointError
@@ -13,6 +16,8 @@ OUT_OF_MEMORY = re.compile(
 SHARED_MEMORY = re.compile(r'shared memory|\bshm\b|/torch_\d+|Bus error', re.I)
 DEAD_WORKER = re.compile(r'DataLoader worker \(pid\(?s?\)? ?[^)]*\) (exited|is killed)')
 LOST_PROCESS = re.compile(r'Connection (closed by|reset by) peer|\[.*gloo.*\].*closed', re.I)
+# Our packages, which lie side by side.
+OURS = tuple(str(Path(__file__).resolve().parents[2] / name) for name in ('comad', 'backbones'))
 GONE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EROFS)
 
 
@@ -43,18 +48,68 @@ def explain(error: BaseException, runner: Any) -> str | None:
         return None
     number = getattr(error, 'errno', None)
     if number == errno.ENOSPC or 'No space left on device' in text:
-        return f'{text}: free space on that disk (work dir: {runner.work_dir}), go on with --resume'
+        work_dir = getattr(runner, 'work_dir', '--work-dir')
+        return f'{text}: free space on that disk (work dir: {work_dir}), go on with --resume'
     if number in (errno.EMFILE, errno.ENFILE) or 'Too many open files' in text:
         return 'too many open files: raise the limit (ulimit -n 65536) or lower num_workers'
     if SHARED_MEMORY.search(text):
         return _no_shared_memory(text)
     if number in GONE:
         return f'{text}: is the disk still there? Go on with --resume'
-    if isinstance(error, FileNotFoundError) or 'FileNotFoundError: ' in str(error):
+    started = getattr(runner, 'phase', '') != 'start' and runner is not None
+    if started and (isinstance(error, FileNotFoundError) or 'FileNotFoundError: ' in str(error)):
         return f'{_from_worker(error)}: a file or folder is gone; go on with --resume'
     if LOST_PROCESS.search(text):
         return 'the connection to another process broke: it ended first and says why'
     return None
+
+
+def raised_on_purpose(error: BaseException) -> bool:
+    """Whether our code raises a ValueError, its way of refusing data, also in a data worker."""
+    text = str(error)
+    if 'Original Traceback' in text:
+        files = re.findall(r'^ +File "(.+)", line \d+.*\n +(.*)$', text, re.M)
+        place, line = files[-1] if files else ('', '')
+        kind = text.strip().splitlines()[-1].partition(':')[0]
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        place, line = (frames[-1].filename, frames[-1].line or '') if frames else ('', '')
+        kind = type(error).__name__ if isinstance(error, ValueError) else ''
+    return kind == 'ValueError' and place.startswith(OURS) and line.startswith('raise ')
+
+
+def place_of(error: BaseException, config: Any) -> tuple[str, str]:
+    """What of a config was being built when an error was raised: key, and ``key (type)``."""
+    built = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name.startswith('build_') and frame.f_code.co_name.endswith('_from_cfg'):
+            given = frame.f_locals.get('cfg')
+            built = given if isinstance(given, Mapping) and 'type' in given else built
+    if built is None:
+        return '', ''
+    kind = built['type'] if isinstance(built['type'], str) else built['type'].__name__
+    content = config._cfg_dict.to_dict() if config is not None else {}
+    keys = [key for key, node in _typed(content) if _same(node, built)]
+    return (keys[0], f'{keys[0]} ({kind})') if keys else ('', kind)
+
+
+def _typed(node: Any, key: str = '') -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        if key and 'type' in node:
+            yield key, node
+        for name, value in node.items():
+            yield from _typed(value, f'{key}.{name}' if key else str(name))
+    elif isinstance(node, (list, tuple)):
+        for number, value in enumerate(node):
+            yield from _typed(value, f'{key}.{number}')
+
+
+def _same(node: Mapping[str, Any], built: Mapping[str, Any]) -> bool:
+    """Whether something was built from a part of a config; whoever builds it may have added."""
+    try:
+        return all(bool(built.get(name) == value) for name, value in node.items())
+    except (TypeError, ValueError):
+        return False
 
 
 def _from_worker(error: BaseException) -> str:
@@ -83,6 +138,8 @@ def _no_shared_memory(text: str) -> str:
 
 
 def _out_of_memory(runner: Any) -> str:
+    if runner is None:
+        return 'out of memory before the model was built: is something else running here?'
     training = runner._train_loop is not None and runner.cfg.get('train_cfg') is not None
     batch = (runner.cfg.get('train_dataloader') or {}).get('batch_size') if training else None
     if not batch:

@@ -3,26 +3,31 @@
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
 from comad.engine.console import warnings_to_log
-from comad.engine.options import ConfigError, RunOptions
+from comad.engine.lease import leased
+from comad.engine.options import AUTO, ConfigError, RunOptions
 from comad.engine.preemption import (
     FAILED,
     PREEMPTED,
     REFUSED,
     Preempted,
-    begin,
+    check_launcher,
     is_finished,
     is_first_process,
     say,
     stop_request,
     write_finished,
 )
+from comad.engine.replaced import check_replaced, clear
 from comad.engine.run_config import config_digest, load_run_config, use_multi_scale
+from comad.engine.segments import settings
 
 TRACEBACK = 'COMAD_TRACEBACK'
+START = 'start'  # see `BenchmarkRunner.phase`
 
 
 def launch(options: RunOptions, checkpoint: str | None = None, test: bool = False) -> int:
@@ -30,55 +35,72 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
 
     0: finished; 75: stopped on request, `--resume` goes on; 2: the config, data or weights do not
     allow the run, or the disk is full; 3: a running training failed for a known reason, told in one
-    line. Anything else that fails in it raises.
+    line. What is a fault of the code is raised.
     """
+    run = _Run(options)
     try:
-        if checkpoint:
-            _check_there(checkpoint, 'a checkpoint of this config')
-        cfg = load_run_config(options)
-        trained_in, digest = cfg.work_dir, config_digest(cfg)
-        if options.tta:
-            use_multi_scale(cfg)
-        if test and not checkpoint and cfg.get('train_cfg') is not None:
-            _check_there(trained_in, 'a run to test: train it first, or name a checkpoint')
-    except ConfigError as error:
-        return _refuse(error)
-    trains = not test and cfg.get('train_cfg') is not None
-    digest = config_digest(cfg)
-    if trains:
-        if options.resume == 'auto' and is_finished(cfg.work_dir, digest):
-            say(f'{cfg.work_dir} is finished: nothing to resume')
-            return 0
-        if is_first_process():
-            begin(cfg.work_dir)
-    try:
-        if test and cfg.get('train_cfg') is not None:
-            cfg.load_from = _checkpoint(trained_in, checkpoint)
-        runner = _build(cfg, options, test)
-        # What a saved step says about its run.
-        runner.options = {**asdict(options), 'digest': digest}
-    except _user_errors() as error:
-        return _refuse(error)
-    from comad.engine.runner import leave_groups
-
-    try:
-        if trains:
-            with stop_request.listen():
-                runner.train()
-            if is_first_process():
-                write_finished(cfg.work_dir, digest)
-            leave_groups()
-        else:
-            runner.test()
+        check_launcher(options.launcher)
+        return run.test(checkpoint) if test else run.train()
     except Preempted as stop:
         say(str(stop))
-        leave_groups()
         return PREEMPTED
-    except _checkpoint_error() as error:
-        return _refuse(error)
     except Exception as error:
-        return _stop(error, runner)
-    return 0
+        return _tell(error, options, run.runner, run.cfg)
+    finally:
+        _leave_groups()
+
+
+class _Run:
+    """One start; ``runner`` is None until it has been built."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self.options, self.cfg, self.runner = options, None, None
+
+    def train(self) -> int:
+        options = self.options
+        cfg = self.cfg = load_run_config(options)
+        trains, digest = cfg.get('train_cfg') is not None, config_digest(cfg)
+        if trains and options.resume == AUTO and is_finished(cfg.work_dir, digest):
+            say(f'{cfg.work_dir} is finished: nothing to resume')
+            return 0
+        with leased(cfg.work_dir) if is_first_process() else nullcontext():
+            if trains and not options.resume and is_first_process():
+                check_replaced(cfg.work_dir, options.overwrite)
+            decides = settings(cfg._cfg_dict.to_dict())  # building fills in what it leaves open
+            self.runner = _build(cfg, options, test=False)
+            if not trains:
+                self.runner.test()
+                return 0
+            # What a saved step and a checkpoint say about their run.
+            self.runner.options = {**asdict(options), 'digest': digest}
+            self.runner.settings = decides
+            if options.overwrite and not options.resume and is_first_process():
+                clear(cfg.work_dir)
+            with stop_request.listen():
+                self.runner.train()
+            if is_first_process():
+                write_finished(cfg.work_dir, digest)
+        return 0
+
+    def test(self, checkpoint: str | None) -> int:
+        if checkpoint:
+            _check_there(checkpoint, 'a checkpoint of this config')
+        cfg = self.cfg = load_run_config(self.options)
+        if not cfg.get('test_cfg'):
+            raise ConfigError(
+                f'{self.options.config} has no test: a pretraining is judged by transfers, '
+                'cls_configs/, seg_configs/ and det_configs/'
+            )
+        trained_in = cfg.work_dir
+        if self.options.tta:
+            use_multi_scale(cfg)
+        if cfg.get('train_cfg') is not None:
+            if not checkpoint:
+                _check_there(trained_in, 'a run to test: train it first, or name a checkpoint')
+            cfg.load_from = _checkpoint(trained_in, checkpoint)
+        self.runner = _build(cfg, self.options, test=True)
+        self.runner.test()
+        return 0
 
 
 def launch_replay(options: RunOptions, bundle: str) -> int:
@@ -91,15 +113,15 @@ def launch_replay(options: RunOptions, bundle: str) -> int:
         from comad.engine import register, replay  # noqa: F401
 
         return replay.replay(cfg, bundle)
-    except ConfigError as error:  # told without torch, which the others take to be named
-        return _refuse(error)
-    except _user_errors() as error:
-        return _refuse(error)
+    except Exception as error:
+        return _tell(error, options, None)
 
 
 def _check_there(path: str, what: str) -> None:
     """Refuse a path of the command line before the seconds that importing torch takes."""
-    if '://' not in str(path) and not os.path.exists(path):
+    if '://' in str(path):
+        raise ConfigError(f'{path} is no file here: download it, then name the file')
+    if not os.path.exists(path):
         raise ConfigError(f'{path} does not exist; expected {what}')
 
 
@@ -123,7 +145,8 @@ def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
 
     import comad.engine.register  # noqa: F401  (configs of others need not name it)
     from comad.engine.autocast import computes_in_bfloat16, device_type
-    from comad.engine.run_data import check_classes
+    from comad.engine.config_check import check_config
+    from comad.engine.run_data import check_data
 
     if 'custom_imports' in cfg:  # parsing the config has left them out
         import_modules_from_strings(**cfg.custom_imports)
@@ -131,6 +154,7 @@ def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
     if options.amp and 'optim_wrapper' in cfg and not computes_in_bfloat16(device_type()):
         sys.stderr.write('--amp: no hardware for bfloat16 here, training in float32\n')
         cfg.optim_wrapper.dtype = 'float32'
+    check_config(cfg)
     kind = RUNNERS.get(cfg.get('runner_type', 'Runner')) or Runner
     runner = kind.from_cfg(cfg)
     # Loops build data sets and check their settings: here a mistake in them is still one line.
@@ -138,56 +162,93 @@ def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
         runner._test_loop = runner.build_test_loop(runner._test_loop)
     else:
         runner._train_loop = runner.build_train_loop(runner._train_loop)
-    if cfg.get('run'):
-        loop = runner._test_loop if test or cfg.get('train_cfg') is None else runner._train_loop
-        check_classes(cfg.model, loop.dataloader.dataset)
+        if runner._val_loop is not None:
+            runner._val_loop = runner.build_val_loop(runner._val_loop)
+    check_data(runner)
     return runner
 
 
-def _checkpoint_error() -> type[Exception]:
+def _leave_groups() -> None:
+    """Close the process groups, if anything has opened one: their threads must not outlive it."""
+    if 'torch' in sys.modules:
+        from comad.engine.runner import leave_groups
+
+        leave_groups()
+
+
+def _tell(error: Exception, options: RunOptions, runner: Any, cfg: Any = None) -> int:
+    """Say in one line what of command, config, data or machine failed; a fault of ours is raised.
+
+    Until the first step the command is taken to be wrong, and any error is one line. That step and
+    the first validation fail by what the user has brought, if it is anything.
+    """
+    if isinstance(error, ConfigError) or os.environ.get(TRACEBACK):
+        return _refuse(error)
+    # With torch, which a refusal must not wait for.
     from backbones.checkpoints import CheckpointError
+    from comad.engine.failures import explain, place_of, raised_on_purpose
 
-    return CheckpointError
+    if isinstance(error, CheckpointError):
+        return _refuse(error)
+    phase = START if runner is None else getattr(runner, 'phase', '')
+    if explain(error, runner) is not None:
+        return _stop(error, runner)
+    if phase == START:
+        key, place = place_of(error, cfg)
+        given = {k: v for k, v in options.cfg_options.items() if key and k.startswith(f'{key}.')}
+        return _refuse(error, place + _worded(given), raised_on_purpose(error))
+    if raised_on_purpose(error):
+        return _stop(error, runner, f'{phase}: {_in_one_line(error)}'.removeprefix(': '))
+    if phase and (options.cfg_options or not options.sample):
+        return _stop(error, runner, f'{phase}{_worded(options.cfg_options)}: {_named(error)}')
+    raise error
 
 
-def _user_errors() -> tuple[type[Exception], ...]:
-    """What building from a wrong config raises in MMEngine's registries and our constructors."""
-    return (
-        ConfigError,
-        _checkpoint_error(),
-        TypeError,
-        ValueError,
-        KeyError,
-        AssertionError,
-        FileNotFoundError,
-        ModuleNotFoundError,
-        AttributeError,
-    )
+def _stop(error: Exception, runner: Any, text: str | None = None) -> int:
+    """Say in one line why a run failed, or raise what is not known.
 
-
-def _stop(error: Exception, runner: Any) -> int:
-    """Say in one line why a running training failed, or raise what is not known."""
+    What all processes have agreed on, the first one says.
+    """
     from comad.engine.failures import RunStopped, explain
 
-    text = explain(error, runner)
+    text = text or explain(error, runner)
     if text is None or os.environ.get(TRACEBACK):
         raise error
-    rank = os.environ.get('RANK', '0')
+    rank = '0' if is_first_process() else os.environ.get('RANK', '?')
     if rank == '0' or not (isinstance(error, RunStopped) and error.agreed):
         where = '' if rank == '0' else f'process {rank}: '
         sys.stderr.write(f'error: {where}{text}\n')
     return FAILED
 
 
-def _refuse(error: Exception) -> int:
+def _worded(options: dict[str, Any]) -> str:
+    given = ' '.join(f'{key}={value}' for key, value in options.items())
+    return f' with --cfg-options {given}' if given else ''
+
+
+def _refuse(error: Exception, place: str = '', complete: bool = False) -> int:
+    """Say in one line why nothing is run; the first process says it for all.
+
+    Args:
+        place: What was being built.
+        complete: Whether the message was written for users.
+    """
     if os.environ.get(TRACEBACK):
         raise error
-    if os.environ.get('RANK', '0') != '0':
-        return REFUSED  # the first process says it for all
-    sys.stderr.write(f'error: {_in_one_line(error)}\n')
-    if not isinstance(error, (ConfigError, RuntimeError)):
+    if not is_first_process():
+        return REFUSED
+    complete = complete or isinstance(error, (ConfigError, RuntimeError))
+    text = _in_one_line(error) if complete else _named(error)
+    sys.stderr.write(f'error: {f"{place}: ".removeprefix(": ")}{text}\n')
+    if not complete:
         sys.stderr.write(f'({TRACEBACK}=1 shows where)\n')
     return REFUSED
+
+
+def _named(error: Exception) -> str:
+    """The same, led by its kind, which the words of others may need."""
+    text, kind = _in_one_line(error), type(error).__name__
+    return text if text.startswith(kind) else f'{kind}: {text}'
 
 
 def _in_one_line(error: Exception) -> str:

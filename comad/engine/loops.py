@@ -6,14 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.registry import LOOPS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from backbones import CheckpointError
+from comad.data.identity import identify
 from comad.engine.exact_data import exact_dataloader
+from comad.engine.preemption import begin
+from comad.engine.segments import SEGMENTS, SETTINGS, add_segment, describe
+from comad.runs.environment import git_state
+from comad.runs.place import FILES
 
 VALIDATED = 'validated_iter'
 EPOCH_BEGAN = 'epoch_began'
@@ -217,16 +222,26 @@ def resumable(loop: dict[str, Any]) -> dict[str, Any]:
 
 
 def note_identity(runner: Any, dataloader: DataLoader) -> None:
-    """Keep in the checkpoints what the order of the images follows from."""
-    runner.message_hub.update_info(IDENTITY, identity(runner, dataloader))
+    """Keep in the checkpoints what the order of the images and all numbers follow from."""
+    hub = runner.message_hub
+    hub.update_info(IDENTITY, identity(runner, dataloader))
+    if not getattr(runner, 'settings', None):  # not started by a command
+        return
+    if is_main_process():
+        begin(runner.work_dir)
+    known, git = hub.runtime_info.get(SEGMENTS) or [], git_state(FILES)
+    segments = add_segment(known, runner.iter, runner.max_iters, runner.options['digest'], git)
+    hub.update_info(SEGMENTS, segments)
+    hub.update_info(SETTINGS, runner.settings)
 
 
-def identity(runner: Any, dataloader: DataLoader) -> dict[str, int]:
+def identity(runner: Any, dataloader: DataLoader) -> dict[str, Any]:
     """What has to be the same for a run to go on, and the number of processes."""
     per_process = dataloader.batch_sampler.batch_size
     return {
         'seed': runner.seed,
         'training images': len(dataloader.dataset),
+        'manifest of the data': identify(dataloader.dataset).manifest,
         'images per step': per_process * get_world_size(),
         'accumulated batches': getattr(runner.optim_wrapper, '_accumulative_counts', 1),
         'processes': get_world_size(),
@@ -236,7 +251,7 @@ def identity(runner: Any, dataloader: DataLoader) -> dict[str, int]:
 def check_identity(runner: Any, seed: int) -> None:
     """Whether a resumed run can go on at its checkpoint's position.
 
-    With the same seed, images, images per step and accumulated batches it can, bit by bit if the
+    With the same seed, data, images per step and accumulated batches it can, bit by bit if the
     processes are as many as before. Another number of processes with the same images per step
     (2 x 4, 1 x 8) goes on at the same image, with other draws of the augmentation, and says so.
     Anything else would leave images out or see them twice, under a schedule meant for other steps.
@@ -246,18 +261,16 @@ def check_identity(runner: Any, seed: int) -> None:
         seed: What this run was configured with; MMEngine silently takes over the checkpoint's.
 
     Raises:
-        CheckpointError: one of the four differs.
+        CheckpointError: one of them differs.
     """
     before = runner.message_hub.runtime_info.get(IDENTITY)
     if before is None:  # a checkpoint of MMEngine's own
         return
     now = {**identity(runner, runner.train_dataloader), 'seed': seed}
-    for name in ('seed', 'training images', 'images per step', 'accumulated batches'):
-        if before[name] != now[name]:
-            raise CheckpointError(
-                f'the checkpoint was written with {name} {before[name]}, this run has '
-                f'{now[name]}: resume with the same, or start a new run in another --work-dir'
-            )
+    for name, value in now.items():
+        # An earlier version's has no manifest, and the data may get one meanwhile.
+        if name != 'processes' and None not in (value, before.get(name)) and before[name] != value:
+            raise CheckpointError(describe(name, str(before[name]), str(value), ''))
     if before['processes'] != now['processes']:
         runner.logger.warning(
             f'resuming with {now["processes"]} instead of {before["processes"]} processes: the '

@@ -73,6 +73,14 @@ class RunOptions:
         type=lambda text: text if text == AUTO else typed(text),
         metavar='CHECKPOINT',
     )
+    extend: bool = _option(
+        False,
+        'with --resume: go on with another length, or another schedule of the learning rate, than '
+        'the checkpoint was trained with; the rates are those of the new one from there on',
+    )
+    overwrite: bool = _option(
+        False, "replace a finished run of the work dir; what goes is said before it's removed"
+    )
     amp: bool = _option(False, 'bfloat16 mixed precision (accelerators)')
     auto_scale_lr: bool = _option(
         False, "scale the learning rate with the total batch relative to the recipe's"
@@ -82,9 +90,9 @@ class RunOptions:
         'one optimizer step per N batches, so that N times fewer GPUs keep the recipe',
         metavar='N',
     )
-    launcher: str = _option(
-        'none',
-        'what started the processes; the shell tools say it',
+    launcher: str | None = _option(
+        None,
+        'what started the processes; the shell tools say it; "none" for runs of their own',
         choices=('none', 'pytorch', 'slurm', 'mpi'),
     )
     tta: bool = _option(
@@ -107,7 +115,7 @@ class RunOptions:
 
 COMMON = ('sample', 'seed', 'student', 'work_dir', 'cfg_options', 'launcher')
 # What belongs to one start, or to tests, and not to a command that repeats a step.
-OF_ONE_START = ('config', 'resume', 'launcher', 'tta')
+OF_ONE_START = ('config', 'resume', 'extend', 'overwrite', 'launcher', 'tta')
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -117,7 +125,7 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
         if entry.type is bool:
             settings['action'] = 'store_true'
         elif entry.type is int:
-            settings['type'] = int
+            settings['type'] = _count
         parser.add_argument(_flag(entry.name), **settings)
     if 'launcher' in names:  # torchrun and older launchers pass it; the environment decides
         hidden = argparse.SUPPRESS
@@ -143,6 +151,13 @@ def command_of(options: dict[str, Any]) -> str:
         elif value is not True:
             words.append(str(value))
     return shlex.join(words)
+
+
+def _count(text: str) -> int:
+    """A whole number that is not negative, as seeds and counts are."""
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f'{text!r}: expected a whole number from 0 to 2^32 - 1')
+    return int(text)
 
 
 def _flag(name: str) -> str:

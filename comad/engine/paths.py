@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
-from comad.runs.place import pretrain_root, worded
+from comad.runs.place import pretrain_dir, worded
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -32,26 +32,35 @@ def check_paths(cfg: Config, sample: bool) -> None:
         if sample
         else 'or add --sample to run on the embedded sample without it'
     )
-    for key, value in _walk(cfg._cfg_dict):
-        if key in DATA_KEYS and value.startswith('data/') and not Path(value).is_dir():
-            name = next((part for part in Path(value).parts if part in LAYOUTS), '')
-            layout = f' ({LAYOUTS[name]})' if name else ''
-            raise ConfigError(f'missing data: {Path(value).as_posix()}{layout}; {way_out}')
+    read = ['train_dataloader', 'val_dataloader'] if cfg.get('train_cfg') else ['test_dataloader']
+    for part in (*read, 'test_cfg'):  # k-NN keeps its bank there
+        for key, value in _walk(cfg.get(part), part):
+            if key.rpartition('.')[2] in DATA_KEYS and not Path(value).is_dir():
+                name = next((part for part in Path(value).parts if part in LAYOUTS), '')
+                layout = f' ({LAYOUTS[name]})' if name else ''
+                raise ConfigError(
+                    f'missing data: {Path(value).as_posix()}{layout}, seen from {Path.cwd()}; '
+                    f'set {key} to its place, {way_out}'
+                )
     if not sample:
         way_out = 'see docs/data.md; ' + way_out
-    for teacher in cfg.model.get('teachers', None) or []:
-        if not Path(teacher['checkpoint']).exists():
+    for number, teacher in enumerate(cfg.model.get('teachers', None) or []):
+        file = teacher.get('checkpoint') if isinstance(teacher, dict) else None
+        if not isinstance(file, str) or 'family' not in teacher:
+            raise ConfigError(
+                f'model.teachers.{number}={teacher!r}: expected a dictionary with family and '
+                "checkpoint, the teacher's file"
+            )
+        if not Path(file).exists():
             way_out = (
                 worded(f'pretrain it with: tools/pretrain.sh {teacher["family"]}_base --sample')
                 if sample
                 else way_out
             )
-            raise ConfigError(
-                f'missing teacher: the {teacher["family"]} file {teacher["checkpoint"]}; {way_out}'
-            )
+            raise ConfigError(f'missing teacher: the {teacher["family"]} file {file}; {way_out}')
     run = cfg.get('run')
     if run and run.folder != 'pretrain' and run.method != 'scratch':
-        student = Path(pretrain_root(sample)) / run.student / f'seed{run.pretrain_seed}'
+        student = pretrain_dir(sample, run.student, run.pretrain_seed)
         if not (student / 'student.safetensors').is_file():
             method, factor = split_equal(run.method)
             command = (
@@ -67,12 +76,13 @@ def check_paths(cfg: Config, sample: bool) -> None:
             )
 
 
-def _walk(node: Any, key: str = '') -> Iterator[tuple[str, str]]:
+def _walk(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Every text below, with its dotted key."""
     if isinstance(node, dict):
         for name, value in node.items():
-            yield from _walk(value, name)
+            yield from _walk(value, f'{key}.{name}')
     elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _walk(value, key)
+        for number, value in enumerate(node):
+            yield from _walk(value, f'{key}.{number}')
     elif isinstance(node, str):
         yield key, node

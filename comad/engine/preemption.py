@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from backbones.files import read_json, write_json
+from comad.engine.options import ConfigError
 
 # Exit codes of train.py; _torchrun.py imports them, slurm_train.sh reads the line of PREEMPTED.
 REFUSED = 2
@@ -24,6 +25,15 @@ INTERRUPTED = 130  # what shells report of a process ended by Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 REQUEUE = 'requeue'
 FINISHED = 'finished'
+
+
+# What launchers say to each process: how many there are, and which one it is.
+LAUNCHERS = {
+    'pytorch': ('WORLD_SIZE', 'RANK'),
+    'slurm': ('SLURM_STEP_NUM_TASKS', 'SLURM_PROCID'),
+    'mpi': ('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK'),
+}
+_alone = False
 
 
 class Preempted(Exception):  # noqa: N818 (nothing went wrong)
@@ -130,9 +140,39 @@ def begin(work_dir: str | Path) -> None:
         (Path(work_dir) / name).unlink(missing_ok=True)
 
 
+def check_launcher(launcher: str | None) -> None:
+    """Refuse one of several processes that nobody has told to work together.
+
+    Each would train for itself, in the same folder.
+
+    Args:
+        launcher: As of the command line; ``none`` says that each is a run of its own.
+
+    Raises:
+        ConfigError: several processes and no launcher.
+    """
+    global _alone
+    _alone = launcher == 'none'
+    if launcher is not None:
+        return
+    for name, (processes, _) in LAUNCHERS.items():
+        count = os.environ.get(processes, '')
+        if count.isdigit() and int(count) > 1:
+            raise ConfigError(
+                f'{count} processes were started ({processes}={count}) without --launcher: add '
+                f'--launcher {name}, or --launcher none if each is a run of its own'
+            )
+
+
+def in_several_processes() -> bool:
+    """Whether a launcher has started more than this one."""
+    counts = (os.environ.get(processes, '') for processes, _ in LAUNCHERS.values())
+    return any(count.isdigit() and int(count) > 1 for count in counts)
+
+
 def is_first_process() -> bool:
     """Whether this is the process that speaks for all, known before they have met."""
-    return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID'))
+    return _alone or all(os.environ.get(rank, '0') == '0' for _, rank in LAUNCHERS.values())
 
 
 def say(text: str) -> None:

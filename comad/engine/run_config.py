@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.architectures import NAMES, network_type, sample_name, split_name
 from comad.engine import bridges
+from comad.engine.cfg_options import check_kept, merge
 from comad.engine.config_keys import RUNNER_KEYS, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
@@ -110,7 +112,7 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
         apply_sample(cfg, leaf, leaf_sample)
     hooks = set(cfg.get('default_hooks', {}))
     if options.cfg_options:
-        cfg.merge_from_dict(options.cfg_options)
+        merge(cfg, options.cfg_options)
     _drop_hooks(cfg, hooks)
     if leaf is not None:
         leaf, pretrain_seed = _name_student(cfg, leaf, options)
@@ -122,7 +124,9 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     elif options.work_dir or not cfg.get('work_dir'):
         cfg.work_dir = options.work_dir or f'work_dirs/{path.stem}'
     _apply_run_options(cfg, leaf, options)
+    check_kept(cfg, options)
     try:
+        accumulate(cfg, options.accumulate)
         check_schedule(cfg)
     except ValueError as error:
         raise ConfigError(f'{path}: {error}') from None
@@ -145,8 +149,22 @@ def parse_config(path: str | Path) -> Config:
             f'{path} needs the package {needed!r}: install it with '
             + worded('tools/setup.sh --extras dense')
         ) from error
-    except (KeyError, TypeError, SyntaxError, OSError, AttributeError) as error:
-        raise ConfigError(f'{path} cannot be read: {str(error).splitlines()[0]}') from error
+    except Exception as error:  # a config is code, which can fail in any way
+        reason = ' '.join(str(error).split()) or 'no words'
+        raise ConfigError(
+            f'{_where(error, path)} cannot be read: {type(error).__name__}: {reason}'
+        ) from error
+
+
+def _where(error: Exception, path: str | Path) -> str:
+    """The file of a config that failed, which may be one of its bases, and the line in it."""
+    line = ''
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == '_file2dict':
+            path, line = frame.f_locals.get('filename', path), ''
+        elif frame.f_code.co_name == '<module>' and frame.f_code.co_filename == path:
+            line = f', line {number}'
+    return f'{_relative(path)}{line}'
 
 
 def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
@@ -324,7 +342,7 @@ def _ordered(node: Any) -> Any:
 
 
 def _apply_run_options(cfg: Config, leaf: LeafName | None, options: RunOptions) -> None:
-    cfg.launcher = options.launcher
+    cfg.launcher = options.launcher or 'none'
     if leaf is not None or 'randomness' not in cfg:
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': options.seed}
     if options.amp and 'optim_wrapper' in cfg:
@@ -336,11 +354,6 @@ def _apply_run_options(cfg: Config, leaf: LeafName | None, options: RunOptions) 
                 f'--auto-scale-lr: {options.config} states no auto_scale_lr.base_batch_size'
             )
         cfg.auto_scale_lr.enable = True
-    if options.accumulate != 1:
-        try:
-            accumulate(cfg, options.accumulate)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
     if options.resume:
         cfg.resume = True
         if options.resume != 'auto':

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from backbones import CheckpointError, check_strides
 from backbones.student import LoadsStudent
+from comad.engine import bridges
 from comad.engine.autocast import keep_geometry
 from comad.engine.checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook, restore_rank_buffers
@@ -38,8 +39,18 @@ from comad.engine.hooks.run_info import flush_losses
 from comad.engine.loops import check_identity, resumable
 from comad.engine.models import allow_variants, unwrapped
 from comad.engine.preemption import protect_worker
+from comad.engine.schedule_state import base_rates, current_rates, restart_schedule
+from comad.engine.segments import SETTINGS, changes, describe, refusal
 
 FIRST_STEPS = ('before_train_epoch', 'before_val_epoch', 'before_test_epoch')
+BEGUN: set[str] = set()  # the runs of this process, by their log folders
+# What is done for the first time between two hooks, and may fail by what a run was given.
+FIRST_TIMES = {
+    'before_train_iter': 'the first training step',
+    'before_val_epoch': 'the first validation',
+    'before_test_epoch': 'the first test',
+}
+PROOFS = {'after_train_iter', 'after_val_epoch', 'after_test_epoch'}
 
 
 @RUNNERS.register_module()
@@ -51,7 +62,17 @@ class BenchmarkRunner(Runner):
     over gloo; a detector whose strides disagree does not start; the learning rate is scaled with
     accumulated batches, and another batch than the recipe's is pointed out. A resumed run equals
     the uninterrupted one bit by bit; see `check_identity` for other numbers of processes.
+
+    Attributes:
+        options: Those of the command that started it, and the config's digest; see `RunOptions`.
+        settings: What of the config decides its numbers; empty where no command started it.
+        phase: ``start``, one of `FIRST_TIMES` while it runs, then ''.
     """
+
+    options: dict[str, Any] = {}
+    settings: dict[str, str] = {}
+    phase = 'start'
+    proven: set[str] = set()
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Join the gloo group before MMEngine would ask for a GPU."""
@@ -60,7 +81,14 @@ class BenchmarkRunner(Runner):
             torch.distributed.init_process_group('gloo')
             # Threads of a group that is open when the process ends can abort it.
             atexit.register(leave_groups)
+        bridges.format_configs_once()
         super().setup_env(env_cfg)
+        # MMEngine tells the logs of two runs apart by the second in which they began.
+        start, count = self._timestamp, 1
+        while self._timestamp in BEGUN:
+            count += 1
+            self._timestamp = f'{start}_{count}'
+        BEGUN.add(self._timestamp)
 
     def build_logger(self, *args: Any, **options: Any) -> MMLogger:
         """MMEngine's logger; what comes before the first step is for its file, see `introduce`."""
@@ -76,7 +104,12 @@ class BenchmarkRunner(Runner):
             if fn_name == 'before_train_epoch':
                 self.logger.info(describe_start(self), extra=SHOWN)
             self.console.started = True
+        if fn_name in FIRST_TIMES and fn_name not in self.proven:
+            self.phase = FIRST_TIMES[fn_name]
         super().call_hook(fn_name, **options)
+        if fn_name in PROOFS:
+            self.phase = ''
+            self.proven = {*self.proven, fn_name.replace('after', 'before')}
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the model and compare the strides of its backbone, neck and heads.
@@ -111,6 +144,10 @@ class BenchmarkRunner(Runner):
         diff_rank_seed: bool = False,
     ) -> DataLoader:
         """Build a loader whose workers leave signals to the trainer, see `protect_worker`."""
+        if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
+            # Which torch refuses without workers; the number alone is to be changed.
+            workers = dict(persistent_workers=False, prefetch_factor=None)
+            dataloader = {**dataloader, **{k: v for k, v in workers.items() if k in dataloader}}
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = partial(protect_worker, loader.worker_init_fn)
         return loader
@@ -246,10 +283,34 @@ class BenchmarkRunner(Runner):
             ) from error
 
     def resume(self, filename: str, **options: Any) -> None:
-        """Resume; raises CheckpointError where this run cannot go on at the checkpoint's place."""
-        seed = self.seed
+        """Resume; raises CheckpointError where this run cannot go on at the checkpoint's place.
+
+        With another length of the training, or ``--extend`` and another schedule, the learning
+        rates are from here on those that the new schedule has at this step. Unless they are the
+        same until here, that has to be asked for.
+        """
+        seed, rates = self.seed, base_rates(self)
         super().resume(filename, **options)
         check_identity(self, seed)
+        before = self.message_hub.runtime_info.get(SETTINGS)
+        if not self.settings or before is None:
+            return
+        differ = changes(before, self.settings)
+        extend = self.options['extend']
+        if reason := refusal(differ, extend):
+            raise CheckpointError(reason)
+        if not differ:
+            return
+        if self.iter >= self.max_iters:
+            raise CheckpointError(
+                f'the checkpoint has {self.iter} steps, this training ends after {self.max_iters}'
+            )
+        trained_at = current_rates(self)
+        restart_schedule(self, rates)
+        if not extend and current_rates(self) != trained_at:
+            key, (then, now) = next(iter(differ.items()))
+            way = ', add --extend to go on with the learning rates of the new schedule'
+            raise CheckpointError(describe(key, then, now, way))
 
     def load_checkpoint(
         self,
@@ -260,6 +321,7 @@ class BenchmarkRunner(Runner):
     ) -> dict[str, Any]:
         """Load a checkpoint of this model, by default completely or not at all."""
         checkpoint = super().load_checkpoint(filename, map_location, strict, revise_keys)
+        checkpoint.get('meta', {}).pop('config', None)  # which MMEngine would run as Python
         if self._resume:
             restore_rank_buffers(self.model, checkpoint)
         for module in self.model.modules():

@@ -16,6 +16,8 @@ def accumulate(cfg: Any, steps: int) -> None:
     Raises:
         ValueError: a number below 1, nothing to train, or a config that accumulates already.
     """
+    if steps == 1:
+        return
     if steps < 1:
         raise ValueError(f'--accumulate {steps}: expected a number of batches, at least 1')
     if 'optim_wrapper' not in cfg:
@@ -35,13 +37,13 @@ def accumulate(cfg: Any, steps: int) -> None:
 
 
 def check_schedule(cfg: Any) -> None:
-    """Every part of the learning rate's schedule has to begin before it ends.
+    """Every part of the learning rate's schedule has to begin before it ends, a warm-up to end.
 
     A part without an end lasts as long as the training, so a shortened training may leave none of
     it, which MMEngine meets with an assertion.
 
     Raises:
-        ValueError: names the part, when it would begin and the length of the training.
+        ValueError: names the part, when it would begin or end and the length of the training.
     """
     length = cfg.get('train_cfg') or {}
     parts = cfg.get('param_scheduler') or []
@@ -49,6 +51,11 @@ def check_schedule(cfg: Any) -> None:
         by_epoch = part.get('by_epoch', True)
         key, unit = ('max_epochs', 'epoch') if by_epoch else ('max_iters', 'iteration')
         begin, end = part.get('begin', 0), part.get('end')
+        if part.get('type') == 'WarmUpLR' and key in length and end >= length[key]:
+            raise ValueError(
+                f'train_cfg.{key}={length[key]} leaves no {unit} after WarmUpLR, which '
+                f'param_scheduler ends at {end}; expected more than {end}, or a shorter warm-up'
+            )
         if end is None:
             end = length.get(key)
         if end is None or begin < end:

@@ -7,6 +7,7 @@ import numpy as np
 from mmengine.registry import METRICS
 from torch import Tensor
 
+from comad.data.coco import annotations_type
 from comad.evaluation.metrics import percentages
 
 SUFFIX = '_precision'  # of mmdet's results per class
@@ -47,7 +48,8 @@ def _changes(mask: np.ndarray) -> np.ndarray:
 def column_coco_metric(**options: Any) -> Any:
     """mmdet's `CocoMetric`, encoded by `encode_masks` and evaluated by faster-coco-eval.
 
-    All options and results are its own; the twelve figures of COCO agree to 1e-15.
+    All options and results are its own; the twelve figures of COCO agree to 1e-15. Annotations are
+    read as the data sets read them, by `comad.data.coco`.
 
     After an evaluation ``per_class`` holds the AP of every class, in percent, by box and by mask.
     A function, because comad is importable without mmdet.
@@ -56,6 +58,11 @@ def column_coco_metric(**options: Any) -> Any:
     from mmdet.evaluation.metrics import CocoMetric, coco_metric
 
     class ColumnCocoMetric(CocoMetric):
+        def __init__(self, ann_file: str | None = None, **options: Any) -> None:
+            super().__init__(**options)
+            if ann_file is not None:
+                self._coco_api = annotations_type()(ann_file, masks='segm' in self.metrics)
+
         def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
             super().process(data_batch, [_encoded(sample) for sample in data_samples])
 

@@ -1,1 +1,1 @@
-"""From run records to leaderboard tables; plain Python, no torch import."""
+"""From run records to leaderboard tables, which are DataFrames; imports pandas, never torch."""

@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 
+from pandas import DataFrame
+
 from comad.runs.record import Record, RecordError, Records, read_records, refusal
 from comad.tasks.recording import check_task
 from comad.tasks.task import TASKS
@@ -18,8 +20,13 @@ from comad.tasks.task import TASKS
 NAMED = 3
 
 
-def read_admitted(directory: str | os.PathLike[str]) -> Records:
-    """Read a folder of records; refused are also those of no known task, and copies of a run."""
+def read_admitted(directory: str | os.PathLike[str], sample: bool | None = None) -> Records:
+    """Read a folder of records; refused are also those of no known task, and copies of a run.
+
+    Args:
+        directory: The folder.
+        sample: Of which scale the tables are; a record without a place there is refused.
+    """
     found = read_records(directory)
     folder, accepted, refused = Path(directory), [], list(found.refused)
     for record in found.accepted:
@@ -30,7 +37,12 @@ def read_admitted(directory: str | os.PathLike[str]) -> Records:
             refused.append(refusal(folder / record.file, error))
     twice = duplicates(accepted)
     refused += [refusal(folder / file, reason) for file, reason in twice.items()]
-    return Records([record for record in accepted if record.file not in twice], refused)
+    accepted = [record for record in accepted if record.file not in twice]
+    if sample is not None:
+        reasons = {record.file: out_of_place(record, sample) for record in accepted}
+        refused += [f'{file}: {reason}' for file, reason in reasons.items() if reason]
+        accepted = [record for record in accepted if not reasons[record.file]]
+    return Records(accepted, refused)
 
 
 def out_of_place(record: Record, sample: bool) -> str:
@@ -81,6 +93,36 @@ def duplicates(records: Iterable[Record]) -> dict[str, str]:
             for _, file in members:
                 reasons.setdefault(file, f'{" and ".join(names)} share {what}')
     return dict(sorted(reasons.items()))
+
+
+def notes(figures: DataFrame) -> list[str]:
+    """Return a line per reason why records are not ranked, or apart from others of their task.
+
+    Args:
+        figures: What `comad.leaderboard.tables.figures` returns.
+    """
+    runs = figures.drop_duplicates('file')
+    reasons = {
+        record.file: [*(f'no {key} ({why})' for key, why in record.missing.items()), *questions]
+        for record, questions in zip(runs['record'], runs['questions'], strict=True)
+    }
+    lines = group_by_reason(reasons)
+    for (kind, setting), same in runs.groupby(['task', 'setting'])['record']:
+        fields = DataFrame([record.protocol.fields for record in same], dtype=object).map(str)
+        if differing := [key for key in sorted(fields) if fields[key].nunique() > 1]:
+            name, _, version = setting.rpartition(' ')
+            lines.append(
+                f'{TASKS[kind].table}: protocol {name} version {version} of {kind} was run with '
+                f'different {", ".join(differing)}; such rows are ranked apart'
+            )
+    for kind, same in runs.groupby('task')['record']:
+        manifests = sorted({record.manifest for record in same} - {None})
+        if len(manifests) > 1:
+            lines.append(
+                f'{kind}: records cite {len(manifests)} data manifests, '
+                f'{", ".join(digest[:12] for digest in manifests)}: such rows are ranked apart'
+            )
+    return lines
 
 
 def group_by_reason(reasons: Mapping[str, Iterable[str]]) -> list[str]:

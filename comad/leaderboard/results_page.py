@@ -1,23 +1,22 @@
 """The two tables in docs/results.md that are made from results/, between markers."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
-from itertools import groupby
+from functools import partial
 from pathlib import Path
 
+from pandas import DataFrame, concat
+
 from backbones.files import write_text
-from comad.leaderboard.markdown import DASH, escape, figure, markdown_table
-from comad.leaderboard.shown import ShownRow, shown_rows
-from comad.leaderboard.study import Cells
-from comad.leaderboard.tables import MIN_SEEDS, Row, Statistics, is_tie
+from comad.leaderboard.outputs import Tables, documented, escape, joined, markdown_table
+from comad.leaderboard.study import STUDY_CSV, read_table
+from comad.leaderboard.tables import MIN_SEEDS, Statistics, is_tie
 from comad.tasks.task import TASKS
 
 PAGE = Path('docs/results.md')
-STUDY = Path('results/sample_study.csv')
-# Heading -> task, metric and pool of the study's rows.
+# Task, metric and pool of the study's rows -> heading.
 STUDY_COLUMNS = {
-    heading: (task.kind, *column)
+    (task.kind, *column): heading
     for task in TASKS.values()
     for heading, column in task.study.items()
 }
@@ -28,8 +27,39 @@ STUDY_COSTS = {
     's': ('pretrain_seconds', '1'),
 }
 DECIDING = 'linear, mean'
-EARLIER = '†'
+DASH, EARLIER = '–', '†'
 NOTHING_MEASURED = 'Nothing has been measured at full scale yet.'
+
+
+def update_page(tables: Tables) -> list[Path]:
+    """Put tables and study between their markers in docs/results.md; return the file if it changed.
+
+    Raises:
+        ValueError: If docs/results.md, where there is one, lacks a marker; it is then left alone.
+    """
+    return [PAGE] if PAGE.is_file() and rewrite(PAGE, page_blocks(tables)) else []
+
+
+def stale_page(tables: Tables) -> str:
+    """Return why docs/results.md does not hold these tables and the study; '' if it does.
+
+    Without a docs/results.md there is nothing to hold them.
+    """
+    if not PAGE.is_file():
+        return ''
+    text = PAGE.read_text(encoding='utf-8')
+    for name, body in page_blocks(tables).items():
+        try:
+            if replace_block(text, name, body) != text:
+                return f'{PAGE}: the table between the {name} markers is another one'
+        except ValueError as error:
+            return str(error)
+    return ''
+
+
+def page_blocks(tables: Tables) -> dict[str, str]:
+    """Return what stands between each pair of markers of docs/results.md."""
+    return {'leaderboard': leaderboard_block(tables), 'study': study_block(read_table(STUDY_CSV))}
 
 
 def rewrite(path: Path, blocks: Mapping[str, str]) -> bool:
@@ -62,143 +92,106 @@ def replace_block(text: str, name: str, body: str, where: object = PAGE) -> str:
     return f'{text[: begin + len(markers[0])]}\n{body}\n{text[end:]}'
 
 
-def leaderboard_block(tables: Mapping[str, Sequence[Row]]) -> str:
+def leaderboard_block(tables: Tables) -> str:
     """Return the full-scale tables, compact: one line per row of equal source, all its metrics."""
-    shown = {name: shown_rows(rows) for name, rows in tables.items()}
-    measured = [row for rows in shown.values() for row in rows if not row.published]
-    parts = []
-    if measured:
-        headings = ['rank', 'method', 'student', 'protocol', 'metric', 'value', 'n']
-        names = ('rank', 'method', 'student', 'protocol', 'metric')
-        lines = [
-            [*(escape(r.entries[n]) for n in names), figure(r.value, r.sd), r.n] for r in measured
+    measured, published = [], []
+    for name, table in tables.items():
+        shown = documented(table, escape)
+        own = shown['section'] >= 0
+        shown = shown.assign(
+            value=joined(shown['value'], ' ± ', shown['sd']),
+            figures=shown['metric'] + ' ' + shown['value'],
+        )
+        measured.append(shown[own])
+        if own.all():
+            continue
+        shown = shown[~own]
+        shared = shown.groupby(['method', 'student', 'protocol', 'source'], sort=False)['figures']
+        lines = shared.agg(', '.join).reset_index().rename(columns={'source': 'source (evidence)'})
+        columns = ['method', 'student', 'protocol', 'figures', 'source (evidence)']
+        published += [
+            f'<details><summary>Published figures, {name}: {len(shown)}, in percent, '
+            f'never ranked</summary>',
+            markdown_table(lines[columns]),
+            '</details>',
         ]
-        parts.append(markdown_table(headings, lines))
-    else:
-        parts.append(NOTHING_MEASURED)
-    for name, rows in shown.items():
-        published = [row for row in rows if row.published]
-        if published:
-            parts += [
-                f'<details><summary>Published figures, {name}: {len(published)}, in percent, '
-                f'never ranked</summary>',
-                markdown_table(
-                    ['method', 'student', 'protocol', 'figures', 'source (evidence)'],
-                    _published_lines(published),
-                ),
-                '</details>',
-            ]
-    return '\n\n'.join(parts)
+    columns = ['rank', 'method', 'student', 'protocol', 'metric', 'value', 'n']
+    rows = concat(measured)[columns]
+    return '\n\n'.join([NOTHING_MEASURED if rows.empty else markdown_table(rows), *published])
 
 
-def study_block(rows: Sequence[Cells]) -> str:
+def study_block(study: DataFrame) -> str:
     """Return the study as one line per student; those of one network size and budget together.
 
     Bold is a figure that no other of its column, size and budget ties with, over rows with n of 3
     or more that were measured under one protocol. A student without a figure has a dash. The last
     columns are the cost of one pretraining, teachers included.
     """
-    if not rows:
+    if study.empty:
         return 'The study has not been run yet.'
-    table: dict[str, dict[tuple[str, ...], Cells]] = {}
-    for row in rows:
-        table.setdefault(row['student'], {})[row['task'], row['metric'], row['pool']] = row
-    current = _current_protocols(rows)
-    bold = {
-        (student, heading)
-        for size in _sizes(table)
-        for heading, key in STUDY_COLUMNS.items()
-        if key in current
-        for student in _best(
-            {s: table[s][key] for s in size if _protocol(table[s].get(key)) == current[key]}
-        )
+    key = ['task', 'metric', 'pool']
+    rows = study.drop_duplicates(['student', *key], keep='last', ignore_index=True)
+    budget = rows['student'].str.extract(r'_(equal\d+)_', expand=False).fillna('')
+    version = rows['protocol_version'].replace('', '0').astype(int)
+    rows = rows.assign(
+        heading=[STUDY_COLUMNS.get(names) for names in rows[key].itertuples(index=False)],
+        size=budget + ' ' + rows['student'].str.rpartition('_')[2],
+        under=rows['protocol'] + ' ' + version.astype(str),
+    )
+    # Figures are compared under the newest protocol that any student was measured under.
+    newest = version.groupby([rows[name] for name in key]).transform('idxmax')
+    earlier = rows['under'] != rows['under'].to_numpy()[newest]
+    bold = _ahead(rows[~earlier])
+    rows['entry'] = [
+        study_figure(row, line in bold) + (EARLIER if earlier[line] else '')
+        for line, row in rows.iterrows()
+    ]
+    students = rows.drop_duplicates('student').set_index('student')[['size']]
+    deciding = rows[rows['heading'] == DECIDING].set_index('student')['mean'].astype(float)
+    students['best'] = -deciding.reindex(students.index, fill_value=0)
+    students['many'] = -students.groupby('size')['size'].transform('count')
+    order = students.sort_values(['many', 'size', 'best', 'student']).index
+    shown = rows.dropna(subset='heading')
+    entries = shown.pivot(index='student', columns='heading', values='entry').reindex(order)
+    known = rows.mask(rows == '').groupby('student').first().reindex(order)
+    lines = {
+        'student': [f'`{student}`' for student in order],
+        'teachers': known['teachers'].str.replace(';', ','),
+        **{name: entries.get(name) for name in STUDY_COLUMNS.values()},
+        **{
+            name: known[cost].map(partial(_round, unit=unit), na_action='ignore')
+            for name, (cost, unit) in STUDY_COSTS.items()
+        },
     }
-    lines, earlier = [], False
-    for student in (student for size in _sizes(table) for student in size):
-        own = table[student]
-        entries = [_first(own, 'teachers').replace(';', ',') or DASH]
-        for heading, key in STUDY_COLUMNS.items():
-            cells = own.get(key)
-            entry = study_figure(cells, (student, heading) in bold)
-            if cells and _protocol(cells) != current[key]:
-                entry, earlier = entry + EARLIER, True
-            entries.append(entry)
-        costs = [_round(_first(own, name), unit) for name, unit in STUDY_COSTS.values()]
-        lines.append([f'`{student}`', *entries, *(cost or DASH for cost in costs)])
-    text = markdown_table(['student', 'teachers', *STUDY_COLUMNS, *STUDY_COSTS], lines)
-    if earlier:
+    text = markdown_table(DataFrame(lines, index=order, dtype=object).fillna(DASH))
+    if earlier[shown.index].any():
         text += f'\n\n{EARLIER} under an earlier version of the protocol: not to be compared.'
     return text
 
 
-def _protocol(cells: Cells | None) -> tuple[str, int] | None:
-    return cells and (cells['protocol'], int(cells['protocol_version'] or 0))
-
-
-def _current_protocols(rows: Sequence[Cells]) -> dict[tuple[str, ...], tuple[str, int]]:
-    """Task, metric and pool -> the newest protocol that any student was measured under."""
-    newest: dict[tuple[str, ...], tuple[str, int]] = {}
-    for cells in rows:
-        key, found = (cells['task'], cells['metric'], cells['pool']), _protocol(cells)
-        if key not in newest or found[1] > newest[key][1]:
-            newest[key] = found
-    return newest
-
-
-def _published_lines(rows: Sequence[ShownRow]) -> list[list[str]]:
-    names = ('method', 'student', 'protocol')
-    merged: dict[tuple[str, ...], list[str]] = {}
-    for row in rows:
-        key = (*(escape(row.entries[name]) for name in names), escape(row.source))
-        merged.setdefault(key, []).append(f'{escape(row.entries["metric"])} {row.value}')
-    return [[*key[:3], ', '.join(figures), key[3]] for key, figures in merged.items()]
-
-
-def _sizes(table: Mapping[str, Mapping[tuple[str, ...], Cells]]) -> list[list[str]]:
-    """Students of one size and budget together, the largest group first, its best first."""
-
-    def place(student: str) -> tuple[float, str]:
-        cells = table[student].get(STUDY_COLUMNS[DECIDING])
-        return (-float(cells['mean']) if cells else 0.0, student)
-
-    by_size = sorted(table, key=_size)
-    sizes = [sorted(students, key=place) for _, students in groupby(by_size, key=_size)]
-    return sorted(sizes, key=lambda students: (-len(students), _size(students[0])))
-
-
-def _size(student: str) -> tuple[str, str]:
-    """Network size, and ``equal4`` of a student that was trained at another's cost."""
-    found = re.search(r'_(equal\d+)_', student)
-    return found[1] if found else '', student.rpartition('_')[2]
-
-
-def _best(column: Mapping[str, Cells]) -> list[str]:
-    """The student that is ahead of all others beyond a tie; none or one."""
-    figures = {
-        student: Statistics(float(cells['mean']), float(cells['sd']), int(cells['n']))
-        for student, cells in column.items()
-        if cells['sd'] and int(cells['n'] or 0) >= MIN_SEEDS
-    }
-    if len(figures) < 2:
-        return []
-    first, *others = sorted(figures, key=lambda student: -figures[student].mean)
-    tied = any(is_tie(figures[first], figures[student]) for student in others)
-    return [] if tied else [first]
-
-
-def study_figure(cells: Cells | None, bold: bool = False) -> str:
-    """Return mean, sd and n of a row as the page shows them; a dash without a row."""
-    if cells is None:
-        return DASH
-    text = figure(_round(cells['mean'], '0.1'), _round(cells['sd'], '0.1'))
+def study_figure(cells: Mapping[str, str], bold: bool = False) -> str:
+    """Return mean, sd and n of a row as the page shows them."""
+    sd = _round(cells['sd'], '0.1')
+    text = _round(cells['mean'], '0.1') + (f' ± {sd}' if sd else '')
     text = f'**{text}**' if bold else text
     return f'{text} ({cells["n"]})' if cells['n'] else text
+
+
+def _ahead(rows: DataFrame) -> set[int]:
+    """The lines that are ahead of all others of their column, size and budget beyond a tie."""
+    few = (rows['sd'] == '') | (rows['n'].replace('', '0').astype(int) < MIN_SEEDS)
+    ahead = set()
+    for _, column in rows[~few].groupby(['size', 'heading']):
+        figures = {
+            line: Statistics(float(row['mean']), float(row['sd']), int(row['n']))
+            for line, row in column.iterrows()
+        }
+        first, *others = sorted(figures, key=lambda line: -figures[line].mean)
+        if others and not any(is_tie(figures[first], figures[line]) for line in others):
+            ahead.add(first)
+    return ahead
 
 
 def _round(text: str, unit: str) -> str:
     """A decimal text rounded as by hand: 2.15 to 2.2, which no binary float would do."""
     return str(Decimal(text).quantize(Decimal(unit), ROUND_HALF_UP)) if text else ''
-
-
-def _first(rows: Mapping[tuple[str, ...], Cells], column: str) -> str:
-    return next((cells[column] for cells in rows.values() if cells.get(column)), '')

@@ -1,24 +1,26 @@
-"""The study and CoMAD's ablations on the embedded sample: their tables, and what they show.
+"""The study and CoMAD's ablations on the embedded sample: tables, a figure, and what they show.
 
 Every figure and every line is computed from run records; a run that is missing stays missing.
 """
 
-import csv
-import io
 import math
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pandas import DataFrame, concat
+
+from backbones.files import atomic_path
+from comad.leaderboard.cells import read_cells
 from comad.leaderboard.details import known_mean
-from comad.leaderboard.tables import MEASURED, Statistics, statistics
-from comad.runs.record import Record
+from comad.leaderboard.tables import MEASURED, ORDER, Statistics, figures, statistics
+from comad.runs.place import RESULTS
+from comad.runs.record import Record, Student
 from comad.tasks.task import TASKS
 
-KEY = ('student', 'task', 'metric', 'pool')
+STUDY_CSV, ABLATIONS_CSV = RESULTS / 'sample_study.csv', RESULTS / 'sample_ablations.csv'
+KEY = ['student', 'task', 'metric', 'pool']
 STUDY_COLUMNS = (
     *('student', 'method_version', 'teachers', 'task', 'metric', 'pool', 'mean', 'sd', 'n'),
     *('seeds', 'values', 'pretrain_seconds', 'pretrain_gflop_per_image', 'pretrain_tflop'),
@@ -33,167 +35,80 @@ DEFAULT = 'the default'
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the last serves beyond.
 T_QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 LEVEL = 0.05
-Cells = dict[str, str]
+ACCENT, PLAIN = 'tab:red', 'tab:blue'
+FOOTNOTE = (
+    'Bars: mean and sd over n seeds; dots: seeds; dashed: mean of the default; red: paired '
+    'difference beyond its 95 % t interval.\nEmbedded sample of 64-px images, minutes of '
+    'training: no statement about ImageNet.'
+)
 
 
-@dataclass(frozen=True)
-class StudyRow:
-    """One student, task, metric and pool over all seeds; values in percent.
+def study_rows(records: Iterable[Record]) -> DataFrame:
+    """Return one row per student x task x metric x pool, in the order tasks are declared.
 
-    Attributes:
-        values: (seed of the pretraining, of the transfer) -> figure.
-        pretrain_seconds: Wall time of the pretraining, mean over the runs.
-        pretrain_tflop: GFLOP per image times images seen, teachers included, mean over the runs.
-        first: One of the records.
+    Means, sds and values are percent; seconds and TFLOP of a pretraining, teachers included, are
+    means over its runs. ``STUDY_COLUMNS`` are text; beside them ``statistics``.
     """
-
-    student: str
-    task: str
-    metric: str
-    pool: str
-    values: dict[tuple[int, int], float]
-    statistics: Statistics
-    pretrain_seconds: float | None
-    pretrain_tflop: float | None
-    first: Record
-
-    def __str__(self) -> str:
-        pool = f' ({self.pool})' if self.pool else ''
-        return f'{self.student}, {self.task} {self.metric}{pool}: {_spread(self.statistics)}'
-
-
-def study_rows(records: Iterable[Record]) -> list[StudyRow]:
-    """Return one row per student x task x metric x pool, in the order tasks are declared."""
-    grouped: dict[tuple[str, ...], dict[tuple[int, int], tuple[Record, float]]] = defaultdict(dict)
-    for record in records:
-        for key, value in record.metrics.items():
-            metric = TASKS[record.task].metrics[key]
-            group = grouped[record.student.name, record.task, metric.name, metric.pool]
-            seeds = (record.seeds.pretrain, record.seeds.transfer)
-            group[seeds] = (record, metric.percent(value))
+    found = figures(records).dropna(subset='value').sort_values(['pretrain', 'transfer'])
     rows = []
-    for key, group in grouped.items():
-        students = [record.student for record, _ in group.values()]
-        values = {seeds: group[seeds][1] for seeds in sorted(group)}
-        rows.append(
-            StudyRow(
-                *key,
-                values,
-                statistics((*seeds, value) for seeds, value in values.items()),
-                known_mean(student.pretrain_seconds for student in students),
-                known_mean(map(_tflop, students)),
-                next(iter(group.values()))[0],
-            )
-        )
-    return sorted(rows, key=lambda row: _place(vars(row)))
+    for key, own in found.groupby(KEY):
+        seeds = list(zip(own['pretrain'], own['transfer'], own['value'], strict=True))
+        students = [record.student for record in own['record']]
+        first, student = own['record'].iat[0], students[0]
+        stats = statistics(seeds)
+        row = dict(zip(KEY, key, strict=True)) | {
+            'method_version': student.method_version or '',
+            'teachers': '; '.join(teacher.family or '?' for teacher in student.teachers),
+            **_shown(stats),
+            'seeds': '; '.join(f'{p}/{s}' for p, s, _ in seeds),
+            'values': '; '.join(f'{value:.2f}' for *_, value in seeds),
+            'pretrain_seconds': _number(known_mean(s.pretrain_seconds for s in students), '.1f'),
+            'pretrain_gflop_per_image': _number(student.pretrain_gflop_per_image, '.3g'),
+            'pretrain_tflop': _number(known_mean(map(_tflop, students)), '.4g'),
+            'kind': MEASURED,
+            'protocol': first.protocol.name,
+            'protocol_version': str(first.protocol.version),
+            'device': first.environment.device,
+            'cpu': first.environment.cpu or '',
+            'torch': first.environment.versions.get('torch', ''),
+        }
+        rows.append(row | {'statistics': stats})
+    return _in_order(DataFrame(rows, columns=[*STUDY_COLUMNS, 'statistics']))
 
 
-def study_cells(row: StudyRow) -> Cells:
-    """One row as text; means, sds and values in percent."""
-    protocol, student, environment = row.first.protocol, row.first.student, row.first.environment
-    cells = {
-        'student': row.student,
-        'method_version': student.method_version or '',
-        'teachers': '; '.join(teacher.family or '?' for teacher in student.teachers),
-        'task': row.task,
-        'metric': row.metric,
-        'pool': row.pool,
-        **_shown(row.statistics),
-        'seeds': '; '.join(f'{p}/{s}' for p, s in row.values),
-        'values': '; '.join(f'{value:.2f}' for value in row.values.values()),
-        'pretrain_seconds': _number(row.pretrain_seconds, '.1f'),
-        'pretrain_gflop_per_image': _number(student.pretrain_gflop_per_image, '.3g'),
-        'pretrain_tflop': _number(row.pretrain_tflop, '.4g'),
-        'kind': MEASURED,
-        'protocol': protocol.name,
-        'protocol_version': protocol.version,
-        'device': environment.device,
-        'cpu': environment.cpu or '',
-        'torch': environment.versions.get('torch', ''),
-    }
-    return {column: str(value) for column, value in cells.items()}
+def read_study(rows: DataFrame) -> list[str]:
+    """Return `study_rows` as lines: ``mae_tiny, linear top1 (mean): 50.00 +- 1.00 (n = 3)``."""
+    pools = rows['pool'].map(lambda pool: f' ({pool})' if pool else '')
+    names = rows['student'] + ', ' + rows['task'] + ' ' + rows['metric'] + pools + ': '
+    return [name + _spread(stats) for name, stats in zip(names, rows['statistics'], strict=True)]
 
 
-def read_table(path: str | os.PathLike[str]) -> list[Cells]:
-    """The rows of a study that is there, ``[]`` without one; columns it lacks are blank.
+def read_table(path: str | os.PathLike[str]) -> DataFrame:
+    """The rows of a study that is there, none without one; columns it lacks are blank.
 
     Raises:
         ValueError: A column that is not one of the study's.
     """
     if not Path(path).is_file():
-        return []
-    with open(path, newline='', encoding='utf-8') as stream:
-        reader = csv.DictReader(stream)
-        if unknown := [name for name in reader.fieldnames or () if name not in STUDY_COLUMNS]:
-            raise ValueError(
-                f'{path}: unknown column {unknown[0]!r}; expected {", ".join(STUDY_COLUMNS)}'
-            )
-        return [{column: row.get(column) or '' for column in STUDY_COLUMNS} for row in reader]
+        return DataFrame(columns=STUDY_COLUMNS, dtype=str)
+    rows = read_cells(path)
+    if unknown := [name for name in rows if name not in STUDY_COLUMNS]:
+        raise ValueError(
+            f'{path}: unknown column {unknown[0]!r}; expected {", ".join(STUDY_COLUMNS)}'
+        )
+    return rows.fillna('').reindex(columns=STUDY_COLUMNS, fill_value='')
 
 
-def complete(old: Iterable[Mapping[str, str]], rows: Sequence[StudyRow]) -> tuple[list[Cells], int]:
+def complete(old: DataFrame, rows: DataFrame) -> tuple[DataFrame, int]:
     """New rows and the old ones of other students, tasks, metrics and pools, as they were.
 
     Returns:
         The rows in the order of :func:`study_rows`, and how many are old.
     """
-    new = [study_cells(row) for row in rows]
-    replaced = {_key(cells) for cells in new}
-    kept = [dict(cells) for cells in old if _key(cells) not in replaced]
-    return sorted([*kept, *new], key=_place), len(kept)
-
-
-def to_csv(table: Iterable[Mapping[str, Any]], columns: Sequence[str] = STUDY_COLUMNS) -> str:
-    """The table as CSV text; equal rows give equal bytes."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(table)
-    return stream.getvalue()
-
-
-@dataclass(frozen=True)
-class AblationRow:
-    """One cell and metric over paired seeds; all figures in percent or percentage points.
-
-    Attributes:
-        values: seed -> figure; a seed whose run is missing is not there.
-        differences: seed -> figure minus that of the default with the same seed.
-        wanted: seeds that were asked for.
-    """
-
-    cell: str
-    difference: str
-    metric: str
-    values: dict[int, float]
-    differences: dict[int, float]
-    wanted: int
-
-    @property
-    def statistics(self) -> Statistics | None:
-        """Mean, sd and n of the figures; None without any."""
-        return seed_statistics(self.values)
-
-    @property
-    def paired(self) -> Statistics | None:
-        """Mean, sd and n of the differences; None without any."""
-        return seed_statistics(self.differences)
-
-    @property
-    def noise_bound(self) -> float | None:
-        """Half width of the 95 % t interval of the paired difference; None below two seeds.
-
-        With three seeds it is 2.5 sd: a rule of 2 sd / sqrt(n) would find an effect in 18 % of the
-        cells without any.
-        """
-        if self.paired is None or self.paired.sd is None:
-            return None
-        return t_factor(self.paired.n) * self.paired.sd
-
-    @property
-    def beyond_noise(self) -> bool | None:
-        """Whether the mean difference is beyond the bound; None where that cannot be told."""
-        return None if self.noise_bound is None else abs(self.paired.mean) > self.noise_bound
+    new = rows[list(STUDY_COLUMNS)]
+    replaced = set(new[KEY].itertuples(index=False, name=None))
+    kept = [key not in replaced for key in old[KEY].itertuples(index=False, name=None)]
+    return _in_order(concat([old[kept], new])), sum(kept)
 
 
 def t_factor(n: int) -> float:
@@ -208,8 +123,14 @@ def seed_statistics(values: Mapping[int, float]) -> Statistics | None:
 
 def ablation_rows(
     records: Iterable[Record], default: str, cells: Mapping[str, str], kind: str, seeds: int
-) -> list[AblationRow]:
+) -> DataFrame:
     """Return one row per metric and cell, the default first, whether runs are there or not.
+
+    All figures are percent or percentage points. ``ABLATION_COLUMNS`` are text; beside them
+    ``by_seed`` and ``own``, the figures and their statistics, and of the differences from the
+    default with the same seed the statistics, ``paired``, and ``bound``: the half width of their
+    95 % t interval, None below two seeds. With three seeds it is 2.5 sd: a rule of 2 sd / sqrt(n)
+    would find an effect in 18 % of the cells without any.
 
     Args:
         records: run records; those of other tasks, students and unpaired seeds are left out.
@@ -218,66 +139,72 @@ def ablation_rows(
         kind: the task.
         seeds: how many paired seeds were asked for.
     """
-    found: dict[tuple[str, str, str], dict[int, float]] = {}
-    for row in study_rows(record for record in records if record.task == kind):
-        paired = {p: value for (p, s), value in row.values.items() if p == s}
-        found[row.student, row.metric, row.pool] = paired
+    found = figures(records).dropna(subset='value').sort_values('pretrain')
+    found = found[(found['task'] == kind) & (found['pretrain'] == found['transfer'])]
+    values = {
+        key: dict(zip(own['pretrain'], own['value'], strict=True))
+        for key, own in found.groupby(['student', 'key'])
+    }
     rows = []
-    for key, metric in TASKS[kind].metrics.items():
-        base = found.get((default, metric.name, metric.pool), {})
-        for cell, difference in {default: DEFAULT, **cells}.items():
-            values = found.get((cell, metric.name, metric.pool), {})
-            shared = {s: v - base[s] for s, v in values.items() if s in base and cell != default}
-            rows.append(AblationRow(cell, difference, key, values, shared, seeds))
-    # A metric that no run reports, such as top-5, is no figure of these ablations.
-    reported = {row.metric for row in rows if row.values}
-    return [row for row in rows if row.metric in reported]
+    names = {default: DEFAULT, **cells}
+    for metric in TASKS[kind].metrics:
+        # A metric that no run reports, such as top-5, is no figure of these ablations.
+        if not any((cell, metric) in values for cell in names):
+            continue
+        base = values.get((default, metric), {})
+        for cell, difference in names.items():
+            own = values.get((cell, metric), {})
+            shared = {s: v - base[s] for s, v in own.items() if s in base and cell != default}
+            row = {'cell': cell, 'difference': difference, 'metric': metric}
+            rows.append(row | _ablation(own, seed_statistics(shared), seeds))
+    beside = ('by_seed', 'own', 'paired', 'bound')
+    return DataFrame(rows, columns=[*ABLATION_COLUMNS, *beside], dtype=object)
 
 
-def ablation_csv(rows: Iterable[AblationRow]) -> str:
-    """Return the table as CSV text; equal rows give equal bytes."""
-    return to_csv(map(_ablation_cells, rows), ABLATION_COLUMNS)
-
-
-def _ablation_cells(row: AblationRow) -> dict[str, Any]:
-    missing = row.wanted - len(row.values)
-    paired = _shown(row.paired, '+.2f')
+def _ablation(
+    values: Mapping[int, float], paired: Statistics | None, wanted: int
+) -> dict[str, Any]:
+    own, missing = seed_statistics(values), max(wanted - len(values), 0)
+    bound = t_factor(paired.n) * paired.sd if paired and paired.sd is not None else None
+    verdict = '' if bound is None else 'yes' if abs(paired.mean) > bound else 'no'
     return {
-        'cell': row.cell,
-        'difference': row.difference,
-        'metric': row.metric,
-        **_shown(row.statistics),
-        'paired_difference': paired['mean'],
-        'paired_sd': paired['sd'],
-        'paired_n': paired['n'],
-        'noise_bound': _number(row.noise_bound),
-        'beyond_noise': {True: 'yes', False: 'no', None: ''}[row.beyond_noise],
-        'values': '; '.join(f'{seed}: {value:.2f}' for seed, value in row.values.items()),
-        'missing': f'{missing} of {row.wanted} seeds' if missing else '',
+        **_shown(own),
+        **{
+            'paired_difference' if name == 'mean' else f'paired_{name}': text
+            for name, text in _shown(paired, '+.2f').items()
+        },
+        'noise_bound': _number(bound),
+        'beyond_noise': verdict,
+        'values': '; '.join(f'{seed}: {value:.2f}' for seed, value in values.items()),
+        'missing': f'{missing} of {wanted} seeds' if missing else '',
+        'by_seed': values,
+        'own': own,
+        'paired': paired,
+        'bound': bound,
     }
 
 
-def read_ablations(rows: Sequence[AblationRow]) -> list[str]:
+def read_ablations(rows: DataFrame) -> list[str]:
     """Return the reading, line by line: what is beyond seed noise, what is not, what is missing."""
     lines = []
-    for metric in dict.fromkeys(row.metric for row in rows):
-        mine = [row for row in rows if row.metric == metric]
-        lines.append(f'{metric}: default {_run_spread(mine[0])}')
-        told = [row for row in mine[1:] if row.beyond_noise is not None]
-        for row in sorted(told, key=lambda row: row.paired.mean):
-            verdict = 'beyond' if row.beyond_noise else 'within'
+    told = rows[rows['beyond_noise'] != '']
+    for metric, own in rows.groupby('metric', sort=False):
+        first, *others = own.itertuples()
+        lines.append(f'{metric}: default {_run_spread(first)}')
+        judged = [row for row in others if row.beyond_noise]
+        for row in sorted(judged, key=lambda row: row.paired.mean):
+            verdict = 'beyond' if row.beyond_noise == 'yes' else 'within'
             lines.append(
                 f'  {row.cell} ({row.difference}): {_spread(row.paired, "+.2f")}, {verdict} seed '
-                f'noise (bound {row.noise_bound:.2f})'
+                f'noise (bound {row.bound:.2f})'
             )
-        lines += [f'  {r.cell}: no verdict, {_run_spread(r)}' for r in mine[1:] if r not in told]
-    told = [row for row in rows if row.beyond_noise is not None]
-    beyond = sum(bool(row.beyond_noise) for row in told)
+        blank = [row for row in others if not row.beyond_noise]
+        lines += [f'  {row.cell}: no verdict, {_run_spread(row)}' for row in blank]
     lines.append(
-        f'{beyond} of {len(told)} differences are beyond the 95 % interval of paired seeds; about '
-        f'{LEVEL * len(told):.1f} would be if no choice mattered'
+        f'{(told["beyond_noise"] == "yes").sum()} of {len(told)} differences are beyond the 95 % '
+        f'interval of paired seeds; about {LEVEL * len(told):.1f} would be if no choice mattered'
     )
-    if gaps := sorted({row.cell for row in rows if len(row.values) < row.wanted}):
+    if gaps := sorted(set(rows.loc[rows['missing'] != '', 'cell'])):
         lines.append(f'missing runs: {", ".join(gaps)}')
     lines.append(
         'The sample is 6,000 drawn images of 64 px, teachers and students trained for minutes: it '
@@ -286,10 +213,63 @@ def read_ablations(rows: Sequence[AblationRow]) -> list[str]:
     return lines
 
 
-def _shown(stats: Statistics | None, form: str = '.2f') -> dict[str, Any]:
+def draw_ablations(rows: DataFrame, path: str | Path) -> Path:
+    """Draw one panel per metric into a PNG: mean, sd and n per cell, every seed as a dot.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if rows.empty:
+        raise ValueError('no rows: no ablation has been run')
+    panels = list(rows.groupby('metric', sort=False))
+    cells = panels[0][1]
+    size = (3.0 + 3.8 * len(panels), 1.6 + 0.36 * len(cells))
+    figure = Figure(figsize=size, layout='constrained')
+    FigureCanvasAgg(figure)  # matplotlib draws on the Agg canvas
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (metric, own) in zip(axes, panels, strict=True):
+        _draw_panel(axis, own)
+        axis.set_title(f'linear probe, {metric} (%)', fontsize=10)
+    axes[0].set_yticks(range(len(cells)), list(cells['difference']), fontsize=9)
+    axes[0].invert_yaxis()
+    figure.supxlabel(FOOTNOTE, fontsize=8)
+    path = Path(path)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=110, format='png')
+    return path
+
+
+def _draw_panel(axis: Any, rows: DataFrame) -> None:
+    if (default := rows['own'].iat[0]) is not None:
+        axis.axvline(default.mean, color='0.5', linestyle='--', linewidth=1)
+    for place, row in enumerate(rows.itertuples()):
+        if row.own is not None:
+            color = ACCENT if row.beyond_noise == 'yes' else PLAIN
+            values = list(row.by_seed.values())
+            axis.plot(values, [place] * len(values), '.', color=color, alpha=0.45)
+            spread = row.own.sd or 0
+            axis.errorbar(row.own.mean, place, xerr=spread, fmt='D', color=color, capsize=3)
+        text = f'n = {row.own.n}' if row.own else 'missing'
+        place_of_text = dict(xycoords=('axes fraction', 'data'), ha='right', va='center')
+        axis.annotate(text, (0.99, place), fontsize=8, color='0.35', **place_of_text)
+    axis.margins(x=0.15)
+    axis.grid(axis='x', alpha=0.3)
+
+
+def _in_order(rows: DataFrame) -> DataFrame:
+    """By task, those that are unknown last, then by metric, pool and student."""
+    place = rows['task'].map(ORDER).fillna(len(ORDER))
+    order = ['place', 'metric', 'pool', 'student']
+    return rows.assign(place=place).sort_values(order, ignore_index=True).drop(columns='place')
+
+
+def _shown(stats: Statistics | None, form: str = '.2f') -> dict[str, str]:
     if stats is None:
-        return {'mean': '', 'sd': '', 'n': 0}
-    return {'mean': format(stats.mean, form), 'sd': _number(stats.sd), 'n': stats.n}
+        return {'mean': '', 'sd': '', 'n': '0'}
+    return {'mean': format(stats.mean, form), 'sd': _number(stats.sd), 'n': str(stats.n)}
 
 
 def _spread(stats: Statistics, form: str = '.2f') -> str:
@@ -297,24 +277,14 @@ def _spread(stats: Statistics, form: str = '.2f') -> str:
     return f'{stats.mean:{form}}{sd} (n = {stats.n})'
 
 
-def _run_spread(row: AblationRow) -> str:
-    return _spread(row.statistics) if row.statistics else f'no run of {row.wanted}'
+def _run_spread(row: Any) -> str:
+    return _spread(row.own) if row.own else f'no run of {int(row.missing.split()[0])}'
 
 
 def _number(value: float | None, form: str = '.2f') -> str:
     return '' if value is None else format(value, form)
 
 
-def _tflop(student: Any) -> float | None:
+def _tflop(student: Student) -> float | None:
     cost, images = student.pretrain_gflop_per_image, student.images_seen
     return None if cost is None or images is None else cost * images / 1000
-
-
-def _key(cells: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(cells[column] for column in KEY)
-
-
-def _place(cells: Mapping[str, Any]) -> tuple[Any, ...]:
-    tasks = list(TASKS)
-    known = tasks.index(cells['task']) if cells['task'] in tasks else len(tasks)
-    return (known, cells['metric'], cells['pool'], cells['student'])

@@ -4,52 +4,49 @@ A group is task, dataset, split, metric, pool and all protocol fields. Ranks exi
 group, for rows with at least three seeds whose records leave no question open (see
 `comad.leaderboard.admission`); published figures, whose protocols are never known in full, are
 listed but not ranked.
+
+A table is a DataFrame: as text the columns of its CSV, ``COLUMNS``, and beside them what decides a
+row's rank and place, ``BESIDE``.
 """
 
-import csv
 import hashlib
-import io
 import json
 import math
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import msgspec
+from pandas import DataFrame, Series
 
 from backbones.architectures import display_name
-from comad.leaderboard.details import known_mean, row_details
-from comad.leaderboard.published import PublishedRow
+from backbones.files import write_text
+from comad.leaderboard import cells
+from comad.leaderboard.admission import notes, read_admitted
+from comad.leaderboard.details import row_details
+from comad.leaderboard.published import PublishedRows, read_published
+from comad.runs.place import PUBLISHED_CSV, results_folder
 from comad.runs.questions import open_questions
-from comad.runs.record import Record
-from comad.tasks.task import TASKS, Metric, Task
+from comad.runs.record import Record, Student
+from comad.tasks.task import TABLES, TASKS
 
 COLUMNS = (
-    'rank',
-    'method',
-    'method_version',
-    'student',
-    'heads',
-    'params_m',
-    'teachers',
-    'pretrain_data',
-    'pretrain_epochs',
-    'pretrain_gflop_per_image',
-    'protocol',
-    'protocol_version',
-    'pool',
-    'resolution',
-    'metric',
-    'value',
-    'sd',
-    'n',
-    'kind',
-    'evidence',
-    'source',
-    'pretrain_hours',
-    'records',
+    *('rank', 'method', 'method_version', 'student', 'heads', 'params_m', 'teachers'),
+    *('pretrain_data', 'pretrain_epochs', 'pretrain_gflop_per_image', 'protocol'),
+    *('protocol_version', 'pool', 'resolution', 'metric', 'value', 'sd', 'n', 'kind', 'evidence'),
+    *('source', 'pretrain_hours', 'records'),
+)
+GROUP = ('task', 'dataset', 'split', 'setting', 'metric', 'pool', 'fields', 'data')
+# Of a row: its table, group and place; its figure, and whether that may be ranked; what it carries,
+# see `row_details`, or its source notes; the number of its group, -1 for published rows; whether
+# its rank is shared.
+BESIDE = (
+    *('table', 'task', 'dataset', 'split', 'setting', 'fields', 'data', 'order', 'descending'),
+    *('statistics', 'comparable', 'details', 'note', 'section', 'tie'),
 )
 MEASURED, PUBLISHED = 'measured', 'published'
 MIN_SEEDS = 3
@@ -66,18 +63,129 @@ class Statistics:
 
 
 @dataclass
-class Row:
-    """One row of a table, its group and what decides its rank and place.
+class Leaderboards:
+    """The tables by name, the files they belong in, and what has to be said about them.
 
-    ``details`` of a measured row: see `comad.leaderboard.details.row_details`.
+    ``refused`` names records and published rows that were left out; ``notes`` names what was used
+    but cannot be ranked. ``records`` are those that the tables were made of.
     """
 
-    group: tuple[str, ...]
-    cells: dict[str, str]
-    statistics: Statistics
-    comparable: bool
-    higher_is_better: bool = True
-    details: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, DataFrame]
+    files: dict[str, Path]
+    refused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+
+
+def build_leaderboards(
+    sample: bool = False,
+    records: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    published: str | os.PathLike[str] = PUBLISHED_CSV,
+) -> Leaderboards:
+    """Build and write the leaderboards; arguments and errors as `make_leaderboards`."""
+    boards = make_leaderboards(sample, records, out, published)
+    for name, path in boards.files.items():
+        write_text(path, to_csv(boards.tables[name]))
+    return boards
+
+
+def make_leaderboards(
+    sample: bool = False,
+    records: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    published: str | os.PathLike[str] = PUBLISHED_CSV,
+) -> Leaderboards:
+    """Read, refuse by name, and build the leaderboards in memory.
+
+    Published figures are full-scale figures: the sample's tables hold measured rows alone.
+
+    Args:
+        sample: Whether to build those of the embedded sample.
+        records: Folder of run records; results/[sample/]records by default.
+        out: Folder the CSVs belong in; results/[sample/] by default.
+        published: File of published figures.
+
+    Raises:
+        FileNotFoundError: If ``records`` is given and is no folder, or ``published`` is missing.
+        ValueError: If ``published`` has other columns.
+    """
+    home = results_folder(sample)
+    if records is not None and not Path(records).is_dir():
+        raise FileNotFoundError(f'{records} is no folder of run records')
+    read = read_admitted(records or home / 'records', sample)
+    stated = PublishedRows(DataFrame(), []) if sample else read_published(published)
+    found = figures(read.accepted)
+    files = {name: Path(out or home) / f'leaderboard_{name}.csv' for name in TABLES}
+    refused = [*read.refused, *stated.refused]
+    tables = build_tables(found, stated.accepted)
+    return Leaderboards(tables, files, refused, notes(found), read.accepted)
+
+
+def figures(records: Iterable[Record]) -> DataFrame:
+    """Return one line per figure that a record reports or owes, by the records' file names.
+
+    Beside ``GROUP``: ``table``; ``key``, what the evaluation calls the figure; ``row``, see
+    `identity`; ``student``; ``pretrain`` and ``transfer``, the seeds; ``value`` in percent, NaN
+    for one that is owed; ``file``, ``record`` and the record's ``questions``.
+    """
+    lines = []
+    for record in sorted(records, key=lambda record: record.file):
+        task, protocol = TASKS[record.task], record.protocol
+        of_record = {
+            'table': task.table,
+            'task': record.task,
+            'dataset': record.dataset.name,
+            'split': record.dataset.split,
+            'setting': f'{protocol.name} {protocol.version}',
+            'fields': _text(protocol.fields),
+            'data': _text(msgspec.to_builtins([record.dataset, record.train_dataset])),
+            'row': identity(record.student),
+            'student': record.student.name,
+            'pretrain': record.seeds.pretrain,
+            'transfer': record.seeds.transfer,
+            'file': record.file,
+            'record': record,
+            'questions': open_questions(record),
+        }
+        for key, metric in task.metrics.items():
+            if key in record.metrics or key in record.missing:
+                value = metric.percent(record.metrics.get(key, math.nan))
+                own = {'key': key, 'metric': metric.name, 'pool': metric.pool, 'value': value}
+                lines.append(of_record | own)
+    columns = ('table', 'key', 'row', 'student', 'pretrain', 'transfer', 'value')
+    return DataFrame(lines, columns=[*GROUP, *columns, 'file', 'record', 'questions'])
+
+
+def build_tables(found: DataFrame, published: DataFrame | None = None) -> dict[str, DataFrame]:
+    """Return every table by name, its rows in order and ranked.
+
+    Args:
+        found: `figures` of accepted records, all of the sample or all of them not.
+        published: Published figures; those of no task are left out.
+    """
+    rows = [*_measured(found), *(() if published is None else _published(published))]
+    table = DataFrame(rows, columns=[*COLUMNS, *BESIDE]).astype(dict.fromkeys(COLUMNS, str))
+    place = ('order', 'metric', *GROUP, 'descending', *COLUMNS)
+    table = table.sort_values(list(dict.fromkeys(place)), ignore_index=True)
+    section = table.groupby(list(GROUP), sort=False).ngroup()
+    table['section'] = section.where(table['kind'] == MEASURED, -1)
+    ranks: dict[int, str] = {}
+    for _, group in table[table['comparable'].astype(bool)].groupby('section')['statistics']:
+        best, first = None, 0
+        for number, (line, own) in enumerate(group.items(), start=1):
+            # A tie with the best of a rank shares that rank.
+            if best is None or not is_tie(best, own):
+                best, first = own, number
+            ranks[line] = str(first)
+    table['rank'] = Series(ranks, dtype=str).reindex(table.index, fill_value='')
+    table['tie'] = table.duplicated(['section', 'rank'], keep=False) & (table['rank'] != '')
+    return {name: table[table['table'] == name].reset_index(drop=True) for name in TABLES}
+
+
+def to_csv(table: DataFrame) -> str:
+    """Return a table as CSV text; equal rows give equal bytes."""
+    return cells.to_csv(table, COLUMNS)
 
 
 def statistics(values: Iterable[tuple[int, int, float]]) -> Statistics:
@@ -95,182 +203,106 @@ def statistics(values: Iterable[tuple[int, int, float]]) -> Statistics:
     return Statistics(fmean(units), stdev(units) if len(units) > 1 else None, len(units))
 
 
+def noise(first: Statistics, second: Statistics) -> float:
+    """Return 2 sqrt(s1^2 / n1 + s2^2 / n2); means that are closer are a tie."""
+    return 2 * math.sqrt(first.sd**2 / first.n + second.sd**2 / second.n)
+
+
 def is_tie(first: Statistics, second: Statistics) -> bool:
-    """Return whether two means are equal or closer than 2 sqrt(s1^2 / n1 + s2^2 / n2)."""
-    noise = 2 * math.sqrt(first.sd**2 / first.n + second.sd**2 / second.n)
+    """Return whether two means are equal or closer than `noise`."""
     difference = abs(first.mean - second.mean)
-    return difference == 0 or difference < noise
+    return difference == 0 or difference < noise(first, second)
 
 
-def build_table(
-    name: str, records: Sequence[Record], published: Sequence[PublishedRow] = ()
-) -> list[Row]:
-    """Return the rows of one table in order, ranks filled in.
-
-    Args:
-        name: ``classification``, ``segmentation`` or ``detection``.
-        records: Accepted records of all tasks, all of the sample or all of them not.
-        published: Published figures; those of no task of this table are left out.
-    """
-    rows = _measured(name, records)
-    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row.group].append(row)
-    for members in groups.values():
-        rank(members)
-    rows.sort(key=_place)
-    return rows + sorted(_published(name, published), key=_place)
-
-
-def rank(rows: Iterable[Row]) -> None:
-    """Write the ranks of one group's rows: a tie with the best of a rank shares that rank."""
-    eligible = [r for r in rows if r.comparable and r.statistics.n >= MIN_SEEDS]
-    eligible.sort(key=lambda r: r.statistics.mean, reverse=True)
-    if eligible and not eligible[0].higher_is_better:
-        eligible.reverse()
-    best, place = None, 0
-    for number, row in enumerate(eligible, start=1):
-        if best is None or not is_tie(best.statistics, row.statistics):
-            best, place = row, number
-        row.cells['rank'] = str(place)
-
-
-def to_csv(rows: Iterable[Row]) -> str:
-    """Return the rows as CSV text; equal rows give equal bytes."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(row.cells for row in rows)
-    return stream.getvalue()
-
-
-def identity(student: Mapping[str, Any]) -> str:
+def identity(student: Student) -> str:
     """Return what makes two runs seeds of one row: everything about the student but its seed."""
     keys = ('name', 'method', 'method_version', 'arch', 'architecture', 'config_digest', 'data')
-    teachers = [[t.get('family'), t.get('digest')] for t in student.get('teachers') or ()]
-    return _text([*(student.get(key) for key in keys), teachers])
+    teachers = [[teacher.family, teacher.digest] for teacher in student.teachers]
+    return _text(msgspec.to_builtins([*(getattr(student, key) for key in keys), teachers]))
 
 
-def _measured(name: str, records: Sequence[Record]) -> list[Row]:
-    variants = _protocol_variants(records)
-    runs: dict[tuple[tuple[str, ...], str], list[tuple[Record, float]]] = defaultdict(list)
-    incomplete: set[tuple[tuple[str, ...], str]] = set()
-    for record in records:
-        data = record.data
-        task = TASKS[data['task']]
-        if task.table != name:
-            continue
-        for key, metric in task.metrics.items():
-            group = _group(record, task, metric)
-            run = (group, identity(data['student']))
-            if key in data['metrics']:
-                runs[run].append((record, metric.percent(data['metrics'][key])))
-            elif key in data['missing']:
-                incomplete.add(run)
-    rows = []
-    for run, members in runs.items():
-        row = _measured_row(run[0], members, variants)
-        # A seed without this metric would leave the mean to the seeds that went well.
-        row.comparable = row.comparable and run not in incomplete
-        rows.append(row)
-    return rows
+def _measured(found: DataFrame) -> list[dict[str, Any]]:
+    run, owed = [*GROUP, 'row'], found['value'].isna()
+    several = found.groupby('setting')['fields'].transform('nunique') > 1
+    # A seed without this metric would leave the mean to the seeds that went well.
+    whole = ~owed.groupby([found[name] for name in run]).transform('any')
+    reported = found.assign(several=several, whole=whole)[~owed]
+    # Slices of a frame cost more than all else here.
+    lines = reported.to_dict('records')
+    seeds = reported.groupby(run, sort=False).indices.values()
+    return [_row([lines[place] for place in places]) for places in seeds]
 
 
-def _measured_row(
-    group: tuple[str, ...],
-    members: list[tuple[Record, float]],
-    variants: dict[tuple[str, int], set[str]],
-) -> Row:
-    members = sorted(members, key=lambda member: member[0].file)
-    data = [record.data for record, _ in members]
-    first, student = data[0], data[0]['student']
-    task, fields = TASKS[first['task']], first['protocol']['fields']
-    metric = next(m for m in task.metrics.values() if (m.name, m.pool) == (group[4], group[5]))
-    seeds = [(d['seeds']['pretrain'], d['seeds']['transfer']) for d in data]
-    values = [(p, s, value) for (p, s), (_, value) in zip(seeds, members, strict=True)]
-    if student['sha256'] and 'optimizer' not in task.protocol_fields:
+def _row(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    own, records = seeds[0], [line['record'] for line in seeds]
+    first = records[0]
+    student, protocol, task = first.student, first.protocol, TASKS[first.task]
+    metric = task.metrics[own['key']]
+    values = [(line['pretrain'], line['transfer'], line['value']) for line in seeds]
+    if student.sha256 and 'optimizer' not in task.protocol_fields:
         # Without a training nothing depends on the transfer's seed: a repeat is no second figure.
-        values = list({p: (p, s, value) for p, s, value in reversed(values)}.values())
+        values = list({value[0]: value for value in reversed(values)}.values())
     stats = statistics(values)
-    protocol = first['protocol']['name']
-    if len(variants[protocol, first['protocol']['version']]) > 1:
+    name = protocol.name
+    if own['several']:
         # One name, several settings: told apart by a digest of all fields.
-        protocol += '@' + hashlib.sha256(_text(fields).encode()).hexdigest()[:6]
-    hours = known_mean(d['student']['pretrain_seconds'] for d in data)
-    families = (teacher.get('family') or '?' for teacher in student['teachers'])
-    cells = {
-        'method': student['method'],
-        'method_version': student['method_version'],
-        'student': display_name(student['arch'], student['architecture'], first['sample']),
-        'heads': (student['architecture'] or {}).get('num_heads'),
-        'params_m': _short(student['params_m']),
-        'teachers': '; '.join(families),
-        'pretrain_data': members[0][0].student.pretrain_data,
-        'pretrain_epochs': _short(student['epochs'], 6),
-        'pretrain_gflop_per_image': _short(student['pretrain_gflop_per_image']),
-        'protocol': protocol,
-        'protocol_version': first['protocol']['version'],
-        'pool': group[5],
-        'resolution': fields.get('resolution'),
-        'metric': metric.name,
+        name += '@' + hashlib.sha256(own['fields'].encode()).hexdigest()[:6]
+    questions = list(dict.fromkeys(reason for line in seeds for reason in line['questions']))
+    details = row_details(records, questions)
+    row = {
+        'method': student.method,
+        'method_version': student.method_version,
+        'student': display_name(student.arch, student.architecture, first.sample),
+        'heads': details['heads'],
+        'params_m': _short(student.params_m),
+        'teachers': '; '.join(teacher.family or '?' for teacher in student.teachers),
+        'pretrain_data': student.pretrain_data,
+        'pretrain_epochs': _short(student.epochs, 6),
+        'pretrain_gflop_per_image': _short(student.pretrain_gflop_per_image),
+        'protocol': name,
+        'protocol_version': protocol.version,
+        'resolution': protocol.fields.get('resolution'),
         'value': f'{stats.mean:.2f}',
         'sd': None if stats.sd is None else f'{stats.sd:.2f}',
         'n': stats.n,
         'kind': MEASURED,
-        'pretrain_hours': _short(None if hours is None else hours / 3600),
-        'records': '; '.join(record.file for record, _ in members),
+        'pretrain_hours': _short(details['pretrain_hours']),
+        'records': '; '.join(details['records']),
     }
-    questions = list(dict.fromkeys(q for record, _ in members for q in open_questions(record)))
-    details = row_details([record for record, _ in members], questions)
-    return Row(group, _cells(cells), stats, not questions, metric.higher_is_better, details)
+    row |= {key: own[key] for key in ('table', *GROUP)}
+    return _cells(row) | {
+        'statistics': stats,
+        'order': ORDER[first.task],
+        'descending': -stats.mean if metric.higher_is_better else stats.mean,
+        'comparable': own['whole'] and not questions and stats.n >= MIN_SEEDS,
+        'details': details,
+        'note': '',
+    }
 
 
-def _published(name: str, published: Iterable[PublishedRow]) -> list[Row]:
-    ours = {(t.family, t.dataset) for t in TASKS.values() if t.table == name}
-    rows = []
-    for _, entries in published:
-        if (entries['task'], entries['dataset']) not in ours:
+def _published(rows: DataFrame) -> Iterator[dict[str, Any]]:
+    tables = {(task.family, task.dataset): task.table for task in TASKS.values()}
+    for entries in rows.to_dict('records'):
+        table = tables.get((entries['task'], entries['dataset']))
+        if table is None:
             continue
-        cells = {column: entries[column] for column in COLUMNS if column in entries}
-        cells['kind'] = PUBLISHED
-        if entries['protocol_detail']:
-            cells['protocol'] = f'{entries["protocol"]} ({entries["protocol_detail"]})'
-        group = ('', entries['dataset'], '', entries['protocol'], entries['metric'], '')
-        value = Statistics(float(entries['value']), None, 1)
-        rows.append(Row(group, _cells(cells), value, comparable=False))
-    return rows
+        protocol, detail = entries['protocol'], entries['protocol_detail']
+        group = {'task': '', 'split': '', 'setting': protocol, 'pool': '', 'fields': '', 'data': ''}
+        shown = f'{protocol} ({detail})' if detail else protocol
+        value = float(entries['value'])
+        yield _cells({**entries, **group, 'protocol': shown, 'kind': PUBLISHED}) | {
+            'table': table,
+            'statistics': Statistics(value, None, 1),
+            'order': len(ORDER),
+            'descending': -value,
+            'comparable': False,
+            'details': {},
+        }
 
 
-def _group(record: Record, task: Task, metric: Metric) -> tuple[str, ...]:
-    protocol = f'{record.protocol.name} {record.protocol.version}'
-    read = _text(msgspec.to_builtins([record.dataset, record.train_dataset]))
-    names = (task.kind, record.dataset.name, record.dataset.split, protocol)
-    return (*names, metric.name, metric.pool, _text(record.protocol.fields), read)
-
-
-def _protocol_variants(records: Iterable[Record]) -> dict[tuple[str, int], set[str]]:
-    variants: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for record in records:
-        protocol = record.protocol
-        variants[protocol.name, protocol.version].add(_text(protocol.fields))
-    return variants
-
-
-def _place(row: Row) -> tuple[Any, ...]:
-    kind = ORDER.get(row.group[0], len(ORDER))
-    cells = row.cells
-    value = -row.statistics.mean if row.higher_is_better else row.statistics.mean
-    return (
-        kind,
-        cells['metric'],
-        *row.group,
-        value,
-        *(cells[column] for column in COLUMNS if column != 'rank'),
-    )
-
-
-def _cells(cells: dict[str, Any]) -> dict[str, str]:
-    return {c: '' if cells.get(c) is None else str(cells[c]) for c in COLUMNS}
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with every column of the CSV as text."""
+    return row | {c: '' if row.get(c) is None else str(row[c]) for c in COLUMNS}
 
 
 def _short(value: float | None, digits: int = 3) -> str | None:

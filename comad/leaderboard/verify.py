@@ -1,18 +1,53 @@
-"""Are the tables what records, files and published figures give?"""
+"""Are the tables what records, files and published figures give?
 
+The files that records cite are compared as far as they are on this machine; tables of the sample
+that are kept without their records, study and ablations, must agree with themselves.
+"""
+
+import math
 import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from comad.leaderboard.build import RESULTS, SAMPLE_RESULTS, make_leaderboards
-from comad.leaderboard.file_checks import check_files
-from comad.leaderboard.outputs import stale_readme
-from comad.leaderboard.published import PUBLISHED
-from comad.leaderboard.results_page import PAGE
-from comad.leaderboard.stale import check_ablations, check_study, difference
-from comad.leaderboard.tables import MEASURED, to_csv
+import numpy
+from pandas import DataFrame
 
-STUDY, ABLATIONS = 'sample_study.csv', 'sample_ablations.csv'
+from backbones.files import sha256_of
+from comad.data.manifest import data_manifest
+from comad.leaderboard.cells import read_cells
+from comad.leaderboard.results_page import PAGE, stale_page
+from comad.leaderboard.study import (
+    ABLATION_COLUMNS,
+    ABLATIONS_CSV,
+    DEFAULT,
+    KEY,
+    STUDY_CSV,
+    read_table,
+    seed_statistics,
+    t_factor,
+)
+from comad.leaderboard.tables import (
+    COLUMNS,
+    MEASURED,
+    Statistics,
+    make_leaderboards,
+    statistics,
+    to_csv,
+)
+from comad.runs.place import PUBLISHED_CSV, results_folder
+from comad.runs.record import Record, resolved_name
+from comad.runs.resolved import read_resolved
+from comad.tasks.task import TASKS
+
+KINDS = ('student files', 'checkpoints', 'resolved configs', 'data manifests')
+STUDENTS, CHECKPOINTS, CONFIGS, DATA = KINDS
+# Values and figures are shown with two digits: each may be off by half of the last one.
+HALF = 0.005
+SLACK = 1e-6
+Cells = Mapping[str, Any]
 
 
 @dataclass
@@ -41,7 +76,7 @@ def verify(
     sample: bool = False,
     records: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    published: str | os.PathLike[str] = PUBLISHED,
+    published: str | os.PathLike[str] = PUBLISHED_CSV,
     root: Path = Path(),
 ) -> Verification:
     """Rebuild the tables in memory and compare; nothing is written.
@@ -60,7 +95,7 @@ def verify(
         FileNotFoundError: If a folder or file that is needed is missing.
         ValueError: If ``published`` has other columns.
     """
-    home = SAMPLE_RESULTS if sample else RESULTS
+    home = results_folder(sample)
     folder = Path(records or home / 'records')
     if out is not None and not Path(out).is_dir():
         raise FileNotFoundError(f'{out} is no folder of tables')
@@ -75,37 +110,32 @@ def verify(
         found.looked.append(f'{folder}: {len(boards.records)} records read, {left_out} refused')
     else:
         found.looked.append(f'{folder}: not there, no evaluation has been recorded yet')
-    checks = check_files(boards.records, root)
     if boards.records:
-        for what, checked in checks.checked.items():
-            absent = checks.absent[what]
-            found.looked.append(f'{what}: {checked} checked, {absent} not on this machine')
-    found.refused += checks.refused
-    found.notes += checks.notes
+        _check_files(boards.records, root, found)
     update = 'python tools/leaderboard.py' + (' --sample' if sample else '')
     for name, path in boards.files.items():
-        rows = boards.tables[name]
-        if reason := difference(path, to_csv(rows)):
+        table = boards.tables[name]
+        if reason := difference(path, table):
             found.stale.append(f'{reason}; write it again with {update}')
             continue
-        measured = sum(row.cells['kind'] == MEASURED for row in rows)
+        measured = sum(table['kind'] == MEASURED)
         found.looked.append(
-            f'{path}: up to date, {measured} measured and {len(rows) - measured} published rows'
+            f'{path}: up to date, {measured} measured and {len(table) - measured} published rows'
         )
     if not sample:
-        _check_study(Path(out or home), found)
+        _check_kept(Path(out or home), found)
     if not sample and records is None and out is None:
-        if reason := stale_readme(boards.tables):
+        if reason := stale_page(boards.tables):
             found.stale.append(f'{reason}; write it again with {update}')
         elif PAGE.is_file():
             found.looked.append(f'{PAGE}: its tables are up to date')
     return found
 
 
-def _check_study(folder: Path, found: Verification) -> None:
+def _check_kept(folder: Path, found: Verification) -> None:
     """Tables of the sample that are kept without their records must agree with themselves."""
-    for name, check in ((STUDY, check_study), (ABLATIONS, check_ablations)):
-        path = folder / name
+    for kept, check in ((STUDY_CSV, check_study), (ABLATIONS_CSV, check_ablations)):
+        path = folder / kept.name
         if not path.is_file():
             found.looked.append(f'{path}: not there')
             continue
@@ -113,3 +143,223 @@ def _check_study(folder: Path, found: Verification) -> None:
         found.stale += problems
         if not problems:
             found.looked.append(f'{path}: {rows} rows, each agrees with the values that it lists')
+
+
+def _check_files(records: Iterable[Record], root: Path, found: Verification) -> None:
+    """Compare the files that records cite with the digests that they cite.
+
+    Weights and configs that differ are refused: the row belongs to other ones than those at hand.
+    Data may have been checked or packed anew since, which the manifest cannot tell from other
+    data: a note.
+    """
+    digests: dict[Path, str | None] = {}
+    checked, absent = Counter(), Counter()
+    for record in records:
+        for what, name, path, cited in _cited(record, root):
+            if path not in digests:
+                digests[path] = _sha256(path)
+            own = digests[path]
+            (absent if own is None else checked)[what] += 1
+            if own not in (None, cited):
+                found.refused.append(
+                    f'{record.file}: {name} is {cited[:12]}, {path} has {own[:12]}: changed or '
+                    'made again since; run the evaluation again'
+                )
+        if (cited := record.manifest) is None:
+            continue
+        path = root / (record.config.work_dir or '') / resolved_name(record.task)
+        # A config that is not the run's says nothing about the run's data.
+        its_own = digests.get(path) == record.config.resolved_sha256
+        own = _manifest(path, root) if its_own else None
+        (absent if own is None else checked)[DATA] += 1
+        if own not in (None, cited):
+            found.notes.append(
+                f'{record.file}: its data manifest is {cited[:12]}, the data here have '
+                f'{own[:12]}: measured on other data, or these were checked or packed again since'
+            )
+    found.looked += [
+        f'{what}: {checked[what]} checked, {absent[what]} not on this machine' for what in KINDS
+    ]
+
+
+def _cited(record: Record, root: Path) -> Iterator[tuple[str, str, Path, str]]:
+    """What, the record's field, the file and its digest, for everything that the record cites."""
+    checkpoint, config = record.checkpoint, record.config
+    if digest := record.student.sha256:
+        path = root / record.pretrain_dir / 'student.safetensors'
+        yield STUDENTS, 'student.sha256', path, digest
+    work_dir = root / (config.work_dir or '')
+    if (digest := checkpoint.sha256) and checkpoint.file:
+        yield CHECKPOINTS, 'checkpoint.sha256', work_dir / checkpoint.file, digest
+    if digest := config.resolved_sha256:
+        yield CONFIGS, 'config.resolved_sha256', work_dir / resolved_name(record.task), digest
+
+
+def _manifest(path: Path, root: Path) -> str | None:
+    """The manifests at the data roots that the resolved config names; None without them."""
+    try:
+        return data_manifest(_below(read_resolved(path), root))
+    except (OSError, ValueError, AttributeError):  # no config of ours
+        return None
+
+
+def _below(node: Any, root: Path, key: str = '') -> Any:
+    """The config with relative data folders below ``root``."""
+    if isinstance(node, dict):
+        return {name: _below(value, root, name) for name, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_below(value, root, key) for value in node]
+    return str(root / node) if key in ('root', 'data_root') and isinstance(node, str) else node
+
+
+def _sha256(path: Path) -> str | None:
+    """Hex digest of a file's bytes, None if there is no such file or it cannot be read."""
+    try:
+        return sha256_of(path) if path.is_file() else None  # neither a folder nor a device
+    except (OSError, ValueError):
+        return None
+
+
+def difference(path: Path, table: DataFrame) -> str | None:
+    """Return the first place where a file differs from its table, None if nowhere."""
+    try:
+        if path.read_bytes() == to_csv(table).encode():
+            return None
+        shown = read_cells(path)
+    except OSError as error:
+        return f'{path} cannot be read ({error.strerror})'
+    except ValueError as error:
+        return str(error)
+    if tuple(shown) != COLUMNS:
+        return f'{path}: other columns'
+    cells = [rows.head(len(shown)).to_numpy(object) for rows in (shown, table[list(COLUMNS)])]
+    old, new = (own[: len(table)] for own in cells)
+    for row, column in numpy.argwhere(old != new)[:1]:
+        named = table.loc[row, ['method', 'protocol', 'metric', 'pool']]
+        return (
+            f'{path}, row {row + 1} ({", ".join(filter(None, named))}): {COLUMNS[column]} is '
+            f'{old[row, column]!r}, the records and published figures give {new[row, column]!r}'
+        )
+    if len(shown) != len(table):
+        return f'{path}: {len(shown)} rows, {len(table)} are due'
+    return f'{path}: line ends or quotes differ'
+
+
+def check_study(path: Path) -> tuple[int, list[str]]:
+    """Recompute mean, sd and n of every row of the study from its seeds and values.
+
+    Returns:
+        The number of rows, and one line per row that does not agree with itself.
+    """
+    try:
+        table = read_table(path)
+    except (ValueError, OSError) as error:
+        return 0, [str(error)]
+    table = table.assign(twice=table.duplicated(KEY))
+    names = table['student'] + ', ' + table['task'] + ' ' + table['metric']
+    return len(table), _problems(path, names, table, _study_row)
+
+
+def check_ablations(path: Path) -> tuple[int, list[str]]:
+    """Recompute the figures of every ablation from its values and those of the default.
+
+    Returns:
+        The number of rows, and one line per row that does not agree with itself.
+    """
+    try:
+        table = read_cells(path)
+    except (ValueError, OSError) as error:
+        return 0, [str(error)]
+    if tuple(table) != ABLATION_COLUMNS:
+        return 0, [f'{path}: columns are {list(table)}']
+    default = table[table['difference'] == DEFAULT]
+    base = dict(zip(default['metric'], default['values'], strict=True))
+    table = table.assign(default=[base.get(metric, '') for metric in table['metric']])
+    return len(table), _problems(path, table['cell'] + ', ' + table['metric'], table, _ablation_row)
+
+
+def _problems(
+    path: Path, names: Iterable[str], table: DataFrame, check: Callable[[Cells], Iterable[str]]
+) -> list[str]:
+    problems = []
+    for number, (name, row) in enumerate(zip(names, table.to_dict('records'), strict=True), 1):
+        try:
+            reasons = list(check(row))
+        except (ValueError, TypeError, AttributeError):
+            reasons = ['values cannot be read']
+        problems += [f'{path.name}, row {number} ({name}): {reason}' for reason in reasons]
+    return problems
+
+
+def _study_row(row: Cells) -> Iterator[str]:
+    if row['twice']:
+        yield 'is there twice'
+    metrics = TASKS[row['task']].metrics.values() if row['task'] in TASKS else ()
+    if (row['metric'], row['pool']) not in {(metric.name, metric.pool) for metric in metrics}:
+        yield f'no task {row["task"]!r} has metric {row["metric"]!r} with pool {row["pool"]!r}'
+    try:
+        seeds = [tuple(map(int, seed.split('/'))) for seed in row['seeds'].split('; ')]
+        values = [float(value) for value in row['values'].split('; ')]
+        runs = [(p, s, value) for (p, s), value in zip(seeds, values, strict=True)]
+    except ValueError:
+        yield f'seeds {row["seeds"]!r} and values {row["values"]!r} do not belong together'
+        return
+    if len(set(seeds)) < len(seeds):
+        yield f'a seed is there twice in {row["seeds"]!r}'
+    yield from _compare(row, statistics(runs), ('mean', 'sd', 'n'))
+
+
+def _ablation_row(row: Cells) -> Iterator[str]:
+    values = _by_seed(row['values'])
+    absent, wanted = 0, len(values)
+    if row['missing']:
+        absent, wanted = map(int, row['missing'].removesuffix(' seeds').split(' of '))
+    if len(values) + absent != wanted:
+        yield f'{len(values)} values and {row["missing"]}'
+    yield from _compare(row, seed_statistics(values), ('mean', 'sd', 'n'))
+    base = _by_seed(row['default']) if row['difference'] != DEFAULT else {}
+    shared = {seed: value - base[seed] for seed, value in values.items() if seed in base}
+    paired = seed_statistics(shared)
+    yield from _compare(row, paired, ('paired_difference', 'paired_sd', 'paired_n'), HALF)
+    if paired is None or paired.sd is None:
+        if row['noise_bound'] or row['beyond_noise']:
+            yield 'a noise bound without paired seeds'
+        return
+    quantile = t_factor(paired.n)
+    bound, shown = quantile * paired.sd, float(row['noise_bound'])
+    if abs(shown - bound) > quantile * 2 * _sd_slack(paired.n) + HALF + SLACK:
+        yield f'noise_bound is {row["noise_bound"]}, its values give {bound:.2f}'
+    margin = abs(float(row['paired_difference'])) - shown
+    if abs(margin) > 2 * HALF and row['beyond_noise'] != ('yes' if margin > 0 else 'no'):
+        yield f'beyond_noise is {row["beyond_noise"]!r}'
+
+
+def _compare(
+    row: Cells, stats: Statistics | None, columns: Sequence[str], more: float = 0.0
+) -> Iterator[str]:
+    """Mean, sd and n as shown against those of the shown values, ``more`` of rounding in each."""
+    mean, sd, n = columns
+    count = stats.n if stats else 0
+    if row[n] != str(count):
+        yield f'{n} is {row[n]}, its values are {count}'
+    slack = (HALF + more) / HALF
+    for column, value, off in (
+        (mean, stats and stats.mean, HALF * slack),
+        (sd, stats and stats.sd, _sd_slack(count) * slack),
+    ):
+        text = row[column]
+        if value is None:
+            if text:
+                yield f'{column} is {text}, its values give none'
+        elif not text or not abs(float(text) - value) <= off + HALF + SLACK:
+            yield f'{column} is {text or "blank"}, its values give {value:.2f}'
+
+
+def _sd_slack(n: int) -> float:
+    """How far an sd can move when every one of n values moves by half a digit."""
+    return HALF * math.sqrt(n / (n - 1)) if n > 1 else 0.0
+
+
+def _by_seed(text: str) -> dict[int, float]:
+    pairs = (entry.split(': ') for entry in text.split('; ')) if text else ()
+    return {int(seed): float(value) for seed, value in pairs}

@@ -7,12 +7,14 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import Any, NamedTuple
 
-from comad.report.curves import Band
+import numpy as np
 
+from comad.runs.logs import Curve
+
+POINTS = 60
 INK, MUTED, RULE = '#010101', '#010102', '#010103'
 SERIES = tuple(f'#0102{number:02d}' for number in range(8))
 _VARIABLES = {INK: 'var(--ink)', MUTED: 'var(--muted)', RULE: 'var(--rule)'} | {
@@ -23,8 +25,7 @@ _MARKERS = ('o', 's', '^', 'D')
 WIDTH, HEIGHT = 4.6, 3.0  # inches of a panel
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """One row in a plot of accuracy over cost; no cost means no pretraining."""
 
     label: str
@@ -32,6 +33,44 @@ class Point:
     cost: float | None
     value: float
     sd: float | None
+
+
+class Band(NamedTuple):
+    """A curve over seeds: (P,) steps, the mean and its sd, zero for a single seed; their number."""
+
+    steps: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    seeds: int
+
+
+def thin(points: Curve, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most ``most`` points (steps, values), each the mean of its neighbours."""
+    steps = np.array(sorted(points))
+    values = np.array([points[step] for step in steps])
+    if len(steps) <= most:
+        return steps, values
+    bins = np.array_split(np.arange(len(steps)), most)
+    return tuple(np.array([own[b].mean() for b in bins]) for own in (steps, values))
+
+
+def over_seeds(curves: Sequence[Curve], most: int = POINTS) -> Band | None:
+    """Average one curve of several seeds, at the first one's steps, where all of them have run.
+
+    None where there is no curve, or the seeds have no step in common.
+    """
+    thinned = [thin(points, most) for points in curves if points]
+    if not thinned:
+        return None
+    first = max(steps[0] for steps, _ in thinned)
+    last = min(steps[-1] for steps, _ in thinned)
+    grid = thinned[0][0]
+    grid = grid[(grid >= first) & (grid <= last)]
+    if not len(grid):
+        return None
+    values = np.stack([np.interp(grid, steps, found) for steps, found in thinned])
+    sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(len(grid))
+    return Band(grid, values.mean(axis=0), sd, len(values))
 
 
 def draw_bands(
@@ -124,6 +163,8 @@ def _panel(name: str, x: str, y: str) -> Iterator[tuple[Any, list[str]]]:
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # A letter that the font lacks is the browser's to draw.
         warnings.filterwarnings('ignore', message='Glyph .* missing from font')
+        # A busy machine is no reason to complain.
+        warnings.filterwarnings('ignore', message='Creating legend with loc="best" can be slow')
         figure = Figure(figsize=(WIDTH, HEIGHT))
         FigureCanvasSVG(figure)
         figure.patch.set_visible(False)

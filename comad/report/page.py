@@ -10,21 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from backbones.files import write_text
-from comad.leaderboard.build import Leaderboards
-from comad.leaderboard.published import PublishedRow
-from comad.leaderboard.tables import MIN_SEEDS
-from comad.report.facts import commits
-from comad.report.gallery import make_gallery
-from comad.report.panels import (
-    Runs,
-    Section,
-    cost_section,
-    cut,
-    gate_section,
-    learning_section,
-)
-from comad.report.per_class import ClassTable, class_tables, picture_sources
-from comad.report.view import Board, make_boards
+from comad.leaderboard.tables import MIN_SEEDS, Leaderboards
+from comad.report.panels import Runs, Section, cost_section, cut, gate_section, learning_section
+from comad.report.pictures import make_gallery, picture_sources
+from comad.report.tables import Board, ClassTable, class_tables, commits, make_boards
 
 MAX_BYTES = 1_000_000
 FIGURE_BYTES = 380_000
@@ -51,7 +40,6 @@ def write_report(
     out: str | os.PathLike[str],
     sample: bool = False,
     root: str | os.PathLike[str] = '.',
-    published: Sequence[PublishedRow] = (),
 ) -> Path:
     """Write the report and return its path; equal inputs give equal bytes.
 
@@ -62,13 +50,12 @@ def write_report(
         out: The HTML file.
         sample: Whether these are the embedded sample's tables.
         root: Folder that holds the runs' work_dirs; what is not there is said to be missing.
-        published: The published figures behind the rows, for their notes.
 
     Raises:
         ValueError: If the tables alone exceed the limit.
     """
     root = Path(root)
-    material = _collect(boards, root, published)
+    material = _collect(boards, root)
     sources, missing = picture_sources(boards.records, root)
     for share in (1.0, 0.5, 0.0):
         cut((material.cost, material.learning, material.gate), int(FIGURE_BYTES * share))
@@ -88,8 +75,8 @@ def write_report(
     raise ValueError(f'the tables alone make {size:,} bytes, {MAX_BYTES:,} are the limit')
 
 
-def _collect(boards: Leaderboards, root: Path, published: Sequence[PublishedRow]) -> Material:
-    shown = make_boards(boards, published)
+def _collect(boards: Leaderboards, root: Path) -> Material:
+    shown = make_boards(boards)
     runs = Runs(boards.records, root)
     classes, class_notes = class_tables(boards.records, root)
     return Material(

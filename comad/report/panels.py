@@ -1,31 +1,32 @@
-"""The page's figures: accuracy over cost, learning curves, what a gate did."""
+"""Which figures the page has: accuracy over cost, learning curves, what a gate did."""
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from comad.report.curves import Band, over_seeds, run_curves
-from comad.report.figures import Point, draw_bands, draw_cost
-from comad.report.sources import pretrain_folder, transfer_folder
-from comad.report.view import Board
-from comad.runs.logs import Curve, read_starts
+from backbones.files import read_json
+from comad.report.figures import Band, Point, draw_bands, draw_cost, over_seeds
+from comad.report.tables import NO_FOLDER, Board, Group, words
+from comad.runs.logs import Curve, is_number, read_curves, read_starts
+from comad.runs.place import folder_below
 from comad.runs.record import Record
-from comad.tasks.task import TASKS
+from comad.tasks.task import TASKS, Metric
 
 # In GFLOP, the largest first.
 UNITS = (('EFLOP', 1e9), ('PFLOP', 1e6), ('TFLOP', 1e3), ('GFLOP', 1))
-NO_FOLDER = 'folder not on this machine'
-# What a gate logs: title, how the names of its curves start or end, unit.
+# What a gate logs: title, pattern of its curves' names, unit, limits.
 GATE = (
-    ('teacher shares', ('share_',), (), 'share of the gate'),
-    ('teacher agreement', ('agreement_',), (), 'cosine'),
-    ('gate entropy', ('gate_entropy',), (), 'nats'),
-    ('effective ranks', (), ('_rank',), 'directions'),
+    ('teacher shares', 'share_', 'share of the gate', (0, 1)),
+    ('teacher agreement', 'agreement_', 'cosine', None),
+    ('gate entropy', 'gate_entropy', 'nats', None),
+    ('effective ranks', '.*_rank$', 'directions', None),
 )
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """A figure: SVG for HTML, with its title."""
 
     title: str
@@ -40,11 +41,9 @@ class Section:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Run:
-    """One folder's curves: name -> step -> value."""
+class Run(NamedTuple):
+    """One folder's curves: name -> step -> value; a validation counts in epochs or iterations."""
 
-    student: str
     curves: dict[str, Curve]
     epochs: bool
 
@@ -64,33 +63,64 @@ class Runs:
         self.transfers: dict[tuple[str, str], list[Run]] = {}
         self.missing: list[str] = []
         records = list(records)
-        names = sorted({record.data['student']['name'] for record in records})
+        names = sorted({record.student.name for record in records})
         self.series = {name: number for number, name in enumerate(names)}
-        seen: set[tuple[str, int]] = set()
+        seen: set[str] = set()
         for record in records:
-            data, student = record.data, record.data['student']['name']
-            seed = data['seeds']['pretrain']
-            if data['student']['sha256'] is not None and (student, seed) not in seen:
-                seen.add((student, seed))
-                label = f'pretraining of {student}, seed {seed}'
-                run = self._read(pretrain_folder(root, record), student, label)
-                self.pretrainings.setdefault(student, []).extend(run)
-            if data['images_seen']:  # without a training there is no curve
-                label = record.file.removesuffix('.json')
-                run = self._read(transfer_folder(root, record), student, label)
-                self.transfers.setdefault((data['task'], student), []).extend(run)
+            student = record.student.name
+            if record.student.sha256 is not None and record.pretrain_dir not in seen:
+                seen.add(record.pretrain_dir)
+                label = f'pretraining of {student}, seed {record.seeds.pretrain}'
+                runs = self.pretrainings.setdefault(student, [])
+                runs += self._read(pretrain_folder(root, record), label)
+            if record.images_seen:  # without a training there is no curve
+                runs = self.transfers.setdefault((record.task, student), [])
+                folder = folder_below(root, record.config.work_dir)
+                runs += self._read(folder, Path(record.file).stem)
 
-    def _read(self, folder: Path | None, student: str, label: str) -> list[Run]:
-        if folder is None:
-            self.missing.append(f'{label}: no learning curve: {NO_FOLDER}')
-            return []
-        curves, gaps = run_curves(folder)
+    def _read(self, folder: Path | None, label: str) -> list[Run]:
+        curves, gaps = run_curves(folder) if folder else ({}, [])
         self.missing += [f'{label}: {name} has values that are no number' for name in gaps]
         if not curves:
-            self.missing.append(f'{label}: no learning curve: nothing was logged in its folder')
+            why = 'nothing was logged in its folder' if folder else NO_FOLDER
+            self.missing.append(f'{label}: no learning curve: {why}')
             return []
         epochs = any('epoch' in entry for start in read_starts(folder) for entry in start)
-        return [Run(student, curves, epochs)]
+        return [Run(curves, epochs)]
+
+
+def pretrain_folder(root: Path, record: Record) -> Path | None:
+    """Folder of the student's pretraining; None where it is not below ``root`` or not the same.
+
+    A folder whose student.json names another digest than the record belongs to a later run.
+    """
+    folder = folder_below(root, record.pretrain_dir) if record.student.sha256 else None
+    if folder is None:
+        return None
+    try:
+        digest = read_json(folder / 'student.json').get('sha256')
+    except (OSError, ValueError):
+        digest = None
+    return folder if digest in (None, record.student.sha256) else None
+
+
+def run_curves(folder: Path) -> tuple[dict[str, Curve], list[str]]:
+    """Return name -> step -> value, and the names of curves with values that are no finite number.
+
+    The prefix of a metric (``coco/``) is dropped; such values are left out.
+    """
+
+    def figures(entry: Mapping[str, Any]) -> dict[str, float]:
+        own = {k: v for k, v in entry.items() if k not in ('step', 'iter', 'epoch')}
+        return {k.rsplit('/', 1)[-1]: float(v) for k, v in own.items() if is_number(v)}
+
+    logged = read_curves(folder, figures)
+    curves = {
+        name: {step: value for step, value in curve.items() if math.isfinite(value)}
+        for name, curve in logged.items()
+    }
+    gaps = [name for name, curve in curves.items() if len(curve) < len(logged[name])]
+    return {name: curve for name, curve in curves.items() if curve}, gaps
 
 
 def cost_section(boards: Sequence[Board], series: Mapping[str, int]) -> Section:
@@ -98,37 +128,33 @@ def cost_section(boards: Sequence[Board], series: Mapping[str, int]) -> Section:
     section = Section()
     for board in boards:
         for group in board.groups:
-            points = []
-            for line in group.lines:
-                if not line.records or line.row is None:
-                    continue
-                student = line.records[0].data['student']
-                gflop, images = student['pretrain_gflop_per_image'], student['images_seen']
-                known = bool(gflop and images)
-                if not known and student['sha256'] is not None:
-                    name = f'{group.title}, {group.metric}: {student["name"]}'
-                    section.notes.append(f'{name} is not drawn: its pretraining tells no compute')
-                    continue
-                cost = gflop * images if known else None
-                stats = line.row.statistics
-                label = student['name'].removesuffix('_tiny')
-                label = label if known else f'{label} (none)'
-                points.append(Point(label, series[student['name']], cost, stats.mean, stats.sd))
+            points = _points(group, series, section.notes)
             if len(points) > 1:
                 title = f'{group.metric}: {group.title}'
+                most = max((point.cost or 0 for point in points), default=0)
+                unit, size = next((u, s) for u, s in UNITS if most >= s or s == 1)
+                points = [p._replace(cost=p.cost and p.cost / size) for p in points]
                 name = f'cost {board.name} {title} {group.protocol}'
-                unit, points = _in_unit(points)
                 svg = draw_cost(name, points, f'pretraining ({unit})', f'{group.metric} (%)')
                 section.panels.append(Panel(title, svg))
     return section
 
 
-def _in_unit(points: Sequence[Point]) -> tuple[str, list[Point]]:
-    """Costs in GFLOP, brought to the unit that makes the largest one at least 1."""
-    most = max((point.cost for point in points if point.cost is not None), default=0)
-    unit, size = next((u, s) for u, s in UNITS if most >= s or s == 1)
-    costs = (None if point.cost is None else point.cost / size for point in points)
-    return unit, [replace(p, cost=cost) for p, cost in zip(points, costs, strict=True)]
+def _points(group: Group, series: Mapping[str, int], notes: list[str]) -> list[Point]:
+    """Costs are GFLOP."""
+    points = []
+    for line in group.lines:
+        if not line.measured:
+            continue
+        student, stats = line.records[0].student, line.cells['statistics']
+        cost = (student.pretrain_gflop_per_image or 0) * (student.images_seen or 0) or None
+        if cost is None and student.sha256 is not None:
+            name = f'{group.title}, {group.metric}: {student.name}'
+            notes.append(f'{name} is not drawn: its pretraining tells no compute')
+            continue
+        label = student.name.removesuffix('_tiny') + ('' if cost else ' (none)')
+        points.append(Point(label, series[student.name], cost, stats.mean, stats.sd))
+    return points
 
 
 def learning_section(runs: Runs) -> Section:
@@ -147,8 +173,14 @@ def learning_section(runs: Runs) -> Section:
         }
         title = f'pretraining: online k-NN, {name.rpartition("_")[2]} pool'
         _add(section, title, bands, 'iteration', 'top-1 (%)')
-    for kind in (kind for kind in TASKS if any(k == kind for k, _ in runs.transfers)):
-        _add_transfer(section, kind, runs)
+    for kind in TASKS:
+        own = {
+            student: seeds for (k, student), seeds in sorted(runs.transfers.items()) if k == kind
+        }
+        bands = {s: (runs.series[s], _band(seeds, 'loss')) for s, seeds in own.items()}
+        _add(section, f'{words(kind)}: training loss', bands, 'iteration', 'loss')
+        for key, metric in TASKS[kind].metrics.items():
+            _add_validation(section, f'{words(kind)}: ', key, metric, own, runs.series)
     return section
 
 
@@ -156,14 +188,12 @@ def gate_section(runs: Runs) -> Section:
     """What a consensus method tells of its gate, one row of panels per student."""
     section = Section()
     for student, seeds in sorted(runs.pretrainings.items()):
-        for title, starts, ends, unit in GATE:
-            names = [
-                name
-                for name in _names(seeds)
-                if name.startswith(starts) or (ends and name.endswith(ends))
-            ]
-            bands = {_label(name): (i, _band(seeds, name)) for i, name in enumerate(names)}
-            limits = (0, 1) if title == 'teacher shares' else None
+        for title, pattern, unit, limits in GATE:
+            names = [name for name in _names(seeds) if re.match(pattern, name)]
+            bands = {}
+            for number, name in enumerate(names):
+                label = words(name.removeprefix('share_').removeprefix('agreement_'))
+                bands[label] = (number, _band(seeds, name))
             _add(section, f'{student}: {title}', bands, 'iteration', unit, limits)
     return section
 
@@ -181,26 +211,26 @@ def cut(sections: Sequence[Section], budget: int) -> None:
         section.panels = kept
 
 
-def _add_transfer(section: Section, kind: str, runs: Runs) -> None:
-    own = {student: seeds for (k, student), seeds in sorted(runs.transfers.items()) if k == kind}
-    task = kind.replace('_', ' ')
-    bands = {s: (runs.series[s], _band(seeds, 'loss')) for s, seeds in own.items()}
-    _add(section, f'{task}: training loss', bands, 'iteration', 'loss')
+def _add_validation(
+    section: Section,
+    task: str,
+    key: str,
+    metric: Metric,
+    own: Mapping[str, Sequence[Run]],
+    series: Mapping[str, int],
+) -> None:
+    found = {student: _band(seeds, key) for student, seeds in own.items()}
+    bands = {
+        s: (series[s], band._replace(mean=metric.percent(band.mean), sd=metric.percent(band.sd)))
+        for s, band in found.items()
+        if band is not None and len(band.steps) > 1
+    }
     epochs = any(run.epochs for seeds in own.values() for run in seeds)
-    for key, metric in TASKS[kind].metrics.items():
-        bands = {}
-        for student, seeds in own.items():
-            band = _band(seeds, key)
-            if band is not None and len(band.steps) > 1:
-                percent = Band(
-                    band.steps, metric.percent(band.mean), metric.percent(band.sd), band.seeds
-                )
-                bands[student] = (runs.series[student], percent)
-        if bands:
-            x = 'epoch' if epochs else 'iteration'
-            _add(section, f'{task}: validation, {key}', bands, x, f'{key} (%)')
-        elif any(key in run.curves for seeds in own.values() for run in seeds):
-            section.notes.append(f'{task}: {key} was validated once, at the end: no curve')
+    if bands:
+        x = 'epoch' if epochs else 'iteration'
+        _add(section, f'{task}validation, {key}', bands, x, f'{key} (%)')
+    elif any(key in run.curves for seeds in own.values() for run in seeds):
+        section.notes.append(f'{task}{key} was validated once, at the end: no curve')
 
 
 def _add(
@@ -217,17 +247,8 @@ def _add(
 
 
 def _band(seeds: Iterable[Run], name: str) -> Band | None:
-    try:
-        return over_seeds([run.curves.get(name, {}) for run in seeds])
-    except ValueError:
-        return None
+    return over_seeds([run.curves.get(name, {}) for run in seeds])
 
 
 def _names(seeds: Iterable[Run]) -> list[str]:
     return list(dict.fromkeys(name for run in seeds for name in run.curves))
-
-
-def _label(name: str) -> str:
-    for prefix in ('share_', 'agreement_'):
-        name = name.removeprefix(prefix)
-    return name.replace('_', ' ')

@@ -10,14 +10,18 @@ typed.
 import os
 import re
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parent
 IS_CHECKOUT = (_CHECKOUT / 'tools' / 'train.py').is_file()
 # Holds the config folders and results/published*.csv.
 FILES = _CHECKOUT if IS_CHECKOUT else _PACKAGE / 'files'
+PUBLISHED_CSV = FILES / 'results' / 'published.csv'
 HOME, CALLER = 'COMAD_HOME', 'COMAD_CALLER'
+RESULTS = Path('results')
+SAMPLE_RESULTS = RESULTS / 'sample'
+RECORDS = (RESULTS / 'records', SAMPLE_RESULTS / 'records')
 
 
 def home() -> Path:
@@ -98,6 +102,28 @@ def worded(text: str) -> str:
     )
 
 
+def results_folder(sample: bool) -> Path:
+    """Folder of the tables; records lie in ``records/`` below it."""
+    return SAMPLE_RESULTS if sample else RESULTS
+
+
 def pretrain_root(sample: bool) -> str:
     """Folder of the pretraining runs."""
     return 'work_dirs/sample/pretrain' if sample else 'work_dirs/pretrain'
+
+
+def pretrain_dir(sample: bool, student: str, seed: int) -> Path:
+    """Folder of one pretraining run, which holds its student."""
+    return Path(pretrain_root(sample)) / student / f'seed{seed}'
+
+
+def folder_below(root: Path, place: str | Path | None) -> Path | None:
+    """The folder of that name below ``root``, None where it is not there.
+
+    What a record names must not lead out of the project's folder; a linked work_dirs is the
+    user's own.
+    """
+    parts = PurePosixPath(place or '/')
+    if parts.is_absolute() or '..' in parts.parts or '\0' in str(parts):
+        return None
+    return root / parts if (root / parts).is_dir() else None

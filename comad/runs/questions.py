@@ -9,7 +9,7 @@ from typing import Any
 from backbones.architectures import missing_sizes
 from comad.data.identity import DataIdentity
 from comad.data.manifest import QUICK
-from comad.runs.record import Environment, Record, Student
+from comad.runs.record import Environment, Record, Segments, Student
 
 SHA256 = re.compile('[0-9a-f]{64}')
 COMMIT = re.compile('[0-9a-f]{40}([0-9a-f]{24})?')
@@ -40,6 +40,7 @@ def open_questions(record: Record) -> list[str]:
         questions += of_data('train_dataset', record.train_dataset)
     elif record.images_seen > 0:
         questions.append('train_dataset is null: the checkpoint does not tell')
+    questions += of_segments('config', config.segments)
     questions += _no_digest('config.digest', config.digest)
     questions += _no_digest('config.resolved_sha256', config.resolved_sha256)
     if record.images_seen > 0:  # a transfer that trained; k-NN leaves no checkpoint
@@ -72,6 +73,20 @@ def of_commit(section: str, commit: str | None) -> list[str]:
     return [f'{section}.git_commit is {_show(commit)}, no commit']
 
 
+def of_segments(section: str, segments: Segments) -> list[str]:
+    """Return why a training that was stopped and went on is not what one config says."""
+    parts = segments or []
+    questions = []
+    for name, what in (('config_digest', 'configs'), ('git_commit', 'commits')):
+        if (several := len({getattr(part, name) for part in parts})) > 1:
+            questions.append(f'{section}.segments: trained under {several} {what} in turn')
+    if parts and parts[0].begin:
+        questions.append(f'{section}.segments: not known before step {parts[0].begin}')
+    if any(part.git_dirty for part in parts):
+        questions.append(f'{section}.segments: git_dirty, uncommitted changes')
+    return questions
+
+
 def of_data(section: str, data: DataIdentity) -> list[str]:
     """Return why the data of a section of the record cannot be told from others."""
     if data.manifest is None:
@@ -101,6 +116,7 @@ def of_student(student: Student) -> list[str]:
         if getattr(student, key) in (None, ''):
             questions.append(f'student.{key} is {_show(getattr(student, key))}')
     questions += of_commit('student', student.git_commit)
+    questions += of_segments('student', student.segments)
     if student.data is not None:
         questions += of_data('student.data', student.data)
     questions += _no_digest('student.config_digest', student.config_digest)

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from backbones.files import atomic_file
 from comad.data.identity import DataIdentity
+from comad.runs.place import pretrain_dir
 
 SCHEMA = 4
 MAX_BYTES = 8192
@@ -62,6 +63,24 @@ class Teacher(Section, forbid_unknown_fields=False):
     input_size: Whole | None = None
 
 
+class Segment(Section):
+    """Part of a training that was stopped and went on with another config or another code.
+
+    ``begin`` is the step after which it began, ``planned`` the steps of the whole training as its
+    config says.
+    """
+
+    begin: Whole
+    planned: Whole
+    config_digest: str | None
+    git_commit: str | None
+    git_dirty: bool | None
+
+
+# Absent from the file where a training had one config, and one commit without changes.
+Segments = list[Segment] | msgspec.UnsetType
+
+
 class Student(Section):
     """The network and its pretraining; without one only names, architecture and size are known.
 
@@ -86,6 +105,7 @@ class Student(Section):
     pretrain_gflop_per_image: Real | None = None
     git_commit: str | None = None
     sha256: str | None = None
+    segments: Segments = msgspec.UNSET
 
     @property
     def pretrain_data(self) -> str | None:
@@ -108,6 +128,7 @@ class Config(Section):
     source: str
     work_dir: str | None
     resolved_sha256: str | None
+    segments: Segments = msgspec.UNSET
 
 
 class Checkpoint(Section):
@@ -184,9 +205,9 @@ class Record(Section, kw_only=True):
         return None if None in digests else '+'.join(map(str, digests))
 
     @property
-    def data(self) -> dict[str, Any]:
-        """The record as plain dictionaries."""
-        return msgspec.to_builtins(self)
+    def pretrain_dir(self) -> Path:
+        """Folder of the student's pretraining, relative to the home."""
+        return pretrain_dir(self.sample, self.student.name, self.seeds.pretrain)
 
 
 class Records(NamedTuple):
@@ -306,24 +327,34 @@ class _Head(Struct):
 
 def decode(content: bytes) -> Record:
     """Return the record that these bytes are, exactly; errors as `read_record`."""
+    record = parse(content)
+    if not record.metrics and not record.missing:
+        raise RecordError('neither a metric nor a reason for its absence')
+    if record.digest != _digest(record):
+        raise RecordError('the digest does not match the contents; was the file edited?')
+    if encode(record) != content:
+        raise RecordError('is not what is written for its contents; was the file edited?')
+    return record
+
+
+def parse(content: bytes) -> Record:
+    """Return the record that these bytes hold, edited or not; `decode` is for what is to count.
+
+    Raises:
+        RecordError: No valid JSON, or the schema is broken.
+    """
     try:
         head = msgspec.json.decode(content, type=_Head)
         if head.schema != SCHEMA or isinstance(head.schema, bool):
             raise RecordError(_other_schema(head))
         record = msgspec.json.decode(content, type=Record)
-        again = encode(record)
+        encode(record)  # half a surrogate pair can be read, but is no text
     except msgspec.ValidationError as error:
         raise RecordError(_one_line(error)) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise RecordError(f'not valid JSON ({_one_line(error)})') from None
     except (UnicodeError, OverflowError) as error:
         raise RecordError(_one_line(error)) from None
-    if not record.metrics and not record.missing:
-        raise RecordError('neither a metric nor a reason for its absence')
-    if record.digest != _digest(record):
-        raise RecordError('the digest does not match the contents; was the file edited?')
-    if again != content:
-        raise RecordError('is not what is written for its contents; was the file edited?')
     return record
 
 

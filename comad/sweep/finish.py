@@ -4,25 +4,27 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from backbones.files import write_text
-from comad.leaderboard.ablation_figure import draw_ablations
 from comad.leaderboard.admission import read_admitted
+from comad.leaderboard.cells import to_csv
 from comad.leaderboard.study import (
-    ablation_csv,
+    ABLATION_COLUMNS,
+    ABLATIONS_CSV,
+    STUDY_COLUMNS,
+    STUDY_CSV,
     ablation_rows,
     complete,
+    draw_ablations,
     read_ablations,
+    read_study,
     read_table,
     study_rows,
-    to_csv,
 )
 from comad.runs.record import Record
 from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RECORDS, REFERENCE
 from comad.sweep.runner import Sweep
 from comad.sweep.step import Step, SweepError
 
-STUDY_CSV = 'results/sample_study.csv'
-ABLATIONS_CSV = 'results/sample_ablations.csv'
-ABLATIONS_FIGURE = 'results/sample_ablations.png'
+ABLATIONS_FIGURE = ABLATIONS_CSV.with_suffix('.png')
 
 
 def finish_study(root: Path, steps: Iterable[Step]) -> list[str]:
@@ -43,9 +45,9 @@ def finish_study(root: Path, steps: Iterable[Step]) -> list[str]:
         table, kept = complete(read_table(root / STUDY_CSV), rows)
     except (ValueError, OSError) as error:
         raise SweepError(str(error)) from None
-    write_text(root / STUDY_CSV, to_csv(table))
+    write_text(root / STUDY_CSV, to_csv(table, STUDY_COLUMNS))
     earlier = f'{kept} rows of {STUDY_CSV} are of an earlier run'
-    return [*map(str, rows), *([earlier] if kept else [])]
+    return [*read_study(rows), *([earlier] if kept else [])]
 
 
 def finish_ablations(root: Path, sweep: Sweep, seeds: int) -> list[str]:
@@ -60,9 +62,9 @@ def finish_ablations(root: Path, sweep: Sweep, seeds: int) -> list[str]:
     records, _ = _records(root, filter(sweep.is_done, sweep.steps))
     usable = [record for record in records.values() if record is not None]
     rows = ablation_rows(usable, REFERENCE, ABLATIONS, ABLATION_KIND, seeds)
-    if not rows:
+    if rows.empty:
         raise SweepError(f'no ablation has a record below {RECORDS}: nothing to write')
-    write_text(root / ABLATIONS_CSV, ablation_csv(rows))
+    write_text(root / ABLATIONS_CSV, to_csv(rows, ABLATION_COLUMNS))
     draw_ablations(rows, root / ABLATIONS_FIGURE)
     return read_ablations(rows)
 

@@ -71,10 +71,15 @@ class Job:
 
 
 def _executable(command: Sequence[str]) -> list[str]:
-    """The command with this interpreter, and with the tools of this checkout or package."""
+    """The command with this interpreter, and with the tools of this checkout or package.
+
+    A training is only run where what an earlier one has left is out of date.
+    """
     if command[0] != 'python':
         return list(command)
     tool = Path(command[1])
+    if tool.name == 'train.py':
+        command = [*command, '--overwrite']
     if tool.parent != Path('tools'):
         return [sys.executable, *command[1:]]
     if (FILES / tool).is_file():

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import UNSET
+
 from comad.data.identity import DataIdentity
 from comad.runs.card import StudentCard
 from comad.runs.record import Record, RecordError, Student, seal
@@ -29,6 +31,7 @@ def build_record(
     resolved_sha256: str | None = None,
     processes: int | None = None,
     gflops: float | None = None,
+    segments: Mapping[str, Any] | None = None,
 ) -> Record:
     """Make the record of one finished evaluation.
 
@@ -54,6 +57,7 @@ def build_record(
         resolved_sha256: Digest of the resolved config that lies in the work dir.
         processes: Processes of the transfer; those of ``environment`` by default.
         gflops: GFLOP (2 per multiply-add) of one forward pass of the backbone on one image.
+        segments: Digest and ``segments`` of a training that went on with another config or code.
 
     Raises:
         RecordError: If ``run`` or ``protocol`` is incomplete, the card belongs to another student,
@@ -92,6 +96,7 @@ def build_record(
                 'source': source,
                 'work_dir': config.get('work_dir'),
                 'resolved_sha256': resolved_sha256,
+                **(segments or {}),
             },
             'environment': environment,
             'checkpoint': checkpoint or {},
@@ -193,4 +198,5 @@ def _student(
     if card.name != names['name']:
         raise RecordError(f'the run names student {names["name"]!r}, the card says {card.name!r}')
     known = {key: getattr(card, key) for key in Student.__struct_fields__}
-    return measured | {key: value for key, value in known.items() if value is not None} | names
+    known = {k: value for k, value in known.items() if value is not None and value is not UNSET}
+    return measured | known | names

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from PIL import Image
 
+from comad.data.decode import read_image
 from comad.visualization.pretraining import save_figure
 
 COLUMNS = ('image', 'ground truth', 'prediction')
@@ -81,7 +81,7 @@ def draw_rows(
     axes = figure.subplots(len(samples), len(COLUMNS), squeeze=False)
     shown: set[int] = set()
     for row, sample in zip(axes, samples, strict=True):
-        image = np.asarray(Image.open(sample.img_path).convert('RGB'))
+        image = np.asarray(read_image(sample.img_path))
         row[0].imshow(image)
         if 'pred_sem_seg' in sample:
             shown |= _draw_maps(row[1:], sample)

@@ -181,7 +181,13 @@ class Output(nn.Module):
 def _read(student: str | Path) -> tuple[Path, Output, dict[str, Any]]:
     path = Path(student)
     path = path / STUDENT_FILE if path.is_dir() else path
-    return path, Output(load_student(path)).eval(), read_card(path.with_name(CARD_FILE))
+    card = read_card(path.with_name(CARD_FILE))
+    teachers = card.get('teachers') or []
+    if not isinstance(teachers, list) or not all(isinstance(one, Mapping) for one in teachers):
+        raise CheckpointError(
+            f'{path.with_name(CARD_FILE)}: teachers {teachers!r} is no list of them'
+        )
+    return path, Output(load_student(path)).eval(), card
 
 
 def timm_config(backbone: nn.Module) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backbones import CheckpointError, Teacher, read_checkpoint
 from backbones.architectures import vits
-from backbones.checkpoints import fill_completely, find_file
+from backbones.checkpoints import files_behind, fill_completely, find_file
 from backbones.contents import Network, choose_network, find_networks, infer_architecture
 from backbones.families import FAMILIES
 from backbones.files import digest_of
@@ -26,7 +26,8 @@ class Report:
         evidence: Why this family; what the user said counts.
         network: The network that is used.
         others: Names of the file's other networks.
-        architecture: img_size, patch_size, embed_dim, depth and the assumed num_heads.
+        architecture: img_size, patch_size, embed_dim and depth.
+        heads: What is assumed, by the width; None where no architecture has it.
         dropped: Tensor name -> what it is.
         problem: Why the network does not fit; None if it does.
     """
@@ -37,6 +38,7 @@ class Report:
     network: Network
     others: list[str]
     architecture: dict[str, int]
+    heads: int | None
     dropped: dict[str, str]
     problem: str | None = None
     teacher: Teacher | None = field(default=None, repr=False)
@@ -53,8 +55,11 @@ class Report:
         md5 = digest_of(self.path, 'md5')
         known = PUBLISHED_MD5.get(md5[:6])
         dropped = Counter(self.dropped.values())
+        parts = files_behind(self.path)
+        size = sum(part.stat().st_size for part in parts) / 2**20
+        several = f' in {len(parts) - 1} files, digests of the index' if len(parts) > 1 else ''
         lines = [
-            ('file', f'{self.path} ({self.path.stat().st_size / 2**20:,.1f} MiB)'),
+            ('file', f'{self.path} ({size:,.1f} MiB{several})'),
             ('sha256', digest_of(self.path, 'sha256')),
             ('md5', md5 + (f' (begins as published for {known})' if known else '')),
             ('family', f'{self.family}: {self.evidence}'),
@@ -62,7 +67,8 @@ class Report:
             (
                 'shape',
                 f'{a["depth"]} blocks {a["embed_dim"]} wide, patch {a["patch_size"]}, '
-                f'{a["img_size"]} px; {a["num_heads"]} heads assumed, files do not say',
+                f'{a["img_size"]} px; {self.heads or "number of"} heads '
+                f'{"assumed" if self.heads else "unknown"}, files do not say',
             ),
             ('used', f'{len(used)} tensors, {parameters / 1e6:,.2f} M parameters'),
             ('left out', ', '.join(f'{n} of {what}' for what, n in dropped.items()) or 'nothing'),
@@ -105,7 +111,7 @@ def inspect_file(path: str | Path, family: str = 'auto') -> Report:
         shape = infer_architecture(used)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
-    shape['num_heads'] = assumed_heads(shape)
+    heads = assumed_heads(shape)
     report = Report(
         path=path,
         family=family,
@@ -113,10 +119,13 @@ def inspect_file(path: str | Path, family: str = 'auto') -> Report:
         network=network,
         others=sorted(networks.keys() - {network.name}),
         architecture=shape,
+        heads=heads,
         dropped=dropped,
     )
     try:
-        teacher = Teacher(**network_options(family, network, shape))
+        # No tensor depends on the heads.
+        options = {**shape, 'num_heads': heads or 1}
+        teacher = Teacher(**network_options(family, network, options))
         fill_completely(teacher, used, path)
         report.teacher = teacher
     except (CheckpointError, ValueError, AssertionError, ArithmeticError) as error:
@@ -124,12 +133,10 @@ def inspect_file(path: str | Path, family: str = 'auto') -> Report:
     return report
 
 
-def assumed_heads(shape: dict[str, int]) -> int:
-    """Heads of our architecture of the same width, else one per 64 channels."""
-    for known in vits().values():
-        if known['embed_dim'] == shape['embed_dim']:
-            return known['num_heads']
-    return max(1, shape['embed_dim'] // 64)
+def assumed_heads(shape: dict[str, int]) -> int | None:
+    """Heads of our architecture of the same width; None if there is none."""
+    known = (entry for entry in vits().values() if entry['embed_dim'] == shape['embed_dim'])
+    return next((entry['num_heads'] for entry in known), None)
 
 
 def _others(names: list[str]) -> str:

@@ -7,28 +7,18 @@ machine's rounding stays inside and a broken part does not: the random student's
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from comad.runs.place import FILES
+from tests.programs import run
 
 pytestmark = pytest.mark.slow
 
 
 def tool(folder, *arguments):
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', *arguments],
-        cwd=folder,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
+    run(*arguments, log=folder / 'log', cwd=folder)
 
 
 def train(folder, leaf, *options):

@@ -22,12 +22,11 @@ from comad.engine.flops import backbone_gflop
 from comad.engine.options import ConfigError
 from comad.engine.run_config import parse_leaf_name, parse_student
 from comad.evaluation.features import FrozenFeatures
-from comad.leaderboard.tables import build_table
 from comad.methods.base import PretrainMethod
 from comad.methods.parts.teacher_set import TeacherSet
 from comad.weights import export_onnx, export_timm
 from tests.backbones.toy_networks import images, registered
-from tests.leaderboard.examples import make_card, make_record
+from tests.leaderboard.examples import make_card, make_record, rows_of
 
 
 @pytest.fixture(autouse=True)
@@ -191,9 +190,9 @@ def test_its_row_is_ranked_under_its_title():
         )
         for seed in range(3)
     ]
-    (row,) = build_table('classification', records)
-    assert row.cells['rank'] == '1' and row.details['not_ranked'] == []
-    assert (row.cells['student'], row.cells['heads']) == ('CNN-3', '')
+    (row,) = rows_of('classification', records)
+    assert row['rank'] == '1' and row['details']['not_ranked'] == []
+    assert (row['student'], row['heads']) == ('CNN-3', '')
 
 
 def test_names_of_configs_and_students_may_end_in_it():

@@ -73,6 +73,16 @@ def test_splits_with_other_classes_are_refused(folder):
         ImageNetFolder(folder, 'val')
 
 
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_a_validation_set_without_class_folders_is_told_by_its_loose_images(folder, split):
+    for image in list((folder / 'val').glob('*/*')):
+        image.rename(folder / 'val' / f'{image.parent.name}_{image.name}')
+    for name in ('cat', 'dog'):
+        (folder / 'val' / name).rmdir()
+    with pytest.raises(ValueError, match=f'^{folder}/val: no class folders, but 2 images directly'):
+        ImageNetFolder(folder, split)
+
+
 def test_unreadable_image_is_named(folder, sample):
     data = ImageNetFolder(folder)
     with pytest.raises(OSError) as error:

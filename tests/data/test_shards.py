@@ -93,7 +93,7 @@ def test_forked_workers_read_the_same(shards, monkeypatch):
 
 def test_shuffled_shards_of_others_are_read_in_sorted_order(sample, tmp_path):
     image = (sample / 'imagenet/val/n00000000/ILSVRC2012_val_00000001.JPEG').read_bytes()
-    (tmp_path / 'classes.txt').write_text('zebra\nant\n')
+    (tmp_path / 'classes.txt').write_text('\ufeffzebra\nant\n')
     write_tar(
         tmp_path / 'val/b.tar', ('./b.json', b'{}'), ('./b.PNG', image), ('./b.cls', b' 1\n'),
         ('c.jpeg', image), ('c.cls', b'0'), ('._c.jpeg', b'mac'),

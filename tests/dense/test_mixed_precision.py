@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from comad.data.sample.write import SampleSizes, write_sample
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
 from comad.runs.place import FILES
+from tests.programs import run
 from tests.resolved import resolved_config
 
 # The sample's detector on maps of a 1024 px image, with heads that move no box. Prints by how many
@@ -24,6 +23,7 @@ from mmengine.structures import InstanceData
 from mmdet.structures import DetDataSample
 import comad.engine.register
 from comad.engine.autocast import keep_geometry
+from tests.programs import run
 
 torch.manual_seed(0)
 cfg = Config.fromfile(sys.argv[1], import_custom_modules=False)
@@ -75,15 +75,9 @@ def geometry(folder, mode):
     cfg = resolved_config('det_configs/mask_rcnn_comad_tiny.py', sample=True)
     cfg.model.backbone.init_cfg = None
     cfg.dump(folder / 'resolved.py')
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', GEOMETRY, str(folder / 'resolved.py'), mode],
-        cwd=FILES,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    (folder / 'geometry.py').write_text(GEOMETRY)
+    said = run(folder / 'geometry.py', folder / 'resolved.py', mode, log=folder / 'log').text()
+    return json.loads(said.splitlines()[-1])
 
 
 def test_boxes_stay_in_float32_at_1024_px(tmp_path):

@@ -2,8 +2,6 @@
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from comad.runs.record import resolved_name
 from comad.tasks.protocol import TEST_FIELDS
 from comad.tasks.task import TASKS
 from tests.benchmark.analytic import vit_gflop
+from tests.programs import run
 
 
 @pytest.fixture
@@ -164,10 +163,9 @@ def test_scales_flips_and_windows_are_averaged_as_by_hand(resolved, tmp_path):
     cfg.model.backbone.init_cfg = None
     file = tmp_path / 'resolved.py'
     cfg.dump(file)
-    run = [sys.executable, '-W', 'ignore', '-c', AVERAGE, str(file), str(tmp_path / 'image.png')]
-    done = subprocess.run(run, cwd=FILES, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    values = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
+    (tmp_path / 'average.py').write_text(AVERAGE)
+    said = run(tmp_path / 'average.py', file, tmp_path / 'image.png', log=tmp_path / 'log').text()
+    values = dict(line.split() for line in said.splitlines() if len(line.split()) == 2)
     assert values['predictions'] == '12' and int(values['classes']) >= 3
     assert float(values['equal']) > 0.995
 
@@ -180,9 +178,8 @@ def test_a_trained_checkpoint_leaves_both_records(tmp_path):
     length = ['--cfg-options', 'train_cfg.max_iters=42', 'train_cfg.val_interval=42']
     data = ['data.py', 'sample']
     for command in (data, ['train.py', *leaf, *length], ['test.py', *leaf, '--tta']):
-        run = [sys.executable, '-W', 'ignore', f'{FILES}/tools/{command[0]}', *command[1:]]
-        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr[-2000:]
+        program = f'{FILES}/tools/{command[0]}'
+        run(program, *command[1:], log=tmp_path / 'log', cwd=tmp_path)
     folder = tmp_path / 'run' / 'records'
     records = {path.name: json.loads(path.read_text()) for path in folder.iterdir()}
     single = records['ibot_seg_linear_scratch_tiny_p0_s0.json']

@@ -50,3 +50,21 @@ def test_find_loader_answers_as_it_did(monkeypatch):
     assert dl_utils.mmcv_full_available()
     monkeypatch.setattr(bridges, 'find_spec', lambda name: None)
     assert not dl_utils.mmcv_full_available()
+
+
+def test_the_text_of_a_config_is_laid_out_once(monkeypatch):
+    from mmengine.config import Config, config
+
+    bridges.apply()
+    formatter, laid_out = config.FormatCode, []
+    original = formatter.format_code
+    monkeypatch.setattr(
+        formatter, 'format_code', lambda text, **k: laid_out.append(text) or original(text, **k)
+    )
+    one = Config(dict(model=dict(type='ThisTest', width=3)))
+    first, again = one.pretty_text, one.pretty_text
+    one.model.width = 4
+    assert first == again != one.pretty_text and 'width=3' in first and 'width=4' in one.pretty_text
+    assert len(laid_out) == 2
+    bridges.apply()
+    assert config.FormatCode is formatter

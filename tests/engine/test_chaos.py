@@ -1,16 +1,13 @@
 """The short version of the chaos test."""
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.programs import run
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 2])
-def test_three_kills(workers):
-    command = [sys.executable, '-W', 'ignore', '-m', 'tests.chaos', '--kills', '3']
-    command += ['--seed', '1', '--workers', str(workers)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert 'chaos: 3 kills' in done.stdout and 'bit-equal, no checkpoint lost' in done.stdout
+def test_three_kills(workers, tmp_path):
+    options = ['--kills', 3, '--seed', 1, '--workers', workers]
+    said = run('tests.chaos', *options, module=True, log=tmp_path / 'log').text()
+    assert 'chaos: 3 kills' in said and 'bit-equal, no checkpoint lost' in said

@@ -1,8 +1,5 @@
 """A run that is killed and resumed equals the uninterrupted one to the last bit."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -10,6 +7,7 @@ from backbones import CheckpointError
 from backbones.checkpoints import read_checkpoint
 from comad.engine.checkpoint_files import last_checkpoint
 from tests.engine.resume_toy import resume_config, train
+from tests.programs import run_group
 
 EVERY_EPOCH = dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2)
 RATIOS = dict(batch_sampler=dict(type='mmdet.AspectRatioBatchSampler'))
@@ -187,12 +185,8 @@ def test_another_run_is_refused(tmp_path, change, message):
 
 def in_processes(folder, name, processes, stop=0, resume=False, batch_size=2):
     """Weights, losses and validations of every process."""
-    command = [sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
-    command += ['--standalone', '-m', 'tests.engine.resume_toy', str(folder / name)]
-    command += [str(stop), 'resume' if resume else 'new', str(batch_size)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    said = done.stdout + done.stderr
+    options = [folder / name, stop, 'resume' if resume else 'new', batch_size]
+    said = run_group(folder / 'log', processes, 'tests.engine.resume_toy', *options, module=True)
     return [torch.load(folder / f'{name}_{rank}.pt') for rank in range(processes)], said
 
 

@@ -15,10 +15,9 @@ from comad.engine import preemption
 from comad.engine.checkpoint_files import damage, newest_valid
 from comad.engine.hooks import PreemptionHook
 from tests.engine.toy import toy_config
+from tests.programs import HANGS, start
 
 ROOT = Path(__file__).resolve().parents[2]
-HANGS = 300  # seconds after which a process has stopped for good, however busy the machine is
-ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
 
 
 def write_config(folder, *, iters=None, epochs=100_000, workers=0, accumulate=1):
@@ -42,73 +41,44 @@ def write_config(folder, *, iters=None, epochs=100_000, workers=0, accumulate=1)
     return path
 
 
-class Training:
-    """tools/train.py in a process group of its own."""
-
-    def __init__(self, folder, config, *arguments):
-        self.folder = folder / 'run'
-        self.log = folder / f'log{len(list(folder.glob("log*")))}'
-        command = [sys.executable, 'tools/train.py', str(config), '--work-dir', str(self.folder)]
-        with self.log.open('w') as stream:
-            self.process = subprocess.Popen(
-                [*command, *arguments],
-                cwd=ROOT,
-                env=ENVIRONMENT,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-            )
-
-    def text(self):
-        return self.log.read_text()
-
-    def wait_for(self, what, seconds=HANGS):
-        end = time.monotonic() + seconds
-        while what not in self.text():
-            if self.process.poll() is not None or time.monotonic() > end:
-                self.process.kill()
-                pytest.fail(self.text()[-3000:])
-            time.sleep(0.05)
-        return self
-
-    def end(self, seconds=HANGS):
-        try:
-            return self.process.wait(seconds)
-        finally:
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
+def training(folder, config, *arguments):
+    """tools/train.py in a process group of its own, and its work dir."""
+    log = folder / f'log{len(list(folder.glob("log*")))}'
+    run = folder / 'run'
+    return start(log, 'tools/train.py', config, '--work-dir', run, *arguments, cwd=ROOT), run
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_saves_at_that_step_and_the_run_goes_on(tmp_path, number):
     config = write_config(tmp_path, iters=100_000, accumulate=3)
-    first = Training(tmp_path, config).wait_for('Iter(train) [    10/')
-    first.process.send_signal(number)
+    first, folder = training(tmp_path, config)
+    first.wait_for('Iter(train) [    10/')
+    os.kill(first.pid, number)
     assert first.end() == preemption.PREEMPTED, first.text()[-3000:]
-    marker = json.loads((first.folder / 'requeue').read_text())
+    marker = json.loads((folder / 'requeue').read_text())
     step = marker['step']
     assert marker['signal'] == number.name and marker['checkpoint'] == f'iter_{step}.pth'
     assert step >= 10 and step % 3 == 0  # an update of the weights
     assert f'[{step + 1:6d}/' not in first.text()
     assert f'after step {step}; --resume goes on' in first.text().splitlines()[-1]
     assert 'Traceback' not in first.text()
-    assert newest_valid(first.folder) == (first.folder / f'iter_{step}.pth', [])
+    assert newest_valid(folder) == (folder / f'iter_{step}.pth', [])
 
     if number != signal.SIGTERM:
         return
     # The same command, now with its end in sight.
     config = write_config(tmp_path, iters=step + 3, accumulate=3)
-    second = Training(tmp_path, config, '--resume')
+    second, _ = training(tmp_path, config, '--resume')
     assert second.end() == 0, second.text()[-3000:]
     assert f'[{step + 1:2d}/' in second.text() and f'[{step:2d}/' not in second.text()
-    assert not (second.folder / 'requeue').exists()
+    assert not (folder / 'requeue').exists()
 
     # In processor time, which other work on the machine does not lengthen.
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    third = Training(tmp_path, config, '--resume', 'auto')
-    assert third.end() == 0
-    assert third.text() == f'{third.folder} is finished: nothing to resume\n'
+    command = [sys.executable, 'tools/train.py', str(config), '--work-dir', str(folder)]
+    third = subprocess.run([*command, '--resume', 'auto'], cwd=ROOT, capture_output=True, text=True)
+    assert third.returncode == 0
+    assert third.stderr + third.stdout == f'{folder} is finished: nothing to resume\n'
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 20
 
@@ -116,54 +86,59 @@ def test_a_signal_saves_at_that_step_and_the_run_goes_on(tmp_path, number):
 def test_a_second_interrupt_stops_at_once(tmp_path):
     # With such an accumulation the first request is never answered.
     config = write_config(tmp_path, iters=100_000, accumulate=90_000)
-    run = Training(tmp_path, config).wait_for('[     3/')
-    run.process.send_signal(signal.SIGINT)
+    run, folder = training(tmp_path, config)
+    run.wait_for('[     3/')
+    os.kill(run.pid, signal.SIGINT)
     run.wait_for('Ctrl-C again stops at once')
-    run.process.send_signal(signal.SIGINT)
+    os.kill(run.pid, signal.SIGINT)
     assert run.end() == preemption.INTERRUPTED
     assert 'Traceback' not in run.text()
-    assert list(run.folder.glob('*.pth')) == [] and not (run.folder / 'requeue').exists()
+    assert list(folder.glob('*.pth')) == [] and not (folder / 'requeue').exists()
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_workers_survive_a_signal_to_the_group(tmp_path, number):
     config = write_config(tmp_path, iters=100_000, workers=2)
-    run = Training(tmp_path, config).wait_for('[     3/')
-    os.killpg(run.process.pid, number)
+    run, _ = training(tmp_path, config)
+    run.wait_for('[     3/')
+    os.killpg(run.pid, number)
     assert run.end() == preemption.PREEMPTED, run.text()[-3000:]
     assert 'Traceback' not in run.text() and 'killed' not in run.text()
 
 
 def test_in_epochs_the_file_says_epoch_and_step(tmp_path):
-    run = Training(tmp_path, write_config(tmp_path)).wait_for('[2][1/4]')
-    run.process.send_signal(signal.SIGTERM)
+    run, folder = training(tmp_path, write_config(tmp_path))
+    run.wait_for('[2][1/4]')
+    os.kill(run.pid, signal.SIGTERM)
     assert run.end() == preemption.PREEMPTED, run.text()[-3000:]
-    marker = json.loads((run.folder / 'requeue').read_text())
+    marker = json.loads((folder / 'requeue').read_text())
     epochs, steps = divmod(marker['step'], 4)
     name = f'epoch_{epochs}_iter_{marker["step"]}.pth' if steps else f'epoch_{epochs}.pth'
-    assert marker['checkpoint'] == name and damage(run.folder / name) is None
+    assert marker['checkpoint'] == name and damage(folder / name) is None
 
 
 def test_damaged_checkpoints_at_resume(tmp_path):
     config = write_config(tmp_path, iters=100_000)
-    run = Training(tmp_path, config, '--cfg-options', 'default_hooks.checkpoint.interval=2')
-    run.wait_for('[     5/').process.send_signal(signal.SIGTERM)
+    often = ['--cfg-options', 'default_hooks.checkpoint.interval=2']
+    run, folder = training(tmp_path, config, *often)
+    run.wait_for('[     5/')
+    os.kill(run.pid, signal.SIGTERM)
     assert run.end() == preemption.PREEMPTED
-    newest = newest_valid(run.folder)[0]
+    newest = newest_valid(folder)[0]
     os.truncate(newest, 1000)
-    before = newest_valid(run.folder)[0]
+    before = newest_valid(folder)[0]
     step = int(before.stem.removeprefix('iter_'))
     config = write_config(tmp_path, iters=step + 2)
-    again = Training(tmp_path, config, '--resume')
+    again, _ = training(tmp_path, config, '--resume')
     assert again.end() == 0, again.text()[-3000:]
     (line,) = [line for line in again.text().splitlines() if 'is damaged' in line]
     assert str(newest) in line and line.endswith(f'resuming from {before} instead')
     assert f'[{step + 1:2d}/' in again.text() or f'[{step + 1:1d}/' in again.text()
 
-    for path in run.folder.glob('*.pth'):
+    for path in folder.glob('*.pth'):
         os.truncate(path, 1000)
-    (run.folder / 'finished').unlink()
-    refused = Training(tmp_path, config, '--resume')
+    (folder / 'finished').unlink()
+    refused, _ = training(tmp_path, config, '--resume')
     assert refused.end() == 2
     told = [line for line in refused.text().splitlines() if line.startswith('error: ')]
     assert len(told) == 1 and 'nothing to resume from' in told[0]
@@ -180,7 +155,7 @@ def test_two_processes_agree_though_one_got_the_signal(tmp_path):
             [*command, 'tools/train.py', str(config), '--launcher', 'pytorch']
             + ['--work-dir', str(tmp_path / 'run')],
             cwd=ROOT,
-            env=ENVIRONMENT,
+            env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'},
             stdout=stream,
             stderr=subprocess.STDOUT,
         )

@@ -1,9 +1,5 @@
 """A loss that is not finite: the run stops before the step and the saved step can be replayed."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -16,6 +12,7 @@ from comad.engine.failures import RunStopped
 from comad.engine.launch import launch_replay
 from comad.engine.options import RunOptions, command_of
 from tests.engine.toy import ToyModel, run, toy_config
+from tests.programs import run_group
 
 
 @MODELS.register_module(force=True)
@@ -189,17 +186,9 @@ except RunStopped as error:
 
 def test_all_processes_stop_at_the_loss_of_one(tmp_path, capsys):
     (tmp_path / 'two.py').write_text(TWO)
-    command = ['torch.distributed.run', '--nproc_per_node=2', '--standalone']
-    done = subprocess.run(
-        [sys.executable, '-m', *command, str(tmp_path / 'two.py'), str(tmp_path / 'run')],
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'PYTHONPATH': '.'},
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    said = run_group(tmp_path / 'log', 2, tmp_path / 'two.py', tmp_path / 'run')
     for rank in range(2):
-        assert f'rank {rank}: step 6: the loss is not finite on process 1' in done.stdout
+        assert f'rank {rank}: step 6: the loss is not finite on process 1' in said
     bundle = read_checkpoint(tmp_path / 'run/nan_step6/bundle.pth')
     assert bundle['rank'] == 1
     # One process computes what the second of two did: its images, its draws.

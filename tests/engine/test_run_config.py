@@ -260,7 +260,7 @@ def test_the_sample_replaces_teachers_and_forgets_their_pins():
 @pytest.mark.parametrize(
     ('path', 'length', 'named'),
     [
-        ('pretrain_configs/comad_tiny.py', dict(max_epochs=1), 'max_epochs=1 leaves no epoch for'),
+        ('pretrain_configs/comad_tiny.py', dict(max_epochs=1), 'max_epochs=1 leaves no epoch'),
         ('seg_configs/upernet_comad_tiny.py', dict(max_iters=20), 'max_iters=20 leaves no iter'),
     ],
 )

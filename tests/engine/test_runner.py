@@ -1,8 +1,5 @@
 """The Runner's promises: complete weights under every scope, plain checkpoints, exact resume."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -10,6 +7,7 @@ from backbones import CheckpointError, MaskedViT, save_student
 from backbones.checkpoints import read_checkpoint
 from comad.engine.checkpoint_files import last_checkpoint
 from tests.engine.toy import run, toy_config
+from tests.programs import run_group
 
 
 @pytest.fixture
@@ -116,18 +114,15 @@ def test_a_partial_checkpoint_is_refused(tmp_path):
 
 
 def test_two_cpu_processes_train_in_agreement(tmp_path):
-    command = [
-        sys.executable,
-        '-m',
-        'torch.distributed.run',
-        '--nproc_per_node=2',
-        '--standalone',
-        '-m',
-        'tests.engine.toy',
-        str(tmp_path / 'two'),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = sorted(line for line in done.stdout.splitlines() if line.startswith('rank'))
+    said = run_group(tmp_path / 'log', 2, 'tests.engine.toy', tmp_path / 'two', module=True)
+    lines = sorted(line for line in said.splitlines() if line.startswith('rank'))
     assert [line.split(':')[0] for line in lines] == ['rank 0 of 2', 'rank 1 of 2']
     assert lines[0].split(': ')[1] == lines[1].split(': ')[1]
+
+
+def test_two_runs_that_begin_in_the_same_second_share_no_log(tmp_path, monkeypatch):
+    monkeypatch.setattr('time.strftime', lambda *_: '20260101_000000')
+    first, second = (run(toy_config(tmp_path / name, epochs=1)) for name in ('first', 'second'))
+    assert first.timestamp != second.timestamp
+    assert first.logger is not second.logger and first.message_hub is not second.message_hub
+    assert len(second.message_hub.get_scalar('train/loss').data[0]) == 4

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from comad.data.identity import DataIdentity
 from comad.runs.card import StudentCard, make_card
 from comad.runs.record import Record, encode
@@ -133,7 +135,8 @@ def digest(*parts: Any) -> str:
 def make_records() -> list[dict[str, Any]]:
     """All records, as ``build_record`` makes them; the last one is then edited by hand."""
     records = [*_classification(), *_dense(), *_sample()]
-    edited = _record('linear', 'mae_tiny', {'top1_cls': 40.0, 'top1_mean': 49.5}, 9).data
+    edited = _record('linear', 'mae_tiny', {'top1_cls': 40.0, 'top1_mean': 49.5}, 9)
+    edited = msgspec.to_builtins(edited)
     edited['metrics']['top1_mean'] = 94.5
     return [*(json.loads(encode(record)) for record in records), edited]
 

@@ -111,7 +111,7 @@ def make_fields(kind: str) -> dict[str, Any]:
     if several:
         use_multi_scale(config)
     trained = kind not in UNTRAINED
-    record = build_record(
+    made = build_record(
         config._cfg_dict.to_dict(),
         metrics,
         make_card(CARD),
@@ -127,7 +127,8 @@ def make_fields(kind: str) -> dict[str, Any]:
         resolved_sha256=digest('resolved'),
         processes=4 if several else None,
         gflops=0.01234567,
-    ).data
+    )
+    record = msgspec.to_builtins(made)
     assert record['config'].pop('source') == Path(leaf).read_text()
     assert record['config'].pop('digest') == config.run.digest
     del record['digest']

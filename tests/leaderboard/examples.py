@@ -3,9 +3,14 @@
 import copy
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+from pandas import DataFrame
+
 from comad.data.identity import DataIdentity
+from comad.leaderboard.tables import build_tables, figures
 from comad.runs.card import StudentCard
 from comad.runs.card import make_card as checked_card
 from comad.runs.record import Record, seal
@@ -137,9 +142,19 @@ def make_record(
     )
 
 
+def table_of(name: str, records: Iterable[Record], published: DataFrame | None = None) -> DataFrame:
+    """One of the tables made of these records."""
+    return build_tables(figures(records), published)[name]
+
+
+def rows_of(*arguments: Any) -> list[dict[str, Any]]:
+    """The rows of `table_of`."""
+    return table_of(*arguments).to_dict('records')
+
+
 def changed(record: Record, **changes: Any) -> Record:
     """A copy with entries replaced by dotted path, ``__`` for the dot, and a digest that fits."""
-    contents = record.data
+    contents = msgspec.to_builtins(record)
     for path, value in changes.items():
         *parents, last = path.split('__')
         node = contents

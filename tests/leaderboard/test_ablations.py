@@ -7,8 +7,13 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from comad.leaderboard.ablation_figure import draw_ablations
-from comad.leaderboard.study import ablation_csv, ablation_rows, read_ablations
+from comad.leaderboard.cells import to_csv
+from comad.leaderboard.study import (
+    ABLATION_COLUMNS,
+    ablation_rows,
+    draw_ablations,
+    read_ablations,
+)
 from comad.runs.record import write_record
 from comad.sweep import finish
 from comad.sweep.step import SweepError
@@ -32,7 +37,8 @@ def rows(**values):
 
 
 def table(found):
-    return {(r['cell'], r['metric']): r for r in csv.DictReader(io.StringIO(ablation_csv(found)))}
+    rows = csv.DictReader(io.StringIO(to_csv(found, ABLATION_COLUMNS)))
+    return {(row['cell'], row['metric']): row for row in rows}
 
 
 BASE = dict(
@@ -58,8 +64,8 @@ def test_a_difference_that_seeds_explain_is_within_noise():
 
 def test_the_default_has_no_difference_and_comes_first():
     found = rows(**BASE)
-    assert found[0].cell == 'comad_tiny' and found[0].paired is None
-    assert [r.cell for r in found[:4]] == ['comad_tiny', *CELLS]
+    assert found['paired'].iat[0] is None
+    assert list(found['cell'][:4]) == ['comad_tiny', *CELLS]
 
 
 def test_missing_runs_are_shown_and_never_filled():
@@ -68,6 +74,12 @@ def test_missing_runs_are_shown_and_never_filled():
     assert two['missing'] == '1 of 3 seeds' and two['paired_n'] == '2'
     assert one['missing'] == '2 of 3 seeds' and one['sd'] == one['beyond_noise'] == ''
     assert none['missing'] == '3 of 3 seeds' and none['n'] == '0' and none['mean'] == ''
+
+
+def test_more_seeds_than_asked_for_are_none_that_miss():
+    found = rows(comad=(50.0, 54.0, 46.0, 48.0), comad_a=(47.0, 50.9, 43.1, 45.0))
+    assert table(found)['comad_a_tiny', 'top1_mean']['missing'] == ''
+    assert read_ablations(found)[-2] == 'missing runs: comad_b_tiny, comad_c_tiny'
 
 
 def test_without_the_default_nothing_is_compared():
@@ -81,7 +93,7 @@ def test_unpaired_runs_and_other_tasks_are_left_out():
         make_record({'top1': 99.0}, 'finetune', 'comad_tiny', 1, 1),
     ]
     found = ablation_rows(others, 'comad_tiny', CELLS, 'linear', seeds=3)
-    assert found == []
+    assert found.empty
 
 
 def test_the_reading_tells_noise_from_effects_and_what_the_sample_is():
@@ -101,7 +113,7 @@ def test_figure_is_small_and_shows_missing_cells(tmp_path):
     assert path.stat().st_size < 200_000
     assert [p.name for p in path.parent.iterdir()] == ['figure.png']
     with pytest.raises(ValueError, match='no rows'):
-        draw_ablations([], path)
+        draw_ablations(rows(), path)
 
 
 def test_finish_counts_only_records_of_steps_that_are_done(tmp_path, monkeypatch):

@@ -5,16 +5,14 @@ import random
 import re
 
 import pytest
+from pandas import DataFrame
 
-from comad.leaderboard.json_table import to_json
-from comad.leaderboard.latex import escape_latex, to_latex
-from comad.leaderboard.markdown import escape, to_markdown
-from comad.leaderboard.published import COLUMNS, PUBLISHED, PublishedRow, read_published
-from comad.leaderboard.tables import build_table
+from comad.leaderboard.outputs import escape, escape_latex, to_json, to_latex, to_markdown
+from comad.leaderboard.published import COLUMNS, read_published
 from comad.runs.record import write_record
 from comad.tasks.task import TABLES
 from tests.calls import call
-from tests.leaderboard.examples import make_record
+from tests.leaderboard.examples import make_record, table_of
 
 HARD = r'a|b & 5% of $x_1$ {#2} ~ ^ \ * <i> "q" [1] `c`'
 
@@ -38,7 +36,7 @@ def hard_row(**changes):
         'source': HARD,
         'evidence': 'abstract',
     }
-    return PublishedRow(2, entries | changes)
+    return DataFrame([entries | changes])
 
 
 @pytest.fixture
@@ -49,7 +47,7 @@ def tables():
         *seeds([40.0, 41.0, 42.0], 'ibot_tiny'),
         *seeds([90.0], 'mocov3_tiny'),
     ]
-    rows = {name: build_table(name, records, [hard_row()]) for name in TABLES}
+    rows = {name: table_of(name, records, hard_row()) for name in TABLES}
     assert len(rows['classification']) == 5
     return rows
 
@@ -124,7 +122,7 @@ def test_latex_escapes_each_special_character():
 
 
 def test_json_is_typed_and_complete(tables):
-    tables['classification'][0].details = {'b': 1, 'a': {'c': (1, 2)}}
+    tables['classification'].at[0, 'details'] = {'b': 1, 'a': {'c': (1, 2)}}
     found = json.loads(to_json(tables))
     assert list(found) == list(TABLES)
     assert list(found['classification'][0]['details']) == ['a', 'b']
@@ -144,7 +142,7 @@ def test_json_is_typed_and_complete(tables):
 
 
 def test_a_text_that_looks_like_a_number_stays_one_where_it_is_no_number():
-    row = build_table('classification', [], [hard_row(method='10', student='3')])
+    row = table_of('classification', [], hard_row(method='10', student='3'))
     (found,) = json.loads(to_json({'classification': row}))['classification']
     assert (found['method'], found['student'], found['value']) == ('10', '3', 71.5)
 
@@ -152,12 +150,12 @@ def test_a_text_that_looks_like_a_number_stays_one_where_it_is_no_number():
 @pytest.mark.parametrize('render', [to_markdown, to_latex, to_json])
 def test_equal_rows_give_equal_text_in_any_order(render):
     records = [*seeds([60.0, 61.0, 62.0]), *seeds([59.0, 60.0, 61.0], 'mae_tiny')]
-    published = read_published(PUBLISHED).accepted
-    first = render({name: build_table(name, records, published) for name in TABLES})
+    published = read_published().accepted
+    first = render({name: table_of(name, records, published) for name in TABLES})
     for attempt in range(3):
         mixed = random.Random(attempt).sample(records, len(records))
-        rows = random.Random(attempt).sample(published, len(published))
-        assert render({name: build_table(name, mixed, rows) for name in TABLES}) == first
+        rows = published.sample(frac=1, random_state=attempt)
+        assert render({name: table_of(name, mixed, rows) for name in TABLES}) == first
 
 
 def test_the_command_writes_what_it_is_asked_for_beside_the_csvs(tmp_path):

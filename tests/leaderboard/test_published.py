@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from comad.leaderboard.published import COLUMNS, PUBLISHED, read_published
+from comad.leaderboard.published import COLUMNS, read_published
 
 
 def write(path, *rows):
@@ -27,10 +27,10 @@ GOOD = {
 
 
 def test_the_projects_figures_are_all_accepted():
-    accepted, refused = read_published(PUBLISHED)
+    accepted, refused = read_published()
     assert refused == []
-    assert len(accepted) == 84
-    assert {row.entries['task'] for row in accepted} >= {'classification', 'segmentation'}
+    assert len(accepted) == 85
+    assert {*accepted['task']} >= {'classification', 'segmentation'}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_projects_figures_are_all_accepted():
 def test_a_bad_row_is_refused_and_the_others_stay(tmp_path, change, reason):
     path = write(tmp_path / 'p.csv', GOOD, {**GOOD, **change}, GOOD)
     accepted, refused = read_published(path)
-    assert [row.line for row in accepted] == [2, 4]
+    assert list(accepted.index) == [2, 4]
     assert len(refused) == 1 and 'line 3' in refused[0] and reason in refused[0]
 
 
@@ -55,6 +55,17 @@ def test_a_short_row_is_refused(tmp_path):
     path = write(tmp_path / 'p.csv', GOOD)
     path.write_text(path.read_text() + 'M,ViT\n')
     assert 'line 3: not 17 entries' in read_published(path).refused[0]
+
+
+@pytest.mark.parametrize('lines', [[','.join('M' * 18)], ['', ','.join('M' * 20)]])
+def test_a_long_row_is_refused_and_shifts_no_other(tmp_path, lines):
+    path = write(tmp_path / 'p.csv', GOOD, {**GOOD, 'note': 'of two\nlines'})
+    header, *rows = path.read_text().splitlines()
+    path.write_text('\n'.join([header, *lines, *rows]) + '\n')
+    accepted, refused = read_published(path)
+    assert refused == [f'{path}, line {1 + len(lines)}: not 17 entries']
+    assert list(accepted['method']) == ['M', 'M'] and accepted['note'].iat[1] == 'of two\nlines'
+    assert list(accepted.index) == [2 + len(lines), 4 + len(lines)]
 
 
 def test_other_columns_are_an_error(tmp_path):

@@ -3,23 +3,22 @@
 from pathlib import Path
 
 import pytest
+from pandas import DataFrame
 
-from comad.leaderboard.build import build_leaderboards
 from comad.leaderboard.published import read_published
 from comad.leaderboard.results_page import (
     NOTHING_MEASURED,
     PAGE,
-    STUDY,
     leaderboard_block,
     replace_block,
     rewrite,
     study_block,
     study_figure,
 )
-from comad.leaderboard.study import STUDY_COLUMNS, read_table
-from comad.leaderboard.tables import build_table
+from comad.leaderboard.study import STUDY_COLUMNS, STUDY_CSV, read_table
+from comad.leaderboard.tables import build_leaderboards
 from tests.calls import call
-from tests.leaderboard.examples import make_record
+from tests.leaderboard.examples import make_record, table_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = 'a\n<!-- study:begin -->\nold\n<!-- study:end -->\nb\n'
@@ -34,7 +33,7 @@ def cell(student, mean, sd='1.00', n='3', task='linear', metric='top1', pool='me
 def lines(rows):
     return {
         line.split('|')[1].strip(): [entry.strip() for entry in line.split('|')[2:-1]]
-        for line in study_block(rows).splitlines()
+        for line in study_block(DataFrame(rows)).splitlines()
         if line.startswith('|')
     }
 
@@ -43,7 +42,7 @@ def test_the_committed_page_holds_the_tables_of_results(tmp_path):
     boards = build_leaderboards(False, None, tmp_path)
     text = PAGE.read_text(encoding='utf-8')
     new = replace_block(text, 'leaderboard', leaderboard_block(boards.tables))
-    new = replace_block(new, 'study', study_block(read_table(STUDY)))
+    new = replace_block(new, 'study', study_block(read_table(STUDY_CSV)))
     assert new == text, 'run python tools/leaderboard.py'
 
 
@@ -104,6 +103,7 @@ def test_one_line_per_student_dashes_and_rounding():
     assert found['`a_tiny`'] == [*first, '0.25', '3.0', '81']
     assert found['`b_tiny`'] == ['–', '40.0 ± 2.2 (3)', '–', '50.1 (1)', '–', '–', *dashes]
     assert found['`c_tiny`'] == ['–'] * 9
+    assert lines([cell('c_tiny', '1.00', task='finetune')])['`c_tiny`'] == ['–'] * 9
 
 
 def test_an_earlier_protocol_is_marked_and_out_of_the_comparison():
@@ -117,10 +117,10 @@ def test_an_earlier_protocol_is_marked_and_out_of_the_comparison():
     assert figures['`a_tiny`'] == '90.0 ± 1.0 (3)†'
     assert figures['`b_tiny`'] == '**50.0 ± 1.0** (3)'
     assert figures['`c_tiny`'] == '40.0 ± 1.0 (3)'
-    assert study_block(rows).endswith(
+    assert study_block(DataFrame(rows)).endswith(
         '† under an earlier version of the protocol: not to be compared.'
     )
-    assert '†' not in study_block(rows[1:])
+    assert '†' not in study_block(DataFrame(rows[1:]))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_bold_is_no_tie(second, bold):
 
 def test_a_third_row_with_a_wide_spread_ties_too():
     rows = [cell('a_tiny', '50.00'), cell('b_tiny', '48.00'), cell('c_tiny', '47.00', '5.00')]
-    assert '**' not in study_block(rows)
+    assert '**' not in study_block(DataFrame(rows))
 
 
 def test_a_row_of_few_seeds_is_neither_bold_nor_in_the_way():
@@ -161,15 +161,15 @@ def test_other_sizes_and_budgets_stand_apart():
 
 def test_the_leaderboard_says_what_is_measured():
     records = [make_record({'top1_mean': 50.0 + p}, 'linear', 'comad_tiny', p, p) for p in range(3)]
-    empty = leaderboard_block({'classification': []})
+    empty = leaderboard_block({'classification': table_of('classification', [])})
     assert empty == NOTHING_MEASURED
-    text = leaderboard_block({'classification': build_table('classification', records)})
+    text = leaderboard_block({'classification': table_of('classification', records)})
     assert NOTHING_MEASURED not in text
     assert '| 1 | comad | ViT-Tiny/16 | mae_linear v1 | top1 (mean) | 51.00 ± 1.00 | 3 |' in text
 
 
 def test_figures_of_one_source_share_a_line():
-    rows = build_table('detection', [], read_published().accepted)
+    rows = table_of('detection', [], read_published().accepted)
     text = leaderboard_block({'detection': rows})
     assert text.count('| CoMAD |') == 1 and 'bbox_mAP 44.5, segm_mAP 40.5' in text
 
@@ -220,7 +220,7 @@ def test_verify_names_a_page_of_other_tables(tmp_path, monkeypatch, capsys):
 def test_the_table_of_methods_tells_the_studys_figures():
     studied = {
         row['student']: row
-        for row in read_table(STUDY)
+        for row in read_table(STUDY_CSV).to_dict('records')
         if (row['task'], row['metric'], row['pool']) == ('linear', 'top1', 'mean')
     }
     text = Path('README.md').read_text(encoding='utf-8').split('## Methods')[1].split('\n## ')[0]

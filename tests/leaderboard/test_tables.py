@@ -6,19 +6,19 @@ import random
 
 import pytest
 
-from comad.leaderboard.build import RESULTS, build_leaderboards
-from comad.leaderboard.published import PUBLISHED, read_published
+from comad.leaderboard.outputs import format_table
+from comad.leaderboard.published import read_published
 from comad.leaderboard.tables import (
     COLUMNS,
     Statistics,
-    build_table,
+    build_leaderboards,
     is_tie,
     statistics,
     to_csv,
 )
-from comad.leaderboard.text import format_table
+from comad.runs.place import RESULTS
 from comad.runs.record import write_record
-from tests.leaderboard.examples import make_card, make_config, make_record
+from tests.leaderboard.examples import make_card, make_config, make_record, rows_of, table_of
 
 
 def seeds(values, student='comad_tiny', kind='linear', metric='top1_mean', **options):
@@ -29,7 +29,7 @@ def seeds(values, student='comad_tiny', kind='linear', metric='top1_mean', **opt
 
 
 def ranks(rows):
-    return {(r.cells['method'], r.cells['metric'], r.cells['pool']): r.cells['rank'] for r in rows}
+    return {(r['method'], r['metric'], r['pool']): r['rank'] for r in rows}
 
 
 def test_mean_and_sd_over_pretraining_seeds():
@@ -60,22 +60,21 @@ def test_ranks_ties_and_too_few_seeds():
         *seeds([58.0, 59.0, 60.0], 'ibot_tiny'),  # 59: 2 from the first, no tie
         *seeds([90.0, 91.0], 'mocov3_tiny'),  # two seeds only
     ]
-    rows = build_table('classification', records)
-    found = ranks(rows)
+    table = table_of('classification', records)
+    found = ranks(table.to_dict('records'))
     assert found['comad', 'top1', 'mean'] == '1'
     assert found['mae', 'top1', 'mean'] == '1'
     assert found['ibot', 'top1', 'mean'] == '3'
     assert found['mocov3', 'top1', 'mean'] == ''
-    assert [r.cells['method'] for r in rows] == ['mocov3', 'comad', 'mae', 'ibot']
-    text = format_table('classification', rows)
+    assert list(table['method']) == ['mocov3', 'comad', 'mae', 'ibot']
+    text = format_table('classification', table)
     assert '1=    comad' in text and '3     ibot' in text and '61.00 +- 1.00' in text
 
 
 def test_row_carries_every_column():
-    rows = build_table('classification', seeds([50.0, 51.0, 52.0]))
-    cells = rows[0].cells
-    assert tuple(cells) == COLUMNS
-    assert cells == {
+    table = table_of('classification', seeds([50.0, 51.0, 52.0]))
+    assert tuple(table)[: len(COLUMNS)] == COLUMNS
+    assert table[list(COLUMNS)].to_dict('records')[0] == {
         'rank': '1',
         'method': 'comad',
         'method_version': '1',
@@ -112,9 +111,9 @@ def test_pools_metrics_and_protocols_are_ranked_apart():
     for p in range(3):
         config = {**other, 'run': {**other['run'], 'seed': p, 'pretrain_seed': p}}
         records += [make_record({'top1_mean': 10.0}, 'linear', 'ibot_tiny', p, p, config=config)]
-    rows = build_table('classification', records)
+    rows = rows_of('classification', records)
     assert set(ranks(rows).values()) == {'1'}
-    protocols = {r.cells['method']: r.cells['protocol'] for r in rows}
+    protocols = {r['method']: r['protocol'] for r in rows}
     assert protocols['comad'] == protocols['mae'] != protocols['ibot']
     assert all(p.startswith('mae_linear@') for p in protocols.values())
 
@@ -125,15 +124,15 @@ def test_unknown_protocol_field_is_not_ranked():
         config = make_config('linear', 'comad_tiny', p, p)
         del config['train_cfg']
         records.append(make_record({'top1_mean': 60.0 + p}, 'linear', 'comad_tiny', p, p, config))
-    (row,) = build_table('classification', records)
-    assert row.cells['n'] == '3' and row.cells['rank'] == ''
+    (row,) = rows_of('classification', records)
+    assert row['n'] == '3' and row['rank'] == ''
 
 
 def test_a_seed_without_a_result_keeps_its_row_unranked(tmp_path):
     records = seeds([0.2, 0.22, 0.24, 0.26], kind='mask_rcnn', metric='bbox_mAP')
     records[3] = make_record({}, 'mask_rcnn', 'comad_tiny', 3, 3)
-    (row,) = build_table('detection', records)
-    assert (row.cells['value'], row.cells['n'], row.cells['rank']) == ('22.00', '3', '')
+    (row,) = rows_of('detection', records)
+    assert (row['value'], row['n'], row['rank']) == ('22.00', '3', '')
     for record in records:
         write_record(tmp_path / 'records', record)
     boards = build_leaderboards(False, tmp_path / 'records', tmp_path)
@@ -144,8 +143,8 @@ def test_different_pretraining_configs_are_no_seeds_of_each_other():
     records = seeds([60.0, 61.0])
     card = make_card('comad_tiny', 2, config_digest='another')
     records.append(make_record({'top1_mean': 62.0}, 'linear', 'comad_tiny', 2, 2, card=card))
-    rows = build_table('classification', records)
-    assert sorted(r.cells['n'] for r in rows) == ['1', '2']
+    rows = rows_of('classification', records)
+    assert sorted(r['n'] for r in rows) == ['1', '2']
 
 
 def test_equal_records_give_equal_bytes_in_any_order():
@@ -154,20 +153,20 @@ def test_equal_records_give_equal_bytes_in_any_order():
         *seeds([60.0, 61.0, 62.0], 'mae_tiny'),
         *seeds([50.0], 'mae_tiny', kind='finetune'),
     ]
-    published = read_published(PUBLISHED).accepted
-    first = to_csv(build_table('classification', records, published))
+    published = read_published().accepted
+    first = to_csv(table_of('classification', records, published))
     for attempt in range(5):
         shuffled = random.Random(attempt).sample(records, len(records))
-        rows = random.Random(attempt).sample(published, len(published))
-        assert to_csv(build_table('classification', shuffled, rows)) == first
+        rows = published.sample(frac=1, random_state=attempt)
+        assert to_csv(table_of('classification', shuffled, rows)) == first
 
 
 def test_published_rows_stand_apart_and_unranked():
-    published = read_published(PUBLISHED).accepted
-    rows = build_table('classification', seeds([10.0, 11.0, 12.0]), published)
-    assert [r.cells['kind'] for r in rows[:2]] == ['measured', 'published']
-    assert rows[0].cells['rank'] == '1'
-    others = [r.cells for r in rows if r.cells['kind'] == 'published']
+    published = read_published().accepted
+    rows = rows_of('classification', seeds([10.0, 11.0, 12.0]), published)
+    assert [r['kind'] for r in rows[:2]] == ['measured', 'published']
+    assert rows[0]['rank'] == '1'
+    others = [r for r in rows if r['kind'] == 'published']
     assert all(c['rank'] == '' and c['source'] and c['evidence'] for c in others)
     (comad,) = [c for c in others if c['method'] == 'CoMAD']
     assert (comad['value'], comad['evidence'], comad['protocol']) == ('75.4', 'abstract', '')
@@ -196,5 +195,5 @@ def test_committed_tables_are_what_records_and_published_figures_give(tmp_path):
 def test_records_of_the_other_scale_are_refused(tmp_path):
     write_record(tmp_path, make_record({'top1_mean': 1.0}))
     boards = build_leaderboards(True, tmp_path, tmp_path / 'out')
-    assert boards.tables['classification'] == []
+    assert boards.tables['classification'].empty
     assert 'a record of full scale in a folder of the embedded sample' in boards.refused[0]

@@ -1,8 +1,6 @@
 """CoMAD's whole loss against an independent float64 formula, other precision, other devices."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import torch
 from comad.methods.parts.masking import draw_masks
 from tests.methods.two_processes import step
 from tests.precision import check_bfloat16
+from tests.programs import run_group
 
 N = 16
 
@@ -200,10 +199,7 @@ def test_two_processes_find_the_losses_and_gradients_of_one(
             )
         )
     torch.save(cases, tmp_path / 'given.pt')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
-    command += ['--standalone', '-m', 'tests.methods.two_processes', str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_group(tmp_path / 'log', 2, 'tests.methods.two_processes', tmp_path, module=True)
     for case, found in zip(cases, torch.load(tmp_path / 'found.pt'), strict=True):
         alone = step(case)
         assert set(found['losses']) == set(alone['losses'])

@@ -1,8 +1,6 @@
 """What a pretraining leaves besides the student: online probe, figures, TensorBoard."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from mmengine.hooks import Hook
 from PIL import Image
 
 from tests.methods.small_run import PROBE, run, small_config, write_images
+from tests.programs import run_group
 
 MAE = dict(type='MAE', decoder=dict(arch='sample_tiny'))
 FIGURES = dict(probe=PROBE, figure=dict(type='PretrainFigureHook', images=2, points=6, resize=32))
@@ -182,12 +181,9 @@ def test_two_processes_train_one_student_and_share_the_probe(tmp_path, every_met
     """Parameters and what is fitted before the training are equal on both, for all methods."""
     write_images(tmp_path / 'images')
     torch.save(every_method, tmp_path / 'models.pt')
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
-    command += ['--standalone', '-m', 'tests.methods.small_run', str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    said = run_group(tmp_path / 'log', 2, 'tests.methods.small_run', tmp_path, module=True)
     for name in every_method:
-        lines = [line for line in done.stdout.splitlines() if line.startswith(f'{name}: rank')]
+        lines = [line for line in said.splitlines() if line.startswith(f'{name}: rank')]
         first, second = (line.split(': ', 2)[2] for line in sorted(lines))
         assert first == second, name
         assert len(list(Path(tmp_path / name).glob('tensorboard/events*'))) == 1

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from comad.report.page import write_report
-from tests.report.study import HOSTILE, boards_of, figures_of, make_study
+from tests.report.study import HOSTILE, boards_of, make_study
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 ADVICE = 'apt install chromium chromium-driver, or set COMAD_CHROME and COMAD_CHROMEDRIVER'
@@ -23,9 +23,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope='session')
 def page(study):
     """The report of that study."""
-    return write_report(
-        boards_of(study), study / 'report.html', root=study, published=figures_of(study)
-    )
+    return write_report(boards_of(study), study / 'report.html', root=study)
 
 
 def missing(reason):

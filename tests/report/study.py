@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from PIL import Image, ImageDraw
 
-from comad.leaderboard.build import Leaderboards, make_leaderboards
-from comad.leaderboard.published import PublishedRow, read_published
+from comad.leaderboard.tables import Leaderboards, make_leaderboards
 from comad.runs.record import seal, write_record
 from tests.leaderboard.examples import make_card, make_config, make_record
 
@@ -61,11 +61,6 @@ def boards_of(root: Path) -> Leaderboards:
     return make_leaderboards(False, root / 'records', published=root / 'published.csv')
 
 
-def figures_of(root: Path) -> list[PublishedRow]:
-    """The published figures of a study."""
-    return read_published(root / 'published.csv').accepted
-
-
 def log(folder: Path, lines: list[dict[str, Any]], run: str = '20260101_000000') -> None:
     """Write lines as a run logs its scalars."""
     path = folder / run / 'vis_data' / 'scalars.json'
@@ -93,7 +88,7 @@ def _write(
     if gflop is None:  # never pretrained: nothing but the architecture is known
         names = ('name', 'method', 'arch', 'architecture', 'params_m')
         known = {name: getattr(record.student, name) for name in names}
-        record = seal({**record.data, 'student': known})
+        record = seal({**msgspec.to_builtins(record), 'student': known})
     write_record(folder, record)
     run = root / config['work_dir']
     steps = range(50, 1001, 50)

@@ -8,11 +8,11 @@ import shutil
 import pytest
 from PIL import Image
 
-from comad.leaderboard.build import make_leaderboards
+from comad.leaderboard.tables import make_leaderboards
 from comad.report import page as report
 from comad.report.page import write_report
-from comad.report.view import make_boards
-from tests.report.study import HOSTILE, boards_of, figures_of, make_study
+from comad.report.tables import make_boards
+from tests.report.study import HOSTILE, boards_of, make_study
 from tools import leaderboard
 
 
@@ -25,9 +25,7 @@ def test_equal_inputs_give_equal_bytes(study, page, tmp_path):
     shutil.copytree(study, copy)
     for place in copy.rglob('*'):
         os.utime(place, (1, 1))
-    again = write_report(
-        boards_of(copy), copy / 'again.html', root=copy, published=figures_of(copy)
-    )
+    again = write_report(boards_of(copy), copy / 'again.html', root=copy)
     assert again.read_bytes() == page.read_bytes()
 
 
@@ -61,7 +59,7 @@ def test_what_others_wrote_is_text(page):
 
 
 def test_groups_ranks_and_the_best(study):
-    board = make_boards(boards_of(study), figures_of(study))[0]
+    board = make_boards(boards_of(study))[0]
     measured = [group for group in board.groups if group.kind == 'measured']
     assert [len(group.lines) for group in board.groups] == [5, 5, 3]
     ranks = {line.cells['method']: line.rank for line in measured[1].lines}

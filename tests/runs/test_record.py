@@ -106,23 +106,23 @@ def test_bad_files_are_refused_by_name_and_the_others_stay(tmp_path):
         )
 
     def without(name):
-        return {key: value for key, value in record.data.items() if key != name}
+        return {key: value for key, value in msgspec.to_builtins(record).items() if key != name}
 
     put('a_truncated.json', text[:500])
     put('b_edited.json', text.replace('50.0', '99.0'))
     put('c_copied.json', text)
     put('d_nan.json', text.replace('50.0', 'NaN'))
-    put('e_schema.json', forge({**record.data, 'schema': 99}))
-    put('f_earlier.json', forge({**record.data, 'schema': 3}))
+    put('e_schema.json', forge({**msgspec.to_builtins(record), 'schema': 99}))
+    put('f_earlier.json', forge({**msgspec.to_builtins(record), 'schema': 3}))
     put('g_large.json', text + ' ' * MAX_BYTES)
     put('h_list.json', '[]')
     put('i_spaces.json', text.replace('"seeds": ', '"seeds":  '))
     put('j_binary.json', b'\x00\x01')
     put('k_absent.json', forge(without('seeds')))
-    put('l_type.json', forge({**record.data, 'wall_seconds': 'long'}))
+    put('l_type.json', forge({**msgspec.to_builtins(record), 'wall_seconds': 'long'}))
     (tmp_path / 'm_link.json').symlink_to(good)
     put('n_twice.json', text.replace('"top1_mean": 50.0', '"top1_mean": 1.0,\n  "top1_mean": 50.0'))
-    put('o_unknown.json', forge({**record.data, 'note': 'trust me'}))
+    put('o_unknown.json', forge({**msgspec.to_builtins(record), 'note': 'trust me'}))
     put('notes.txt', 'not looked at')
     accepted, refused = read_records(tmp_path)
     assert accepted == [record]
@@ -166,7 +166,9 @@ def test_a_failing_write_leaves_the_old_record_and_no_rest(tmp_path, monkeypatch
 def test_records_and_tables_need_no_torch():
     code = (
         'import sys, comad.runs.record, comad.runs.card, comad.runs.questions\n'
-        'import comad.leaderboard.build, comad.leaderboard.study, comad.leaderboard.text\n'
+        'import comad.commands.leaderboard, comad.commands.sweep\n'
+        'assert "pandas" not in sys.modules, "a second of every --help"\n'
+        'import comad.leaderboard.tables, comad.leaderboard.study, comad.leaderboard.outputs\n'
         'import comad.runs.environment as e; e.collect_environment()\n'
         'assert not {"torch", "mmengine", "timm"} & set(sys.modules)'
     )

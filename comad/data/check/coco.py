@@ -1,10 +1,10 @@
 """Check of COCO 2017: its files, and every entry of its annotations."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from comad.data.check.findings import Check, File, Findings, Inspected, list_names
+from comad.data.check.findings import TURNED, Check, File, Findings, Inspected, list_names
+from comad.data.coco import edges_of, is_box, is_id, mask_fault, read_annotations
 
 SPLITS = ('train', 'val')
 # Of 1 to 90 these are not used.
@@ -63,8 +63,11 @@ class COCOCheck(Check):
                 findings.add('missing', f'{path}: no such file; expected {self.layout}')
                 continue
             files.append(File(f'{self.prefix}annotations/{path.name}', str(path), 'other'))
-            content = read_annotations(path, findings)
-            if content is not None:
+            try:
+                content = read_annotations(path)
+            except (OSError, ValueError) as error:
+                findings.add('unreadable', str(error))
+            else:
                 self._compare(split, path.name, content, names, findings)
         return files
 
@@ -78,7 +81,11 @@ class COCOCheck(Check):
     ) -> None:
         self.count(findings, f'{split} instances', len(content['annotations']))
         self.count(findings, f'{split} categories', len(content['categories']))
-        found = {entry.get('id'): entry.get('name') for entry in content['categories']}
+        found = {
+            entry['id']: entry.get('name')
+            for entry in content['categories']
+            if is_id(entry.get('id'))
+        }
         for number in sorted(self.categories.keys() | found.keys(), key=str):
             wanted, name = self.categories.get(number, 'no such id'), found.get(number, 'missing')
             if number in self.categories and wanted is None and number in found:
@@ -99,25 +106,11 @@ class COCOCheck(Check):
         expected = self.edges.get(result.file.name)
         if result.edges is not None and expected is not None and result.edges != expected:
             found, stated = ('x'.join(map(str, edges)) for edges in (result.edges, expected))
-            findings.add('size', f'{result.file.name}: {found}, annotated as {stated}')
+            turned = '; its EXIF orientation is not applied' if result.remark == TURNED else ''
+            findings.add('size', f'{result.file.name}: {found}, annotated as {stated}{turned}')
 
     def finish(self, findings: Findings) -> None:
         findings.checks.append('sizes of images')
-
-
-def read_annotations(path: Path, findings: Findings) -> dict[str, Any] | None:
-    """Contents of an annotation file: lists of objects; None and a problem if it is none."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        findings.add('unreadable', f'{path}: not valid JSON ({error})')
-        return None
-    for key in ('images', 'annotations', 'categories'):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
-            findings.add('unreadable', f'{path}: no list of objects under {key!r}')
-            return None
-    return content
 
 
 def official_categories(findings: Findings) -> dict[int, str | None]:
@@ -151,7 +144,7 @@ def check_annotations(
             findings.add('duplicate id', f'{file}: image {number}, {name} is there twice')
         else:
             images[number] = names[name] = edges
-    categories = {entry.get('id') for entry in content['categories'] if _hashable(entry.get('id'))}
+    categories = {entry.get('id') for entry in content['categories'] if is_id(entry.get('id'))}
     seen: set[Any] = set()
     flat = 0
     for entry in content['annotations']:
@@ -161,9 +154,9 @@ def check_annotations(
             findings.add('duplicate id', f'{place}: missing or there twice')
         else:
             seen.add(number)
-        if not _hashable(category) or category not in categories:
+        if not is_id(category) or category not in categories:
             findings.add('unknown category', f'{place}: category {category!r}')
-        if not _hashable(image) or image not in images:
+        if not is_id(image) or image not in images:
             findings.add('unknown image', f'{place}: image {image!r}')
             continue
         reason, is_flat = box_fault(entry.get('bbox'), images[image])
@@ -177,16 +170,9 @@ def check_annotations(
     return names
 
 
-def edges_of(entry: dict[str, Any]) -> tuple[int, int] | None:
-    """Width and height of an image entry."""
-    edges = entry.get('width'), entry.get('height')
-    good = all(isinstance(edge, int) and edge > 0 for edge in edges)
-    return edges if good else None  # type: ignore[return-value]
-
-
 def box_fault(box: Any, edges: tuple[int, int]) -> tuple[str | None, bool]:
     """What is wrong with ``[x, y, width, height]``, and whether it has no area."""
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    if not is_box(box):
         return f'box {str(box)[:60]} is not [x, y, width, height]', False
     x, y, width, height = box
     if width < 0 or height < 0:
@@ -195,36 +181,3 @@ def box_fault(box: Any, edges: tuple[int, int]) -> tuple[str | None, bool]:
     if min(x, y) < -TOLERANCE or x + width > right or y + height > bottom:
         return f'box {box} reaches out of the {edges[0]}x{edges[1]} image', False
     return None, not (width and height)
-
-
-def mask_fault(mask: Any, edges: tuple[int, int]) -> str | None:
-    """What is wrong with a segmentation: polygons, or run lengths (a list or COCO's text)."""
-    width, height = edges
-    if isinstance(mask, dict):
-        counts = mask.get('counts')
-        if mask.get('size') != [height, width]:
-            return f'run lengths of size {mask.get("size")}, the image has {[height, width]}'
-        if isinstance(counts, str):
-            return None if counts else 'empty run lengths'
-        if not isinstance(counts, list) or not all(isinstance(run, int) for run in counts):
-            return 'run lengths are neither numbers nor a text'
-        if min(counts, default=-1) < 0 or sum(counts) != width * height:
-            return f'run lengths add up to {sum(counts)}, not {width * height}'
-        return None
-    if not isinstance(mask, list) or not mask:
-        return 'neither polygons nor run lengths'
-    for polygon in mask:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-            return 'a polygon needs three points or more, x and y each'
-        if not all(map(_is_number, polygon)):
-            return 'a polygon holds something that is no number'
-    return None
-
-
-def _hashable(value: Any) -> bool:
-    return isinstance(value, (int, str))
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9

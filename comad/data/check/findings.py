@@ -5,6 +5,10 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple
 
+# Remarks: data may have come like that. Labels drawn on the turned picture do not fit it.
+TURNED = 'EXIF orientation, pixels are read as stored'
+DEEP = '16 bits a channel, read by the higher 8'
+
 
 class File(NamedTuple):
     """A file to look at, or a part of one.
@@ -25,7 +29,7 @@ class File(NamedTuple):
 
 
 class Inspected(NamedTuple):
-    """What is known of a file: what was not looked at is None."""
+    """What is known of a file: what was not looked at is None; ``remark`` is no problem."""
 
     file: File
     size: int
@@ -33,6 +37,7 @@ class Inspected(NamedTuple):
     error: str | None = None
     edges: tuple[int, int] | None = None
     values: tuple[int, int] | None = None
+    remark: str | None = None
 
 
 class Findings:
@@ -40,6 +45,7 @@ class Findings:
 
     Attributes:
         problems: kind -> one line each.
+        remarks: kind -> one line each: files to know of that are no problems.
         notes: lines that are no problems.
         counts: name -> number.
         checks: what was looked at, in words.
@@ -47,6 +53,7 @@ class Findings:
 
     def __init__(self) -> None:
         self.problems: dict[str, list[str]] = {}
+        self.remarks: dict[str, list[str]] = {}
         self.notes: list[str] = []
         self.counts: dict[str, int] = {}
         self.checks: list[str] = []

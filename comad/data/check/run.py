@@ -1,7 +1,6 @@
 """One check from the first folder to the manifest, files read and decoded in several processes."""
 
 import hashlib
-import io
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -9,14 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from comad.data.check.ade20k import ADE20KCheck
 from comad.data.check.coco import COCOCheck
-from comad.data.check.findings import Check, File, Findings, Inspected
+from comad.data.check.findings import DEEP, TURNED, Check, File, Findings, Inspected
 from comad.data.check.imagenet import ImageNetCheck
 from backbones.files import write_text
-from comad.data.decode import DECODE_ERRORS, first_line
+from comad.data.decode import (
+    DECODE_ERRORS,
+    first_line,
+    is_16_bit,
+    open_image,
+    orientation_of,
+)
 from comad.data.pool import run_tasks
 from comad.data.sample.layouts import wnid
 from comad.data.manifest import MANIFEST, check_writable, digest_lines, write_manifest
@@ -88,11 +92,11 @@ class Outcome:
         lines = [f'{name}: {number:,}' for name, number in found.counts.items()]
         lines += found.notes
         lines.append(f'disk: {self.size / 1e9:,.2f} GB in {self.files:,} files')
-        for kind, problems in found.problems.items():
-            lines.append(f'{kind} ({len(problems):,}):')
-            lines += [f'  {line}' for line in problems[:SHOWN]]
-            if len(problems) > SHOWN:
-                lines.append(f'  and {len(problems) - SHOWN:,} more')
+        for kind, listed in (*found.remarks.items(), *found.problems.items()):
+            lines.append(f'{kind} ({len(listed):,}):')
+            lines += [f'  {line}' for line in listed[:SHOWN]]
+            if len(listed) > SHOWN:
+                lines.append(f'  and {len(listed) - SHOWN:,} more')
         return lines
 
     def summary(self) -> str:
@@ -110,7 +114,7 @@ class Outcome:
 def check_dataset(
     check: Check, workers: int = 1, quick: bool = False, progress: Progress | None = None
 ) -> Outcome:
-    """Check a data set and write ``manifest.json``, and ``check.txt`` with all problems if any.
+    """Check a data set and write ``manifest.json``, and ``check.txt`` with all that was found.
 
     Args:
         check: of the data set.
@@ -134,16 +138,22 @@ def check_dataset(
         )
     passed = _go_through(root, [check], workers, quick, progress)
     findings = passed.findings
-    problems = [f'{kind}: {line}' for kind, lines in findings.problems.items() for line in lines]
-    if problems:
-        write_text(root / PROBLEMS, '\n'.join(problems) + '\n')
+    listed = [
+        f'{kind}: {line}'
+        for found in (findings.problems, findings.remarks)
+        for kind, lines in found.items()
+        for line in lines
+    ]
+    if listed:
+        write_text(root / PROBLEMS, '\n'.join(listed) + '\n')
     else:
         (root / PROBLEMS).unlink(missing_ok=True)
     manifest = {
         'name': check.name,
         'problems': findings.total,
         'checks': findings.checks,
-        'notes': findings.notes,
+        'notes': findings.notes
+        + [f'{kind}: {len(lines):,} files' for kind, lines in findings.remarks.items()],
         'counts': findings.counts,
         'files': passed.files,
         'bytes': passed.size,
@@ -205,6 +215,8 @@ def _go_through(
         entries.append((result.file.name, result.size, result.sha256))
         if result.error:
             findings.add('damaged file', f'{result.file.name}: {result.error}')
+        if result.remark:
+            findings.remarks.setdefault(result.remark, []).append(result.file.name)
         owners[result.file.name].look_at(result, findings)
     if quick:
         findings.notes.append('quick: no image was read, contents are not in the digest')
@@ -212,7 +224,7 @@ def _go_through(
         findings.checks.append('every image decoded')
         for check in checks:
             check.finish(findings)
-    for lines in findings.problems.values():
+    for lines in (*findings.problems.values(), *findings.remarks.values()):
         lines.sort()
     names = digest_lines((name, size, None) for name, size, _ in entries)
     total = sum(size for _, size, _ in entries)
@@ -248,7 +260,7 @@ def inspect(file: File) -> Inspected:
     if file.kind == 'other':
         return known
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings(), open_image(data) as image:
             # Remarks on EXIF data and the like.
             warnings.simplefilter('ignore')
             image.load()
@@ -258,6 +270,10 @@ def inspect(file: File) -> Inspected:
                     return known._replace(error=f'mode {image.mode}, not 8-bit class indices')
                 values = np.asarray(image)
                 known = known._replace(values=(int(values.min()), int(values.max())))
+            elif is_16_bit(data):
+                known = known._replace(remark=DEEP)
+            elif orientation_of(image) != 1:
+                known = known._replace(remark=TURNED)
     except DECODE_ERRORS as error:
         return known._replace(error=f'cannot be read as an image ({first_line(error)})')
     return known

@@ -13,6 +13,7 @@ from comad.data.identity import SAMPLE, identify
 from comad.engine.flops import training_gflop_per_image
 from comad.engine.models import unwrapped
 from comad.engine.run_data import warn_unranked
+from comad.engine.segments import SEGMENTS, digest_of, worth_telling
 from comad.runs import questions
 from comad.runs.card import make_card
 from comad.runs.environment import collect_environment
@@ -35,6 +36,8 @@ class StudentExportHook(Hook):
         if is_main_process():
             self.environment = collect_environment(world_size=get_world_size())
             reasons = questions.of_commit('student', self.environment['git_commit'])
+            if self.environment['git_dirty']:
+                reasons.append('uncommitted changes')
             reasons += questions.of_data('student.data', self.data)
             warn_unranked(runner, 'rows of this student', reasons)
 
@@ -43,6 +46,7 @@ class StudentExportHook(Hook):
             return
         model, run = unwrapped(runner.model), runner.cfg.run
         info = runner.message_hub.runtime_info
+        segments = info.get(SEGMENTS) or []
         parameters = sum(
             parameter.numel()
             for name, parameter in model.exported.named_parameters()
@@ -56,7 +60,7 @@ class StudentExportHook(Hook):
                 arch=run.arch,
                 architecture=model.exported.architecture(),
                 params_m=round(parameters / 1e6, 4),
-                config_digest=run.digest,
+                config_digest=digest_of(segments, run.digest),
                 config=run.config,
                 epochs=runner.max_epochs,
                 iterations=runner.iter,
@@ -71,6 +75,7 @@ class StudentExportHook(Hook):
                 pretrain_gflop_per_image=self.gflop,
                 git_commit=self.environment['git_commit'],
                 versions=self.environment['versions'],
+                **worth_telling(segments),
             )
         )
         path = save_student(runner.work_dir, model.exported, card.as_dict())

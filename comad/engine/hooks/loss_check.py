@@ -37,6 +37,20 @@ class LossCheckHook(Hook):
 
     priority = 'VERY_LOW'
 
+    def before_run(self, runner: Any) -> None:
+        """Look at the teachers, whose file would else not be named as the cause of all."""
+        model = unwrapped(runner.model)
+        teachers = [module for module in model.modules() if isinstance(module, Frozen)]
+        cards = getattr(model, 'teacher_cards', [])
+        for number, teacher in enumerate(teachers):
+            bad = [n for n, x in _tensors(teacher).items() if not bool(torch.isfinite(x).all())]
+            if bad:
+                known = cards[number].get('file') if len(cards) == len(teachers) else None
+                raise ValueError(
+                    f'teacher {known or number}: {bad[0]} is not finite, {len(bad)} tensors in '
+                    'all; fetch the file again'
+                )
+
     def before_train(self, runner: Any) -> None:
         model = unwrapped(runner.model)
         teachers = [module for module in model.modules() if isinstance(module, Frozen)]

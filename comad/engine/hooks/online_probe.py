@@ -81,7 +81,8 @@ class OnlineProbeHook(Hook):
         if need > have:
             raise ValueError(
                 f'OnlineProbeHook bank={self.bank}, queries={self.queries}: the training split '
-                f'has {have} images; expected {need} or more'
+                f'has {have} images; expected {need} or more. Lower both, or switch the probe off: '
+                '--cfg-options default_hooks.online_probe=None'
             )
 
     def after_train_epoch(self, runner: Any) -> None:

@@ -22,10 +22,11 @@ from comad.engine.failures import RunStopped
 from comad.engine.flops import backbone_gflop
 from comad.engine.models import unwrapped
 from comad.engine.run_data import data_of_test, data_of_training, warn_unranked
+from comad.engine.segments import SEGMENTS, digest_of, worth_telling
 from comad.runs import questions
 from comad.runs.card import StudentCard, read_student_card
 from comad.runs.environment import collect_environment
-from comad.runs.place import pretrain_root
+from comad.runs.place import pretrain_dir, results_folder
 from comad.runs.record import Environment, resolved_name, write_record
 from comad.tasks.protocol import TEST_FIELDS
 from comad.tasks.recording import build_record
@@ -140,6 +141,8 @@ class RunRecordHook(Hook):
         if (file := self._checkpoint(runner)) is not None:
             place = os.path.relpath(file, runner.work_dir)
             checkpoint = {'file': place, 'sha256': checkpoint_digest(file)}
+        trained = self.trained if self.of_test and self.trained else runner.message_hub.runtime_info
+        segments = trained.get(SEGMENTS) or []
         resolved = runner.cfg.pretty_text
         record = build_record(
             config,
@@ -157,10 +160,10 @@ class RunRecordHook(Hook):
             resolved_sha256=hashlib.sha256(resolved.encode()).hexdigest(),
             processes=self.trained.get(PROCESSES) if self.of_test else None,
             gflops=_gflops(runner, config, backbone),
+            segments={'digest': digest_of(segments, str(run.digest)), **worth_telling(segments)},
         )
         write_text(Path(runner.work_dir) / resolved_name(record.task), resolved)
-        default = 'results/sample/records' if run.sample else 'results/records'
-        path = write_record(run.records or default, record)
+        path = write_record(run.records or results_folder(run.sample) / 'records', record)
         runner.logger.info(f'Run record written to {path}')
 
 
@@ -168,7 +171,7 @@ def _card(run: Any) -> StudentCard | None:
     """The student's card; None for random weights."""
     if run.method == questions.SCRATCH:
         return None
-    folder = Path(pretrain_root(run.sample)) / run.student / f'seed{run.pretrain_seed}'
+    folder = pretrain_dir(run.sample, run.student, run.pretrain_seed)
     try:
         return read_student_card(folder / CARD_FILE)
     except ValueError as error:

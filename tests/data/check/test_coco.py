@@ -6,8 +6,9 @@ import sys
 import pytest
 from PIL import Image
 
-from comad.data.check.coco import COCOCheck, box_fault, mask_fault, official_categories
+from comad.data.check.coco import COCOCheck, box_fault, official_categories
 from comad.data.check.findings import Findings
+from comad.data.coco import mask_fault
 from tests.data.check.examples import check, problems
 
 FILE = 'instances_val2017.json'
@@ -81,7 +82,7 @@ def test_images_are_compared_with_their_entries(coco):
 def test_missing_and_unreadable_files_are_named(coco):
     path = coco / 'annotations' / FILE
     path.write_text('{"images": [')
-    assert problems(coco)['unreadable'][0].startswith(f'{path}: not valid JSON (')
+    assert problems(coco)['unreadable'][0].startswith(f'{path} is not valid JSON: ')
     path.write_text('{"images": [1], "annotations": [], "categories": []}')
     assert problems(coco)['unreadable'] == [f"{path}: no list of objects under 'images'"]
     path.unlink()

@@ -1,1 +1,0 @@
-"""What differs between two runs: configs first, then figures and curves."""

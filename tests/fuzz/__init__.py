@@ -1,0 +1,1 @@
+"""Random mutations of what users bring: options, data and weight files, thousands in minutes."""
