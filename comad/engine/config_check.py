@@ -105,7 +105,7 @@ def _resolve(key: str, node: dict[str, Any], scope: str | None) -> Callable[...,
         return kind if callable(kind) else None
     for registry in place:
         with registry.switch_scope_and_registry(scope) as chosen:
-            if (built := chosen.get(kind)) is not None:
+            if kind and (built := chosen.get(kind)) is not None:
                 # norm_cfg and its like: whoever builds them takes some out before.
                 return None if key.endswith('_cfg') and place[0] is not mm.LOOPS else built
     known = sorted({name for registry in place for name in _names(registry)})
