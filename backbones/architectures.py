@@ -9,6 +9,8 @@ before anything is built.
 from collections.abc import Mapping
 from typing import Any
 
+from .staged_table import STAGED_ARCHITECTURES
+
 VIT = 'MaskedViT'
 # Stand-ins for the embedded sample: 64-px images, 8-px patches, minutes on a CPU.
 SAMPLE = 'sample_'
@@ -21,6 +23,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     'huge': dict(img_size=224, patch_size=14, embed_dim=1280, depth=32, num_heads=16),
     f'{SAMPLE}tiny': dict(img_size=64, patch_size=8, embed_dim=64, depth=4, num_heads=2),
     f'{SAMPLE}base': dict(img_size=64, patch_size=8, embed_dim=128, depth=4, num_heads=4),
+    **STAGED_ARCHITECTURES,
 }
 # What configs and students may be named after.
 NAMES = tuple(name for name in ARCHITECTURES if not name.startswith(SAMPLE))

@@ -48,6 +48,11 @@ def untrained_teachers() -> Iterator[None]:
         _UNTRAINED.reset(token)
 
 
+def is_untrained() -> bool:
+    """Whether teachers that are built now read no file."""
+    return _UNTRAINED.get()
+
+
 class Teacher(FrozenTokens, MaskedViT):
     """A frozen `MaskedViT`."""
 

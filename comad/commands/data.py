@@ -17,12 +17,13 @@ EPILOG = """examples:
 """
 SAMPLE = """Write the embedded sample: 64 px scenes of scikit-learn's handwritten digits.
 
-No download; needs 75 MB. Below --root it has the layouts of the real data sets:
+No download; needs 110 MB. Below --root it has the layouts of the real data sets:
 
   imagenet/{train,val}/<class>/*.JPEG       6,000 and 4,000 images, one digit each, 10 classes
   ade/ADEChallengeData2016/...              1,600 and 400 scenes with 1-3 digits; label 0 = other,
                                             1 = background, 2-11 = digits 0-9
   coco/{train,val}2017, coco/annotations    the same scenes with boxes and masks
+  cifar-100-binary/{train,test}.bin         ImageNet's digits at 32 px, with their names
   contact_sheet.png                         what it looks like
   manifest.json                             seed, version, counts, sha256 of all files
 """
@@ -37,6 +38,7 @@ CHECK = """Look at every file of a data set, and write DATA/manifest.json.
   imagenet    class folders or tar shards; classes against timm's list; 1,281,167 / 50,000 images
   ade20k      pairs of image and labels, their sizes, label values; 20,210 / 2,000 images
   coco        annotations against images, boxes, masks, categories; 118,287 / 5,000 images
+  cifar100    binary version: sizes, labels, classes; 50,000 / 10,000 images
   sample      against its own manifest
 
 Everything is decoded in parallel, which takes long for ImageNet; --quick looks at names, sizes,
@@ -119,7 +121,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     sample.add_argument('--force', action='store_true', help='write even if it is there already')
 
     check = add('check', 'check a data set and write its manifest', CHECK, CHECK_EPILOG, check_data)
-    check.add_argument('name', choices=('imagenet', 'ade20k', 'coco', 'sample'))
+    check.add_argument('name', choices=('imagenet', 'ade20k', 'coco', 'cifar100', 'sample'))
     check.add_argument(
         '--root', type=typed, help='its folder DATA (default: where the configs look for it)'
     )

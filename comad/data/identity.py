@@ -13,7 +13,9 @@ from msgspec import Meta, Struct
 from comad.data.manifest import cited_digest, find_manifest, is_sample
 from comad.data.manifest import describe_images
 
-IMAGENET, ADE20K, COCO, SAMPLE = NAMES = ('imagenet-1k', 'ade20k', 'coco', 'sample')
+IMAGENET, ADE20K, COCO, CIFAR100, SAMPLE = NAMES = (
+    *('imagenet-1k', 'ade20k', 'coco', 'cifar-100', 'sample'),
+)
 # Of the 118,287 training images of COCO 2017 the others show no object: mmdet leaves them out.
 COCO_WITH_OBJECTS = 117_266
 SPLITS = {
@@ -28,7 +30,7 @@ class DataIdentity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One split of a data set as a run read it.
 
     Args:
-        name: ``imagenet-1k``, ``ade20k`` or ``coco`` for data of exactly their classes and number
+        name: ``imagenet-1k``, ``ade20k``, ``coco`` or ``cifar-100`` for data of exactly their classes and number
             of images, ``sample`` for those with the embedded sample's manifest; else the name of
             the data's folder.
         split: Which part, ``train`` or ``val`` mostly.
@@ -73,7 +75,8 @@ def identify(dataset: Any) -> DataIdentity:
     if root is None:
         counts = {'images': len(dataset), 'classes': len(classes)}
         return DataIdentity(name=type(dataset).__name__, split=split, **counts)
-    return _with_manifest(None, Path(root), split, None, len(dataset), len(classes))
+    name = getattr(dataset, 'official_name', None)
+    return _with_manifest(name, Path(root), split, None, len(dataset), len(classes))
 
 
 def _of_imagenet_layout(dataset: Any) -> DataIdentity:

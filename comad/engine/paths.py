@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comad.engine.distillation import DISTILL, command_of
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
 from comad.runs.place import pretrain_dir, worded
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 LAYOUTS = {
     'imagenet': 'train/<class>/*.JPEG and val/<class>/*.JPEG, or tar shards',
     'ade': 'ADEChallengeData2016/images and annotations, each with training and validation',
+    'cifar-100-binary': 'train.bin, test.bin and fine_label_names.txt of the binary version',
     'coco': 'train2017, val2017 and annotations/instances_{train,val}2017.json',
 }
 DATA_KEYS = ('root', 'data_root')
@@ -52,18 +54,16 @@ def check_paths(cfg: Config, sample: bool) -> None:
                 "checkpoint, the teacher's file"
             )
         if not Path(file).exists():
-            way_out = (
-                worded(f'pretrain it with: tools/pretrain.sh {teacher["family"]}_base --sample')
-                if sample
-                else way_out
-            )
+            made_by = command_of(Path(file).parts[-3]) if sample else None
+            made_by = made_by or worded(f'tools/pretrain.sh {teacher["family"]}_base')
+            way_out = f'pretrain it with: {made_by} --sample' if sample else way_out
             raise ConfigError(f'missing teacher: the {teacher["family"]} file {file}; {way_out}')
     run = cfg.get('run')
-    if run and run.folder != 'pretrain' and run.method != 'scratch':
+    if run and run.folder not in ('pretrain', DISTILL) and run.method != 'scratch':
         student = pretrain_dir(sample, run.student, run.pretrain_seed)
         if not (student / 'student.safetensors').is_file():
             method, factor = split_equal(run.method)
-            command = (
+            command = command_of(run.student) or (
                 f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}'
             )
             options = (' --sample' if sample else '') + (

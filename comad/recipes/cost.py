@@ -20,7 +20,9 @@ from comad.tasks.protocol import lookup
 
 TRAIN_IMAGES = {
     'data/imagenet': 1_281_167,
+    'data/cifar-100-binary': 50_000,
     'data/sample/imagenet': 6_000,
+    'data/sample/cifar-100-binary': 6_000,
 }
 STEP_IMAGES = 2  # batch norms need more than one
 # A backward pass costs two forward passes.
@@ -73,7 +75,8 @@ def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost
         if name not in ('backbone', 'data_preprocessor'):
             count = sum(p.numel() for p in child.parameters())
             parameters |= {name: count} if count else {}
-    if config.get('train_cfg') and not config.get('test_cfg'):
+    # A distillation is tested, but what it costs are its steps.
+    if config.get('train_cfg') and (not config.get('test_cfg') or hasattr(model, 'exported')):
         return Cost(
             parameters,
             {},

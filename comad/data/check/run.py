@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from comad.data.check.ade20k import ADE20KCheck
+from comad.data.check.cifar100 import CIFAR100Check
 from comad.data.check.coco import COCOCheck
 from comad.data.check.findings import DEEP, TURNED, Check, File, Findings, Inspected
 from comad.data.check.imagenet import ImageNetCheck
@@ -32,12 +33,13 @@ PROBLEMS = 'check.txt'
 SHOWN = 10
 AT_ONCE = 32  # files per task of a process
 CHECKS: dict[str, type[Check]] = {
-    check.name: check for check in (ImageNetCheck, ADE20KCheck, COCOCheck)
+    check.name: check for check in (ImageNetCheck, ADE20KCheck, COCOCheck, CIFAR100Check)
 }
 ROOTS = {
     'imagenet': 'data/imagenet',
     'ade20k': 'data/ade/ADEChallengeData2016',
     'coco': 'data/coco',
+    'cifar100': 'data/cifar-100-binary',
     'sample': 'data/sample',
 }
 # Of use, in our words, with the page that counts.
@@ -53,6 +55,10 @@ TERMS = {
     'coco': (
         "COCO: annotations are under CC BY 4.0, images under Flickr's terms and not COCO's to "
         'license: https://cocodataset.org/#termsofuse'
+    ),
+    'cifar100': (
+        'CIFAR-100: its page states no licence and asks to cite the technical report; the images were '
+        'collected from the web: https://www.cs.toronto.edu/~kriz/cifar.html'
     ),
     'sample': (
         "The sample's handwriting is the digits set that scikit-learn ships under BSD-3-Clause, "
@@ -193,6 +199,11 @@ def check_sample(
         ImageNetCheck(root / 'imagenet', images, 'imagenet/', wnids),
         ADE20KCheck(root / 'ade', scenes, 'ade/', len(CLASSES) + 1),
         COCOCheck(root / 'coco', scenes, 'coco/', categories),
+        CIFAR100Check(
+            root / 'cifar-100-binary',
+            {**images, 'classes': len(CLASSES), 'superclasses': 2},
+            'cifar-100-binary/',
+        ),
     ]
     passed = _go_through(root, checks, workers, quick, progress)
     if not quick and (fault := find_fault(root, seed, sizes)):
