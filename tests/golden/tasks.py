@@ -44,6 +44,7 @@ KINDS: dict[str, tuple[str, dict[str, float]]] = {
     **dict.fromkeys(
         ('mask_rcnn', 'mask_rcnn_1x', 'mae_lite_mask_rcnn'), ('det_configs', BOXES | MASKS)
     ),
+    **dict.fromkeys(('cifar100', 'imagenet'), ('distill_configs', {'top1_student': 57.25})),
 }
 COMMON = 'every kind'
 SCALES = '_ms'
@@ -105,8 +106,12 @@ def make_fields(kind: str) -> dict[str, Any]:
     """
     folder, metrics = KINDS[kind]
     several = kind.endswith(SCALES)
-    leaf = f'{folder}/{kind.removesuffix(SCALES)}_comad_tiny.py'
-    options = RunOptions(leaf, sample=True, seed=2, student='comad_tiny:1')
+    if folder == 'distill_configs':  # the training is the evaluation: no student from elsewhere
+        leaf = f'{folder}/{kind}_fbt_swin_tiny_resnet18.py'
+        options = RunOptions(leaf, sample=True, seed=2)
+    else:
+        leaf = f'{folder}/{kind.removesuffix(SCALES)}_comad_tiny.py'
+        options = RunOptions(leaf, sample=True, seed=2, student='comad_tiny:1')
     config = load_run_config(options, check=False)
     if several:
         use_multi_scale(config)
@@ -114,7 +119,7 @@ def make_fields(kind: str) -> dict[str, Any]:
     made = build_record(
         config._cfg_dict.to_dict(),
         metrics,
-        make_card(CARD),
+        make_card({**CARD, 'name': config.run.student, 'seed': config.run.pretrain_seed}),
         {**ENVIRONMENT, 'device': 'cpu', 'world_size': 2},
         dataset=DATA,
         train_dataset=msgspec.structs.replace(DATA, split='train', images=6000),

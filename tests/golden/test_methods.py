@@ -1,4 +1,7 @@
-"""Losses and student of twenty seeded steps of every method: equal, before and after."""
+"""Losses and student of twenty seeded steps of every pretraining: equal, before and after.
+
+The methods of comad/distill are held by tests/distill/test_formulas.py.
+"""
 
 import json
 from collections import OrderedDict
@@ -35,7 +38,7 @@ def test_every_method_is_there():
         for name, kind in MODELS.module_dict.items()
         if isinstance(kind, type)
         and issubclass(kind, PretrainMethod)
-        and kind.__module__.startswith('comad.')
+        and kind.__module__.startswith('comad.methods.')
     }
     assert known == {config['type'] for config in METHODS.values()}
     assert list(METHODS) == list(GOLDEN)
