@@ -28,6 +28,7 @@ HOMES = {
     'untrained_teachers': 'teachers',
     'ARCHITECTURES': 'architectures',
     'MaskedViT': 'vit',
+    'MaskedVideoViT': 'video_vit',
 }
 __all__ = list(HOMES)  # noqa: PLE0605
 
@@ -40,7 +41,7 @@ def __getattr__(name: str) -> Any:
 
 def register() -> None:
     """Enter the networks in MMEngine's registry."""
-    for module in ('vit', 'pyramid'):
+    for module in ('vit', 'video_vit', 'pyramid'):
         import_module(f'.{module}', __name__)
 
 
