@@ -132,7 +132,7 @@ def official_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def fused(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """timm's names: q, 0 and v in one bias, three matrices in one; what is no pair stays as it is."""
+    """timm's names: q, 0 and v in one bias, three matrices in one; what lacks a part stays."""
     result = dict(tensors)
     for name in tensors:
         if name.endswith('.attn.q_bias'):

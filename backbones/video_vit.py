@@ -1,4 +1,4 @@
-"""`MaskedVideoViT`: VideoMAE's ViT on cubes of a clip, under the same token contract as `MaskedViT`.
+"""`MaskedVideoViT`: VideoMAE's ViT on cubes of a clip, under the token contract of `MaskedViT`.
 
 Shape letters: B clips, T frames, N cubes of the full grid, n kept cubes, D width. Cubes are counted
 slot by slot, rows and columns within a slot.
@@ -24,7 +24,7 @@ _norm = partial(nn.LayerNorm, eps=1e-6)
 def flat_positions(width: int, count: int) -> Tensor:
     """VideoMAE's fixed table (1, N, D): one sin-cos code over the flat index of the cubes.
 
-    Channel j of position p is the sine (even j) or cosine (odd j) of p / 10000^(2 floor(j / 2) / D).
+    Channel j of position p is sine (even j) or cosine (odd j) of p / 10000^(2 floor(j / 2) / D).
     """
     channels = np.arange(width)
     angles = np.arange(count)[:, None] / np.power(10000.0, 2 * (channels // 2) / width)
@@ -108,7 +108,7 @@ class MaskedVideoViT(LoadsStudent, nn.Module):
         self.norm = _norm(self.embed_dim)
         self.register_buffer('positions', self.position_table(self.embed_dim), persistent=False)
         for block in self.blocks:
-            _without_key_bias(block)
+            without_key_bias(block)
         init_linears(self)
         self.requires_grad_(not frozen)
         self.train(not frozen)
@@ -219,8 +219,11 @@ def init_linears(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
-def _without_key_bias(block: Block) -> None:
-    """Adam would make steps of the full rate from the rounding errors of a gradient that is 0."""
+def without_key_bias(block: Block) -> None:
+    """Keep the keys' part of a block's ``qkv.bias`` at 0, as the official code, which has none.
+
+    Adam would make steps of the full rate from the rounding errors of a gradient that is 0.
+    """
     bias = block.attn.qkv.bias
     width = len(bias) // 3
     bias.register_hook(

@@ -3,6 +3,8 @@
 The order of all tokens is the one that the papers' code has: cubes are gone through slot by slot.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -63,12 +65,13 @@ def draw(shapes, seed=0, scale=0.1):
 
 
 def positions(width, count):
-    """One entry at a time."""
-    rows = []
-    for p in range(count):
-        angles = [torch.tensor(p / 10000 ** (2 * (j // 2) / width)) for j in range(width)]
-        rows.append([float(a.sin() if j % 2 == 0 else a.cos()) for j, a in enumerate(angles)])
-    return torch.tensor(rows).double()
+    """One entry at a time; the official table is rounded to float32."""
+    waves = (math.sin, math.cos)
+    rows = [
+        [waves[j % 2](p / 10000 ** (2 * (j // 2) / width)) for j in range(width)]
+        for p in range(count)
+    ]
+    return torch.tensor(rows, dtype=torch.float32).double()
 
 
 def norm(x, tensors, name):
