@@ -4,6 +4,7 @@ import backbones
 import comad.data.faults  # noqa: F401
 import comad.data.imagenet  # noqa: F401
 import comad.data.preprocessor  # noqa: F401
+import comad.data.video  # noqa: F401
 import comad.engine.autocast  # noqa: F401
 import comad.engine.checkpointing  # noqa: F401
 import comad.engine.exact_data  # noqa: F401
