@@ -25,6 +25,11 @@ No download; needs 75 MB. Below --root it has the layouts of the real data sets:
   coco/{train,val}2017, coco/annotations    the same scenes with boxes and masks
   contact_sheet.png                         what it looks like
   manifest.json                             seed, version, counts, sha256 of all files
+
+--video writes data/sample_video instead: 1,200 and 400 clips of one moving digit, 130 MB.
+
+  kinetics400/{train,val}.csv, videos/      mp4 files, the label is the digit, 10 classes
+  ssv2/{train,val}.csv, frames/             the same as frames, the label is the motion, 8 classes
 """
 SAMPLE_EPILOG = """Validation shows digits of other handwriting than training. Equal seeds
 give equal bytes. An intact sample is left alone; a damaged or older one, or one with another
@@ -112,9 +117,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     sample.add_argument(
         '--root',
         type=typed,
-        default=Path('data/sample'),
-        help='folder to write (default %(default)s, for --sample)',
+        help='folder to write (default data/sample, or data/sample_video; --sample reads these)',
     )
+    sample.add_argument('--video', action='store_true', help='write the clips')
     sample.add_argument('--seed', type=int, default=0, help='of handwriting and scenes (default 0)')
     sample.add_argument('--force', action='store_true', help='write even if it is there already')
 
@@ -157,6 +162,17 @@ def write_sample(args: argparse.Namespace) -> None:
     from comad.data.sample import write as sample
 
     start = time.monotonic()
+    if args.video:
+        from comad.data.sample import videos
+
+        root = args.root or Path(videos.ROOT)
+        written = videos.write_video_sample(
+            root, args.seed, force=args.force, progress=Progress('clips')
+        )
+        seconds = f'in {time.monotonic() - start:.0f} s' if written else 'already'
+        print(f'{root} is complete {seconds}: seed {args.seed}, version {videos.VERSION}')
+        return
+    args.root = args.root or Path(sample.SAMPLE_ROOT)
     written = sample.write_sample(
         args.root, args.seed, force=args.force, progress=Progress('images'), report=print
     )

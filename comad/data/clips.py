@@ -115,7 +115,6 @@ class Sampling:
         frames: Frames of a clip.
         stride: Frames from one to the next; segments have none.
         clips: Clips of a video, of tests.
-        freeze: Show one frame, the middle one, ``frames`` times: a test of what motion is worth.
 
     Raises:
         ValueError: a field out of range.
@@ -125,7 +124,6 @@ class Sampling:
     frames: int = 16
     stride: int = 1
     clips: int = 1
-    freeze: bool = False
 
     def __post_init__(self) -> None:
         if self.type not in RULES:
@@ -140,10 +138,7 @@ class Sampling:
 
     def __call__(self, n: int) -> Indices:
         """Frames (frames,) of each clip of a video of n frames, from 0."""
-        clips = RULES[self.type](n, self.frames, self.stride, self.clips)
-        if self.freeze:
-            return [np.full_like(clip, clip[len(clip) // 2]) for clip in clips]
-        return clips
+        return RULES[self.type](n, self.frames, self.stride, self.clips)
 
 
 # Views: from decoded frames to tensors -----------------------------------------------------------

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LAYOUTS = {
     'imagenet': 'train/<class>/*.JPEG and val/<class>/*.JPEG, or tar shards',
     'ade': 'ADEChallengeData2016/images and annotations, each with training and validation',
+    'kinetics400': 'train.csv and val.csv with lines "path label", and the files',
+    'ssv2': 'train.csv and val.csv with lines "folder frames label" or "path label", and the files',
     'coco': 'train2017, val2017 and annotations/instances_{train,val}2017.json',
 }
 DATA_KEYS = ('root', 'data_root')
@@ -28,7 +30,7 @@ def check_paths(cfg: Config, sample: bool) -> None:
         ConfigError: what is missing, where it is expected, and that ``--sample`` runs without.
     """
     way_out = (
-        'write the embedded sample with: ' + worded('python tools/data.py sample')
+        'write the embedded sample with: ' + worded('python tools/data.py sample{video}')
         if sample
         else 'or add --sample to run on the embedded sample without it'
     )
@@ -38,9 +40,10 @@ def check_paths(cfg: Config, sample: bool) -> None:
             if key.rpartition('.')[2] in DATA_KEYS and not Path(value).is_dir():
                 name = next((part for part in Path(value).parts if part in LAYOUTS), '')
                 layout = f' ({LAYOUTS[name]})' if name else ''
+                video = ' --video' if 'sample_video' in Path(value).parts else ''
                 raise ConfigError(
                     f'missing data: {Path(value).as_posix()}{layout}, seen from {Path.cwd()}; '
-                    f'set {key} to its place, {way_out}'
+                    f'set {key} to its place, {way_out.replace("{video}", video)}'
                 )
     if not sample:
         way_out = 'see docs/data.md; ' + way_out
@@ -52,10 +55,9 @@ def check_paths(cfg: Config, sample: bool) -> None:
                 "checkpoint, the teacher's file"
             )
         if not Path(file).exists():
+            run = Path(file).parent.parent.name  # work_dirs/sample/pretrain/<run>/seed0/<file>
             way_out = (
-                worded(f'pretrain it with: tools/pretrain.sh {teacher["family"]}_base --sample')
-                if sample
-                else way_out
+                worded(f'pretrain it with: tools/pretrain.sh {run} --sample') if sample else way_out
             )
             raise ConfigError(f'missing teacher: the {teacher["family"]} file {file}; {way_out}')
     run = cfg.get('run')

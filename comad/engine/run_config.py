@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.architectures import NAMES, network_type, sample_name, split_name
+from backbones.architectures import NAMES, VIT, network_type, sample_name, split_name
 from comad.engine import bridges
 from comad.engine.cfg_options import check_kept, merge
 from comad.engine.config_keys import RUNNER_KEYS, find_unknown_keys
@@ -36,6 +36,9 @@ SAMPLE_TEACHERS = {
     'teachers/vit-b-300ep.pth.tar': 'mocov3_base',
     'teachers/vitb_16/checkpoint_teacher.pth': 'ibot_base',
 }
+# Apart from them, since no grid of images runs these.
+VIDEO_TEACHERS = {'teachers/videomae_pretrain_vit_large.pth': 'videomae_video_large'}
+SAMPLE_ROOTS = ('data/sample/', 'data/sample_video/')
 MMENGINE_HOOKS = {
     'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
 }  # fmt: skip
@@ -168,8 +171,13 @@ def _where(error: Exception, path: str | Path) -> str:
 
 
 def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
-    """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part."""
-    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{leaf.folder}.py')
+    """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part.
+
+    Pretraining on video has an overlay of its own.
+    """
+    video = leaf.folder == PRETRAIN and network_type(leaf.arch) != VIT
+    name = f'{leaf.folder}_video' if video else leaf.folder
+    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{name}.py')
     content = overlay._cfg_dict.to_dict()
     parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
     own = [content.get(part) for part in parts]
@@ -190,9 +198,9 @@ def _sample_value(key: str, value: Any) -> Any:
         return sample_name(value)
     if key in ('sha256', 'md5'):
         return None  # pins of the real teachers' files
-    if value in SAMPLE_TEACHERS:
-        return f'work_dirs/sample/pretrain/{SAMPLE_TEACHERS[value]}/seed0/{Path(value).name}'
-    if value.startswith('data/') and not value.startswith('data/sample/'):
+    if run := (SAMPLE_TEACHERS | VIDEO_TEACHERS).get(value):
+        return f'work_dirs/sample/pretrain/{run}/seed0/{Path(value).name}'
+    if value.startswith('data/') and not value.startswith(SAMPLE_ROOTS):
         return 'data/sample/' + value.removeprefix('data/')
     return value
 

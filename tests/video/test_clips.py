@@ -80,13 +80,6 @@ def test_something_something_views_take_turns():
     assert one.tolist() == [int(1.25 + 2.5 * x) for x in range(16)]
 
 
-def test_a_frozen_clip_shows_one_frame():
-    fields = dict(type='segment_views', frames=16, clips=2)
-    moving, frozen = build_sampling(fields)(40), build_sampling({**fields, 'freeze': True})(40)
-    for clip, still in zip(moving, frozen, strict=True):
-        assert still.tolist() == [clip[8]] * 16
-
-
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
