@@ -11,11 +11,11 @@ from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
 from comad.runs.place import FILES
 
-FOLDERS = ('pretrain', 'cls', 'seg', 'det')
+FOLDERS = ('pretrain', 'cls', 'seg', 'det', 'video')
 
 
 def leaves(*folders: str) -> list[Path]:
-    """All leaves of some folders, such as ``cls``; of all four by default."""
+    """All leaves of some folders, such as ``cls``; of all by default."""
     return sorted(
         path for name in folders or FOLDERS for path in (FILES / f'{name}_configs').glob('*.py')
     )

@@ -42,6 +42,8 @@ CHECK = """Look at every file of a data set, and write DATA/manifest.json.
   imagenet    class folders or tar shards; classes against timm's list; 1,281,167 / 50,000 images
   ade20k      pairs of image and labels, their sizes, label values; 20,210 / 2,000 images
   coco        annotations against images, boxes, masks, categories; 118,287 / 5,000 images
+  kinetics400 lists against files, labels; 240,436 / 19,796 videos, of which some may be gone
+  ssv2        the same, files or frames; 168,913 / 24,777 videos
   sample      against its own manifest
 
 Everything is decoded in parallel, which takes long for ImageNet; --quick looks at names, sizes,
@@ -124,9 +126,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     sample.add_argument('--force', action='store_true', help='write even if it is there already')
 
     check = add('check', 'check a data set and write its manifest', CHECK, CHECK_EPILOG, check_data)
-    check.add_argument('name', choices=('imagenet', 'ade20k', 'coco', 'sample'))
+    check.add_argument(
+        'name', choices=('imagenet', 'ade20k', 'coco', 'kinetics400', 'ssv2', 'sample')
+    )
     check.add_argument(
         '--root', type=typed, help='its folder DATA (default: where the configs look for it)'
+    )
+    check.add_argument(
+        '--missing-share',
+        type=float,
+        metavar='S',
+        help='share of the videos of each list that may be gone (default 0); the manifest says it',
     )
     check.add_argument('--quick', action='store_true', help='do not read the images')
     add_workers(check)
@@ -193,10 +203,14 @@ def check_data(args: argparse.Namespace) -> None:
     workers = usable_cores() if args.workers is None else args.workers
     print(TERMS[args.name])
     options = dict(workers=workers, quick=args.quick, progress=Progress('files'))
+    videos = args.name in ('kinetics400', 'ssv2')
+    if args.missing_share is not None and not videos:
+        raise ValueError('--missing-share is for kinetics400 and ssv2')
+    share = dict(missing_share=args.missing_share or 0.0) if videos else {}
     if args.name == 'sample':
         outcome = run.check_sample(root, **options)
     else:
-        outcome = run.check_dataset(run.CHECKS[args.name](root), **options)
+        outcome = run.check_dataset(run.CHECKS[args.name](root, **share), **options)
     print('\n'.join(outcome.lines()))
     if outcome.findings.total:
         raise ValueError(outcome.summary())

@@ -6,7 +6,7 @@ Something-Something.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
-from comad.data.clips import Indices, Sampling, build_clip_views, build_sampling
+from comad.data.clips import Indices, build_clip_views, build_sampling
 from comad.data.decode import DECODE_ERRORS, decode_opencv, first_line, load_opencv
 
 FRAME = 'img_{:05d}.jpg'
@@ -61,7 +61,7 @@ def read_list(path: str | Path, classes: int) -> list[Video]:
     return videos
 
 
-def read_file(path: str | Path, sampling: Sampling) -> list[np.ndarray]:
+def read_file(path: str | Path, sampling: Callable[[int], Indices]) -> list[np.ndarray]:
     """Clips (T, H, W, 3) uint8 RGB of a video file, read once from its start to the last frame.
 
     Raises:
@@ -92,7 +92,17 @@ def read_file(path: str | Path, sampling: Sampling) -> list[np.ndarray]:
     return _gather(clips, frames)
 
 
-def read_frames(folder: str | Path, count: int, sampling: Sampling) -> list[np.ndarray]:
+def video_fault(path: str | Path) -> str | None:
+    """Why a video file cannot be read to its end, every frame of it decoded; None if it can."""
+    try:
+        read_file(path, lambda count: [np.array([count - 1])])
+    except OSError as error:
+        return first_line(error).removeprefix(f'{path}: ')
+    return None
+
+
+def read_frames(
+    folder: str | Path, count: int, sampling: Callable[[int], Indices]) -> list[np.ndarray]:
     """The same of a folder with frames ``img_00001.jpg`` and so on.
 
     Raises:

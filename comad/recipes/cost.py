@@ -21,6 +21,11 @@ from comad.tasks.protocol import lookup
 TRAIN_IMAGES = {
     'data/imagenet': 1_281_167,
     'data/sample/imagenet': 6_000,
+    # Videos: a step over one is counted with all clips that are made of it.
+    'data/kinetics400': 240_436,
+    'data/ssv2': 168_913,
+    'data/sample_video/kinetics400': 1_200,
+    'data/sample_video/ssv2': 1_200,
 }
 STEP_IMAGES = 2  # batch norms need more than one
 # A backward pass costs two forward passes.
@@ -102,6 +107,9 @@ def _workers(config: Mapping[str, Any], processes: int) -> int:
 
 def _step_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
     batch = make_batch(config, STEP_IMAGES)
+    if hasattr(model.backbone, 'frames'):  # shapes tell it: a real step of clips takes minutes
+        model.to('meta')
+        batch['inputs'] = batch['inputs'].to('meta')
     if hasattr(model, 'fit'):
         with torch.no_grad():
             model.fit(iter([model.data_preprocessor(batch, True)['inputs']]))
@@ -113,7 +121,8 @@ def _forward_gflop(config: Mapping[str, Any], model: nn.Module) -> tuple[float, 
     """GFLOP of the whole model and of its backbone."""
     model.eval()
     size = image_size(config)
-    images = torch.zeros(1, 3, size, size)
+    frames = [model.backbone.frames] if hasattr(model.backbone, 'frames') else []
+    images = torch.zeros(1, 3, *frames, size, size)
     # The fused CPU attention has no counting rule; the plain one is made of counted products.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         if 'roi_head' in config['model']:
