@@ -52,6 +52,11 @@ class VideoClassifier(ImageClassifier):
             0.02 * head_scale,
             data_preprocessor,
         )
+        if not hasattr(self.backbone, 'frames'):
+            raise ValueError(
+                f'backbone {type(self.backbone).__name__} sees single images: expected a network '
+                'on video, such as MaskedVideoViT'
+            )
         self.frozen_frame = frozen_frame
         if official is not None:
             self.load_official(official)

@@ -89,6 +89,7 @@ def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost
     total, backbone = _forward_gflop(config, model)
     frozen = not any(p.requires_grad for p in model.backbone.parameters())
     trained = TRAINED * (total - backbone) + (FROZEN if frozen else TRAINED) * backbone
+    trained *= _samples(config)
     return Cost(
         parameters,
         {'backbone': round(backbone, 3), 'rest': round(total - backbone, 3)},
@@ -106,14 +107,26 @@ def _workers(config: Mapping[str, Any], processes: int) -> int:
 
 
 def _step_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
+    if hasattr(model.backbone, 'frames'):
+        return _video_gflop(config, model)
     batch = make_batch(config, STEP_IMAGES)
-    if hasattr(model.backbone, 'frames'):  # shapes tell it: a real step of clips takes minutes
-        model.to('meta')
-        batch['inputs'] = batch['inputs'].to('meta')
     if hasattr(model, 'fit'):
         with torch.no_grad():
             model.fit(iter([model.data_preprocessor(batch, True)['inputs']]))
     return count_training(model, batch, STEP_IMAGES)
+
+
+def _samples(config: Mapping[str, Any]) -> int:
+    """Training samples that are made of one decoded video, 1 of images."""
+    return lookup(config, 'train_dataloader.dataset.views.samples') or 1
+
+
+def _video_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
+    """Of all clips that are made of a video; only one is counted, since several take long."""
+    config = copy.deepcopy(dict(config))
+    views = config['train_dataloader']['dataset']['views']
+    samples, views['samples'] = _samples(config), 1
+    return samples * count_training(model, make_batch(config, 1), 1)
 
 
 @torch.no_grad()

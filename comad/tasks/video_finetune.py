@@ -2,7 +2,7 @@
 
 from comad.tasks.fields import fine_tuning, number, training
 from comad.tasks.protocol import Field, ProtocolReader
-from comad.tasks.task import Metric, Task
+from comad.tasks.task import Metric, Task, variant
 
 METRICS = {
     'top1_mean': Metric('top1'),
@@ -65,4 +65,7 @@ def _task(kind: str, dataset: str, place: int) -> Task:
     )
 
 
-TASKS = (_task('k400_finetune', 'kinetics-400', 200), _task('ssv2_finetune', 'ssv2', 210))
+K400 = _task('k400_finetune', 'kinetics-400', 200)
+SSV2 = _task('ssv2_finetune', 'ssv2', 210)
+# ViT-B has recipes of its own.
+TASKS = (K400, SSV2, variant(K400, 'k400_finetune_base'), variant(SSV2, 'ssv2_finetune_base'))
