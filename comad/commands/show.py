@@ -125,7 +125,7 @@ def show(args: argparse.Namespace) -> dict[str, Any] | None:
             print(cost_text(cost, gpus, args.tflops, args.decode_rate))
         if groups:
             print(f'optimizer groups:\n{groups_text(groups)}')
-        print(f'missing here: {missing}' if missing else 'data and weights are in place')
+        print(missing or 'data and weights are in place')
     return {
         'config': cfg.run.config,
         'student': cfg.run.student,

@@ -69,6 +69,9 @@ def read_whole(path: str | Path, masks: bool) -> dict[str, Any]:
         note('categories', number, twice)
         if not twice:
             categories[number] = name
+    for kind, known in (('images', images), ('categories', categories)):
+        if len({type(number) for number in known}) > 1:  # which pycocotools cannot sort
+            note(kind, list(known)[-1], 'ids are numbers and texts')
     kept = []
     for entry in content['annotations'] if not faults else ():
         if is_id(image := entry.get('image_id')) and image in images:
@@ -217,7 +220,7 @@ def is_box(box: Any) -> bool:
 
 def is_id(value: Any) -> bool:
     """Whether a JSON value can be an id of COCO's."""
-    return isinstance(value, (int, str))
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:

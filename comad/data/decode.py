@@ -15,6 +15,8 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 # What a file with such a suffix may really be. Pillow also knows formats that it hands to other
 # programs: PostScript to Ghostscript.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP')
+# What an image of class indices may be; of 16 bits as long as the classes need 8.
+LABEL_MODES = ('1', 'L', 'P', 'I', 'I;16', 'I;16B')
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 PNG_START = b'\x89PNG'
 # What Pillow raises for damaged or hostile files, by format.

@@ -11,10 +11,14 @@ from mmengine.registry import DATASETS
 from PIL import Image
 
 from comad.data.coco import annotations_type
-from comad.data.decode import DECODE_ERRORS, FORMATS, first_line, orientation_of
+from comad.data.decode import (
+    DECODE_ERRORS,
+    FORMATS,
+    LABEL_MODES,
+    first_line,
+    orientation_of,
+)
 
-# What an image of class indices may be; of 16 bits as long as the classes need 8.
-LABEL_MODES = ('1', 'L', 'P', 'I', 'I;16', 'I;16B')
 IGNORED = 255
 FILES = ('img_path', 'seg_map_path')
 

@@ -47,6 +47,7 @@ LOADER_KEYS = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'num_batch_p
 NUMBERS = {'bool', 'int', 'float'}
 WORDS_BESIDE = {'None', 'NoneType', 'Optional', 'Union', 'Tensor', 'torch', 'typing'}
 LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG')
+NAME = re.compile(r'\w+(\.\w+)*')
 SHOWN = 8
 ALMOST = 0.8
 
@@ -105,7 +106,8 @@ def _resolve(key: str, node: dict[str, Any], scope: str | None) -> Callable[...,
         return kind if callable(kind) else None
     for registry in place:
         with registry.switch_scope_and_registry(scope) as chosen:
-            if (built := chosen.get(kind)) is not None:
+            # A registry fails in ways of its own at what cannot be a name.
+            if NAME.fullmatch(kind) and (built := chosen.get(kind)) is not None:
                 # norm_cfg and its like: whoever builds them takes some out before.
                 return None if key.endswith('_cfg') and place[0] is not mm.LOOPS else built
     known = sorted({name for registry in place for name in _names(registry)})
@@ -219,11 +221,13 @@ def _try_optimizer(config: Mapping[str, Any]) -> None:
     if not isinstance(wrapper, dict) or not isinstance(wrapper.get('optimizer'), dict):
         return  # several optimizers, or none
     name = wrapper.pop('constructor', 'DefaultOptimWrapperConstructor')
-    constructor = mm.OPTIM_WRAPPER_CONSTRUCTORS.get(name) if isinstance(name, str) else name
-    if constructor is None:
+    constructor = name
+    if isinstance(name, str):
+        constructor = mm.OPTIM_WRAPPER_CONSTRUCTORS.get(name) if NAME.fullmatch(name) else None
+    if not callable(constructor):
         known = sorted(_names(mm.OPTIM_WRAPPER_CONSTRUCTORS))
         raise ConfigError(
-            f'optim_wrapper.constructor={name!r}: nothing of that name; {_like(name, known)}'
+            f'optim_wrapper.constructor={name!r}: nothing of that name; {_like(str(name), known)}'
         )
     paramwise = wrapper.pop('paramwise_cfg', None)
     with _told('optim_wrapper.paramwise_cfg', paramwise or {}):

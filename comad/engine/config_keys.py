@@ -78,6 +78,8 @@ def names_used(path: Path) -> tuple[set[str], set[str]]:
     """Names that expressions of a config and its bases read; names that mm* bases define."""
     used, foreign = set(), set()
     for source in _config_sources(path):
+        if source.suffix != '.py':  # YAML and JSON hold no expressions
+            continue
         tree = ast.parse(source.read_text(encoding='utf-8'))
         if source.is_relative_to(FILES) or source == path.resolve():
             for node in ast.walk(tree):

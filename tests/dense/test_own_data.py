@@ -142,6 +142,7 @@ def classes(content):
         (every('category_id', lambda n, entry: 99), 'category_id 99 is none of the file'),
         (every('width', None, 'images'), 'width None and height 64, expected pixels'),
         (every('id', lambda n, entry: 7, 'images'), '11 of 12 images cannot be used, image 7: no'),
+        (every('id', lambda n, entry: str(n) if n else 5, 'images'), 'ids are numbers and texts'),
         (every('file_name', lambda n, entry: f'train2017/{n}.jpg', 'images'),
          'none of 12 files is where it is expected'),
         (classes, 'its categories are thing 1, thing 2, thing 3, thing 4 and 6 more; the classes'),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
 import comad.engine.register  # noqa: F401
@@ -120,10 +120,14 @@ def test_cut_images_of_mm_data_sets_are_found_whatever_opencv_makes_of_them(imag
 
     register_all_modules(init_default_scope=False)
     options = dict(img_suffix='.JPEG', metainfo=dict(classes=('a',)))
-    pipeline = [dict(type='mmseg.LoadImageFromFile'), dict(type='mmseg.PackSegInputs')]
-    dataset = BaseSegDataset(
-        data_root=str(images), data_prefix=dict(img_path='train/a'), pipeline=pipeline, **options
-    )
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = BaseSegDataset(
+            data_root=str(images),
+            data_prefix=dict(img_path='train/a'),
+            pipeline=pipeline,
+            **options,
+        )
     checked = CheckedImages(dataset, tmp_path / 'bad.txt', max_bad_share=0.1)
     assert (checked[3]['inputs'] == dataset[4]['inputs']).all()
     assert (tmp_path / 'bad.txt').read_text().endswith('the image is cut off\n')

@@ -134,6 +134,19 @@ def test_a_hostile_file_is_refused_wherever_weights_are_read(tmp_path):
     assert not canary.exists()
 
 
+def test_a_config_inside_of_a_checkpoint_is_not_run(tmp_path):
+    """MMEngine reads ``meta.config`` of a resumed checkpoint as Python."""
+    canary = tmp_path / 'canary'
+    run(toy_config(tmp_path / 'run', epochs=1, experiment_name='before'))
+    path = last_checkpoint(tmp_path / 'run')
+    content = read_checkpoint(path)
+    content['meta']['config'] = f'a = open({str(canary)!r}, "w")'
+    torch.save(content, path)
+    path.with_name(f'{path.name}.sha256').unlink()
+    run(toy_config(tmp_path / 'run', epochs=2, experiment_name='after', resume=True))
+    assert not canary.exists()
+
+
 @pytest.mark.parametrize(
     'content',
     [

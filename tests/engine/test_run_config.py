@@ -147,6 +147,16 @@ def test_a_key_that_nothing_reads_is_named(tmp_path, text, key):
         load_run_config(RunOptions(str(leaf)))
 
 
+def test_yaml_is_read_and_its_unknown_keys_are_named(tmp_path):
+    config = tmp_path / 'own.yaml'
+    base = f'_base_: [{FILES}/pretrain_configs/mae_tiny.py]\n'
+    config.write_text(base + 'train_cfg:\n  max_epochs: 77\n')
+    assert load(str(config)).train_cfg.max_epochs == 77
+    config.write_text(base + 'train_cgf: 1\n')
+    with pytest.raises(ConfigError, match="nothing reads the config key 'train_cgf'"):
+        load(str(config))
+
+
 @pytest.mark.parametrize('tool', ['train', 'test', 'show', 'sweep', 'leaderboard', 'weights'])
 def test_help_takes_nothing_slow(tmp_path, tool):
     code = (

@@ -72,8 +72,11 @@ def main(argv: list[str] | None = None) -> int:
             kind = KINDS[name](Path(folder) / name)
             words, faults = run(kind, args.seed, range(args.cases))
             shown = ', '.join(f'{count} {word}' for word, count in sorted(words.items()))
-            print(f'{name:12} {args.cases} cases in {time.monotonic() - start:.0f} s: {shown}')
-            print(*faults, sep='\n', end='\n' if faults else '', flush=True)
+            print(
+                f'{name:12} {args.cases} cases in {time.monotonic() - start:.0f} s: {shown}',
+                flush=True,
+            )
+            print(*faults, sep='\n', end='\n' if faults else '')
             found += len(faults)
     print(f'{found} faults')
     return int(found > 0)

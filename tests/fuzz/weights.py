@@ -94,7 +94,7 @@ class Checkpoints(Kind):
             'half': tensor.half(),
             'double': tensor.double(),
             'whole': tensor.to(torch.int64),
-            'bool': tensor > 0,
+            'bool': tensor != 0,
             'complex': tensor.to(torch.complex64),
             'nan': tensor * float('nan'),
             'other': draw.choice(['x.y', 'head.weight', 'blocks.7.norm1.weight', 'cls_token']),

@@ -17,6 +17,7 @@ from comad.data.check.video import VIDEO_CHECKS
 from backbones.files import write_text
 from comad.data.decode import (
     DECODE_ERRORS,
+    LABEL_MODES,
     first_line,
     is_16_bit,
     open_image,
@@ -32,7 +33,6 @@ from comad.data.sample.scenes import CLASSES
 PROBLEMS = 'check.txt'
 SHOWN = 10
 AT_ONCE = 32  # files per task of a process
-LABEL_MODES = ('L', 'P')
 CHECKS: dict[str, type[Check]] = {
     check.name: check for check in (ImageNetCheck, ADE20KCheck, COCOCheck, *VIDEO_CHECKS)
 }
@@ -281,7 +281,7 @@ def inspect(file: File) -> Inspected:
             known = known._replace(edges=image.size)
             if file.kind == 'labels':
                 if image.mode not in LABEL_MODES:
-                    return known._replace(error=f'mode {image.mode}, not 8-bit class indices')
+                    return known._replace(error=f'mode {image.mode}, not class indices')
                 values = np.asarray(image)
                 known = known._replace(values=(int(values.min()), int(values.max())))
             elif is_16_bit(data):

@@ -39,7 +39,7 @@ def save(path, values):
         (lambda path: save(path, np.full((64, 64), 200, np.uint8)), 'label value',
          f'{LABELS}: holds 200, expected 0 to 11'),
         (lambda path: save(path, np.ones((64, 64, 3), np.uint8)), 'damaged file',
-         f'{LABELS}: mode RGB, not 8-bit class indices'),
+         f'{LABELS}: mode RGB, not class indices'),
         (lambda path: os.truncate(path, 60), 'damaged file',
          f'{LABELS}: cannot be read as an image ('),
         (lambda path: path.write_bytes(b'text'), 'damaged file',
