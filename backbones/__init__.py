@@ -29,6 +29,7 @@ HOMES = {
     'ARCHITECTURES': 'architectures',
     'MaskedViT': 'vit',
     'StagedClassifier': 'staged',
+    'MaskedVideoViT': 'video_vit',
 }
 __all__ = list(HOMES)  # noqa: PLE0605
 
@@ -41,7 +42,7 @@ def __getattr__(name: str) -> Any:
 
 def register() -> None:
     """Enter the networks in MMEngine's registry."""
-    for module in ('vit', 'staged', 'pyramid'):
+    for module in ('vit', 'staged', 'video_vit', 'pyramid'):
         import_module(f'.{module}', __name__)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import nn
 
-from . import staged, vit  # noqa: F401  registers the networks that are here
+from . import staged, video_vit, vit  # noqa: F401  they register the networks that are here
 from .architectures import VIT, network_config
 from .checkpoints import CheckpointError, fill_completely
 from .student import CARD_FILE, LoadsStudent, check_architecture, check_sizes, read_student

@@ -40,7 +40,7 @@ def find_method(name: str) -> str:
     Raises:
         LaunchError: There is none of that name.
     """
-    for stem in (f'{name}_tiny', name):
+    for stem in (f'{name}_tiny', name, f'{name}_small'):  # networks on video begin with small
         path = FILES / 'pretrain_configs' / f'{stem}.py'
         if path.parent.name == 'pretrain_configs' and '/' not in name and path.is_file():
             return seen_from_home(path)

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.architectures import NAMES, network_type, sample_name, split_name
+from backbones.architectures import NAMES, VIT, network_type, sample_name, split_name
 from comad.engine import bridges, distillation
 from comad.engine.cfg_options import check_kept, merge
 from comad.engine.config_keys import RUNNER_KEYS, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
-from comad.engine.paths import check_paths
+from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths
 from comad.engine.schedules import accumulate, check_schedule
 from comad.engine.staged_backbone import fit_staged
 from comad.runs.place import FILES, pretrain_root, worded
@@ -34,12 +34,6 @@ PRETRAIN = 'pretrain'
 DISTILL = distillation.DISTILL
 # Whose runs make their own student.
 MAKING = (PRETRAIN, DISTILL)
-# Which pretraining run of the sample stands in for an official teacher file.
-SAMPLE_TEACHERS = {
-    'teachers/mae_pretrain_vit_base.pth': 'mae_base',
-    'teachers/vit-b-300ep.pth.tar': 'mocov3_base',
-    'teachers/vitb_16/checkpoint_teacher.pth': 'ibot_base',
-}
 MMENGINE_HOOKS = {
     'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
 }  # fmt: skip
@@ -175,8 +169,13 @@ def _where(error: Exception, path: str | Path) -> str:
 
 
 def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
-    """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part."""
-    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{leaf.folder}.py')
+    """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part.
+
+    Pretraining on video has an overlay of its own.
+    """
+    video = leaf.folder == PRETRAIN and network_type(leaf.arch) != VIT
+    name = f'{leaf.folder}_video' if video else leaf.folder
+    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{name}.py')
     content = overlay._cfg_dict.to_dict()
     parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
     own = [content.get(part) for part in parts]
@@ -197,9 +196,9 @@ def _sample_value(key: str, value: Any) -> Any:
         return sample_name(value)
     if key in ('sha256', 'md5'):
         return None  # pins of the real teachers' files
-    if value in SAMPLE_TEACHERS:
-        return f'work_dirs/sample/pretrain/{SAMPLE_TEACHERS[value]}/seed0/{Path(value).name}'
-    if value.startswith('data/') and not value.startswith('data/sample/'):
+    if run := (SAMPLE_TEACHERS | VIDEO_TEACHERS).get(value):
+        return f'work_dirs/sample/pretrain/{run}/seed0/{Path(value).name}'
+    if value.startswith('data/') and not value.startswith(SAMPLE_ROOTS):
         return 'data/sample/' + value.removeprefix('data/')
     return value
 

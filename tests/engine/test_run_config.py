@@ -14,6 +14,7 @@ from comad.commands.train import parse_args
 from comad.engine.launch import _refuse
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import (
+    SAMPLE_ROOTS,
     _sample_value,
     config_digest,
     load_run_config,
@@ -74,7 +75,7 @@ def test_every_leaf_resolves_and_agrees_with_its_name(path, sample):
     roots = []
     replace_values(cfg, lambda key, value: roots.append(value) or value)
     data = [v for v in roots if isinstance(v, str) and v.startswith('data/')]
-    assert data and all(v.startswith('data/sample/') == sample for v in data)
+    assert data and all(v.startswith(SAMPLE_ROOTS) == sample for v in data)
     assert path.read_text().lstrip().startswith('"""') and cfg.run.source == path.read_text()
 
 
@@ -124,7 +125,9 @@ def test_the_overlay_only_changes_data_sizes_and_lengths():
     for path in leaves():
         full, sample = resolved_config(path), resolved_config(path, sample=True)
         assert full.model.type == sample.model.type, path.name
-        network = 'StagedClassifier' if path.parent.name == 'distill_configs' else 'MaskedViT'
+        networks = {'distill_configs': 'StagedClassifier', 'video_configs': 'MaskedVideoViT'}
+        network = 'MaskedVideoViT' if 'video' in path.stem else 'MaskedViT'
+        network = networks.get(path.parent.name, network)
         assert full.model.backbone.type == sample.model.backbone.type == network
         if 'optim_wrapper' in full:
             assert full.optim_wrapper.get('constructor') == sample.optim_wrapper.get('constructor')

@@ -84,7 +84,7 @@ def write_sample(
     root = Path(root).resolve()
     sizes = sizes or SampleSizes()
     root.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(root.parent / f'.{root.name}.lock'):
+    with locked(root.parent / f'.{root.name}.lock'):
         reason = 'a new one was asked for' if force else find_fault(root, seed, sizes)
         if reason is None:
             return False
@@ -192,7 +192,7 @@ def _check_replaceable(root: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Wait until no other process writes the same sample."""
     with path.open('w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
