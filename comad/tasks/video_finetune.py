@@ -17,7 +17,7 @@ def read(protocol: ProtocolReader) -> dict[str, Field]:
     views = f'{train}.views'
     scale = protocol.tell(f'{views}.scale', (0.08, 1.0))
     return {
-        'resolution': protocol.tell(f'{test}.views.size', 224),
+        'resolution': protocol.tell(f'{test}.views.size', 224 if protocol.get(test) else None),
         'frames': protocol.tell(f'{test}.sampling.frames', 16),
         'feature': 'mean of cube tokens, own norm',
         'head': f'linear, trunc normal {number(0.02 * protocol.tell("model.head_scale", 0.001))}',
