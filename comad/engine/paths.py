@@ -28,7 +28,7 @@ def check_paths(cfg: Config, sample: bool) -> None:
         ConfigError: what is missing, where it is expected, and that ``--sample`` runs without.
     """
     way_out = (
-        'write the embedded sample with: ' + worded('python tools/data.py sample')
+        'or write the embedded sample with: ' + worded('python tools/data.py sample')
         if sample
         else 'or add --sample to run on the embedded sample without it'
     )
