@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     except LaunchError as error:
         print(f'error: {error}', file=sys.stderr)
-        return 1
+        return 2
     become(command, args.dry_run)
 
 
