@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
-from comad.runs.place import pretrain_dir, worded
+from comad.runs.place import FILES, pretrain_dir, worded
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -63,6 +63,12 @@ def check_paths(cfg: Config, sample: bool) -> None:
         student = pretrain_dir(sample, run.student, run.pretrain_seed)
         if not (student / 'student.safetensors').is_file():
             method, factor = split_equal(run.method)
+            config = f'pretrain_configs/{method}_{run.arch}.py'
+            if not (FILES / config).is_file():
+                raise ConfigError(
+                    f'missing student: {student}/student.safetensors, and no {config} makes it; a '
+                    'student has the name of its config, such as comad_tiny'
+                )
             command = (
                 f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}'
             )
