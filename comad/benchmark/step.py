@@ -1,4 +1,4 @@
-"""``tools/benchmark.py step``: images per second of a config's training step, part by part."""
+"""Images per second of a config's training step, part by part."""
 
 import argparse
 import json

@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         command = command_for([config, *others], args.gpus)
     except LaunchError as error:
         print(f'error: {error}', file=sys.stderr)
-        return 1
+        return 2
     become(command, args.dry_run)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from comad.engine.distillation import DISTILL, command_of
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
-from comad.runs.place import pretrain_dir, worded
+from comad.runs.place import FILES, pretrain_dir, worded
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -41,7 +41,7 @@ def check_paths(cfg: Config, sample: bool) -> None:
         ConfigError: what is missing, where it is expected, and that ``--sample`` runs without.
     """
     way_out = (
-        'write the embedded sample with: ' + worded('python tools/data.py sample{video}')
+        'or write the embedded sample with: ' + worded('python tools/data.py sample{video}')
         if sample
         else 'or add --sample to run on the embedded sample without it'
     )
@@ -75,7 +75,14 @@ def check_paths(cfg: Config, sample: bool) -> None:
         student = pretrain_dir(sample, run.student, run.pretrain_seed)
         if not (student / 'student.safetensors').is_file():
             method, factor = split_equal(run.method)
-            command = command_of(run.student) or (
+            config = f'pretrain_configs/{method}_{run.arch}.py'
+            made_by = command_of(run.student)
+            if not made_by and not (FILES / config).is_file():
+                raise ConfigError(
+                    f'missing student: {student}/student.safetensors, and no {config} makes it; a '
+                    'student has the name of its config, such as comad_tiny'
+                )
+            command = made_by or (
                 f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}'
             )
             options = (' --sample' if sample else '') + (

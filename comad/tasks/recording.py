@@ -133,7 +133,9 @@ def check_task(record: Record) -> None:
     if unaccounted and not task.pools:
         raise RecordError(f'metric {sorted(unaccounted)[0]!r} is neither reported nor missing')
     if absent := sorted(set(task.protocol_fields) - set(record.protocol.fields)):
-        raise RecordError(f'protocol field {absent[0]!r} is absent')
+        raise RecordError(
+            f'protocol field {absent[0]!r} is absent; records without it have to be made again'
+        )
 
 
 def task_of(kind: str) -> Task:
