@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from comad.commands.command import command
 from comad.runs.place import PUBLISHED_CSV, RECORDS, enter_home, results_folder, typed, worded
 
 EPILOG = """examples:
@@ -108,15 +109,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             add_report,
         ),
     ):
-        command = commands.add_parser(
+        part = commands.add_parser(
             run.__name__,
             help=short,
             description=description,
             epilog=worded(epilog),
             formatter_class=style,
         )
-        add_arguments(command)
-        command.set_defaults(run=run)
+        add_arguments(part)
+        part.set_defaults(run=run)
     return parser.parse_args(argv)
 
 
@@ -254,6 +255,7 @@ def report(args: argparse.Namespace) -> int:
     return 1 if boards.refused else 0
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:

@@ -74,7 +74,10 @@ def test_the_work_goes_on_when_nobody_reads_any_more(tmp_path):
     assert (tmp_path / 'done').read_text() == 'all of it'
 
 
-@pytest.mark.parametrize('name', ['train', 'test', 'data', 'show', 'sweep', 'weights', 'benchmark'])
+COMMANDS = 'train test data show sweep weights benchmark leaderboard'
+
+
+@pytest.mark.parametrize('name', COMMANDS.split())
 def test_every_command_does_so(name):
     source = (FILES / 'comad' / 'commands' / f'{name}.py').read_text()
     assert '@command\ndef main(' in source
