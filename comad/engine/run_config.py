@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.architectures import NAMES, network_type, sample_name, split_name
 from comad.engine import bridges
 from comad.engine.cfg_options import check_kept, merge
-from comad.engine.config_keys import RUNNER_KEYS, find_unknown_keys
+from comad.engine.config_keys import RUNNER_KEYS, check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import check_paths
@@ -101,6 +101,8 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
         raise ConfigError(f'--sample and --student need a config of {"/, ".join(CONFIG_FOLDERS)}/')
     if options.student:
         parse_student(options.student)
+    if options.extend and not options.resume:
+        raise ConfigError('--extend belongs to --resume: it goes on with a run that is there')
     if options.resume not in (None, 'auto') and not Path(options.resume).is_file():
         raise ConfigError(f'--resume {options.resume}: no such checkpoint')
     cfg = parse_config(path)
@@ -110,9 +112,10 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     leaf_sample = cfg.pop('sample', None)
     if leaf is not None and options.sample:
         apply_sample(cfg, leaf, leaf_sample)
-    hooks = set(cfg.get('default_hooks', {}))
+    hooks = set(cfg.get('default_hooks') or {})
     if options.cfg_options:
         merge(cfg, options.cfg_options)
+    check_shapes(cfg, path)
     _drop_hooks(cfg, hooks)
     if leaf is not None:
         leaf, pretrain_seed = _name_student(cfg, leaf, options)
@@ -149,14 +152,14 @@ def parse_config(path: str | Path) -> Config:
             f'{path} needs the package {needed!r}: install it with '
             + worded('tools/setup.sh --extras dense')
         ) from error
-    except Exception as error:  # a config is code, which can fail in any way
+    except (Exception, SystemExit) as error:  # a config is code, which can end in any way
         reason = ' '.join(str(error).split()) or 'no words'
         raise ConfigError(
             f'{_where(error, path)} cannot be read: {type(error).__name__}: {reason}'
         ) from error
 
 
-def _where(error: Exception, path: str | Path) -> str:
+def _where(error: BaseException, path: str | Path) -> str:
     """The file of a config that failed, which may be one of its bases, and the line in it."""
     line = ''
     for frame, number in traceback.walk_tb(error.__traceback__):
