@@ -272,21 +272,35 @@ def fill_completely(
         new: The module's tensors that no file holds; they stay as they are.
 
     Raises:
-        CheckpointError: names the missing, unexpected or wrongly shaped tensors.
+        CheckpointError: names the tensors that are missing, unexpected, of another shape or
+            another kind of number, as quantized ones are, or hold NaN or infinity.
     """
     whole = module.state_dict()
     own = {name: tensor for name, tensor in whole.items() if name not in new}
     missing = sorted(own.keys() - tensors.keys())
     extra = sorted(tensors.keys() - own.keys())
+    shared = sorted(own.keys() & tensors.keys())
     shapes = [
         f'{name} is {tuple(tensors[name].shape)}, the network has {tuple(own[name].shape)}'
-        for name in sorted(own.keys() & tensors.keys())
+        for name in shared
         if tensors[name].shape != own[name].shape
+    ]
+    broken = [
+        name
+        for name in shared
+        if tensors[name].is_floating_point() and not tensors[name].isfinite().all()
+    ]
+    kinds = [
+        f'{name} is {tensors[name].dtype}'.replace('torch.', '')
+        for name in shared
+        if tensors[name].is_floating_point() != own[name].is_floating_point()
     ]
     problems = [
         _listed('missing', missing),
         _listed('unexpected', extra),
         _listed('of wrong shape', shapes),
+        _listed('of wrong kind, whole or real numbers', kinds),
+        _listed('with NaN or infinity', broken),
     ]
     if any(problems):
         raise CheckpointError(

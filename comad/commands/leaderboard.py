@@ -112,15 +112,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             add_report,
         ),
     ):
-        command = commands.add_parser(
+        part = commands.add_parser(
             run.__name__,
             help=short,
             description=description,
             epilog=worded(epilog),
             formatter_class=style,
         )
-        add_arguments(command)
-        command.set_defaults(run=run)
+        add_arguments(part)
+        part.set_defaults(run=run)
     return parser.parse_args(argv)
 
 

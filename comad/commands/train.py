@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             print(load_run_config(options, check=False).work_dir)
         except ConfigError as error:
             print(f'error: {error}', file=sys.stderr)
-            return 1
+            return 2
         return 0
     from comad.engine.launch import launch, launch_replay
 

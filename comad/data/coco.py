@@ -14,7 +14,8 @@ from mmengine.logging import print_log
 
 from backbones.files import parse_json
 
-LISTS = ('images', 'annotations', 'categories')
+ONE = {'images': 'image', 'annotations': 'annotation', 'categories': 'category'}
+LISTS = tuple(ONE)
 NAMED = 4  # of many names in one line
 CHECK = 'python tools/data.py check coco names every one'
 
@@ -54,7 +55,7 @@ def read_whole(path: str | Path, masks: bool) -> dict[str, Any]:
     def note(kind: str, number: Any, reason: str | None) -> None:
         if reason:
             faults[kind] += 1
-            first.setdefault(kind, f'{kind[:-1]} {number!r}: {reason}')
+            first.setdefault(kind, f'{ONE[kind]} {number!r}: {reason}')
 
     images: dict[Any, tuple[int, int]] = {}
     for entry in content['images']:
@@ -103,7 +104,7 @@ def _complete(
     """Add what is missing and has a default; what is wrong with the rest."""
     if not is_id(category := entry.get('category_id')) or category not in categories:
         return f'category_id {category!r} is none of the file'
-    if not is_box(box := entry.get('bbox')):
+    if not is_box(box := entry.get('bbox')) or min(box[2:]) < 0:
         return f'bbox {str(box)[:60]} is not [x, y, width, height]'
     if entry.setdefault('iscrowd', 0) not in (0, 1):
         return f'iscrowd {entry["iscrowd"]!r} is neither 0 nor 1'
@@ -194,8 +195,8 @@ def mask_fault(mask: Any, edges: tuple[int, int]) -> str | None:
         counts = mask.get('counts')
         if mask.get('size') != [height, width]:
             return f'run lengths of size {mask.get("size")}, the image has {[height, width]}'
-        if isinstance(counts, str):
-            return None if counts else 'empty run lengths'
+        if isinstance(counts, str) and (counts := _runs_of(counts)) is None:
+            return "run lengths as a text that is not COCO's"
         if not isinstance(counts, list) or not all(isinstance(run, int) for run in counts):
             return 'run lengths are neither numbers nor a text'
         if min(counts, default=-1) < 0 or sum(counts) != width * height:
@@ -204,6 +205,26 @@ def mask_fault(mask: Any, edges: tuple[int, int]) -> str | None:
     if not isinstance(mask, list) or not mask:
         return 'neither polygons nor run lengths'
     return next(filter(None, map(polygon_fault, mask)), None)
+
+
+def _runs_of(text: str) -> list[int] | None:
+    """Run lengths of COCO's text: from the third on as differences to the last but one, in digits
+    of 5 bits from the lowest, with a bit for "more" and, in the last, the sign; None for no such
+    text.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for digit in (ord(letter) - 48 for letter in text):
+        if not 0 <= digit < 64:
+            return None
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit & 32:
+            continue
+        value -= (digit & 16) << (shift - 4)
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return None if shift else runs
 
 
 def polygon_fault(polygon: Any) -> str | None:

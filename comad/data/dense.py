@@ -48,7 +48,11 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
             raise
         left = 0
     if not left:
-        raise ValueError(f'{_place(dataset)}: no images with annotations are left')
+        ending = getattr(dataset, 'img_suffix', '')
+        named = f'; images end in {ending} (img_suffix)' if ending else ''
+        raise ValueError(f'{_place(dataset)}: no images with annotations are left{named}')
+    if hasattr(dataset, 'COCOAPI') and not dataset.test_mode:
+        _check_some_can_be_learnt(dataset)
     dataset.__dict__.pop('COCOAPI', None)  # it cannot be sent to another process
     _check_some_are_there(dataset)
     return dataset
@@ -57,6 +61,15 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
 def _place(dataset: Any) -> str:
     folders = ', '.join(str(folder) for folder in dataset.data_prefix.values() if folder)
     return f'{dataset.ann_file} and {folders}' if dataset.ann_file else folders
+
+
+def _check_some_can_be_learnt(dataset: Any) -> None:
+    samples = map(dataset.get_data_info, range(len(dataset)))
+    if not any(not one['ignore_flag'] for sample in samples for one in sample['instances']):
+        raise ValueError(
+            f'{_place(dataset)}: no annotation is left to learn from: crowds (iscrowd 1) and boxes '
+            'of less than a pixel are not learnt from'
+        )
 
 
 def _check_some_are_there(dataset: Any) -> None:

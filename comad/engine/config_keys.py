@@ -6,11 +6,13 @@ Nothing here imports torch, and MMEngine only where a config is at hand.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comad.engine.options import ConfigError
 from comad.runs.place import FILES
 
 if TYPE_CHECKING:
@@ -43,6 +45,55 @@ NESTED_KEYS = {
     'protocol': {'name', 'version', 'published', 'deviations'},
     'custom_imports': {'imports', 'allow_failed_imports'},
 }  # fmt: skip
+
+
+# What has to be a dictionary, or a list of them, wherever it is not None.
+LOADER = r'(train|val|test)_dataloader'
+DICTIONARIES = re.compile(
+    rf'model|tta_model|{LOADER}(\.(dataset|sampler))?|(train|val|test)_cfg|default_hooks(\.\w+)?|'
+    r'optim_wrapper(\.(optimizer|paramwise_cfg|clip_grad))?|env_cfg|randomness|auto_scale_lr|'
+    r'log_processor|visualizer|custom_hooks\.\d+|param_scheduler\.\d+|(val|test)_evaluator\.\d+'
+)
+LISTS = re.compile(r'custom_hooks|param_scheduler|(val|test)_evaluator')
+NEEDED = ('model',)
+BOOLEANS = ('randomness.deterministic', 'randomness.diff_rank_seed', 'env_cfg.cudnn_benchmark')
+
+
+def check_shapes(cfg: Config, path: Path) -> None:
+    """Refuse a value that stands where a dictionary, a list of them or a bool is read.
+
+    ``--cfg-options`` makes a text of dictionaries within a list.
+
+    Raises:
+        ConfigError: Key, value, and what is expected.
+    """
+    config = cfg._cfg_dict.to_dict()
+    for key in NEEDED:
+        if config.get(key) is None:
+            raise ConfigError(f'{path}: {key} is missing; expected a dictionary with its type')
+    if 'default_hooks' in config and config['default_hooks'] is None:
+        raise ConfigError(
+            'default_hooks=None: expected a dictionary; default_hooks.NAME=None is off'
+        )
+    for key, value in _values(config):
+        if value is None:
+            continue
+        if LISTS.fullmatch(key) and not isinstance(value, (dict, list, tuple)):
+            raise ConfigError(f'{key}={value!r:.60}: expected a list of dictionaries')
+        if DICTIONARIES.fullmatch(key) and not isinstance(value, dict):
+            raise ConfigError(f'{key}={value!r:.60}: expected a dictionary')
+        if key in BOOLEANS and not isinstance(value, bool):
+            raise ConfigError(f'{key}={value!r:.60}: expected True or False')
+
+
+def _values(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
+    """Everything down to three levels, which all that is checked lies in."""
+    parts = node.items() if isinstance(node, dict) else enumerate(node)
+    for name, value in parts:
+        inner = f'{key}.{name}' if key else str(name)
+        yield inner, value
+        if isinstance(value, (dict, list, tuple)) and inner.count('.') < 2:
+            yield from _values(value, inner)
 
 
 def find_unknown_keys(cfg: Config, path: Path, cfg_options: dict[str, Any]) -> list[str]:

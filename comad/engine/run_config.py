@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from backbones.architectures import NAMES, VIT, network_type, sample_name, split_name
 from comad.engine import bridges, distillation
 from comad.engine.cfg_options import check_kept, merge
-from comad.engine.config_keys import RUNNER_KEYS, find_unknown_keys
+from comad.engine.config_keys import RUNNER_KEYS, check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths
@@ -100,20 +100,22 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
         raise ConfigError(f'--sample and --student need a config of {"/, ".join(CONFIG_FOLDERS)}/')
     if options.student:
         parse_student(options.student)
+    if options.extend and not options.resume:
+        raise ConfigError('--extend belongs to --resume: it goes on with a run that is there')
     if options.resume not in (None, 'auto') and not Path(options.resume).is_file():
         raise ConfigError(f'--resume {options.resume}: no such checkpoint')
     cfg = parse_config(path)
-    unknown = find_unknown_keys(cfg, path, options.cfg_options)
-    if unknown:
+    if unknown := find_unknown_keys(cfg, path, options.cfg_options):
         raise ConfigError(f'{path}: nothing reads the config key {unknown[0]!r}')
     if leaf is not None and leaf.folder == DISTILL:
         leaf = distillation.name_pair(cfg, leaf, options.student, options.sample)
     leaf_sample = cfg.pop('sample', None)
     if leaf is not None and options.sample:
         apply_sample(cfg, leaf, leaf_sample)
-    hooks = set(cfg.get('default_hooks', {}))
+    hooks = set(cfg.get('default_hooks') or {})
     if options.cfg_options:
         merge(cfg, options.cfg_options)
+    check_shapes(cfg, path)
     _drop_hooks(cfg, hooks)
     if leaf is not None:
         leaf, pretrain_seed = _name_student(cfg, leaf, options)
@@ -146,18 +148,16 @@ def parse_config(path: str | Path) -> Config:
     except ModuleNotFoundError as error:
         # MMEngine's own message about a missing base package leaves the name to its text.
         needed = error.name or str(error).split()[0]
-        raise ConfigError(
-            f'{path} needs the package {needed!r}: install it with '
-            + worded('tools/setup.sh --extras dense')
-        ) from error
-    except Exception as error:  # a config is code, which can fail in any way
+        way = worded('tools/setup.sh --extras dense')
+        raise ConfigError(f'{path} needs the package {needed!r}: install it with {way}') from error
+    except (Exception, SystemExit) as error:  # a config is code, which can end in any way
         reason = ' '.join(str(error).split()) or 'no words'
         raise ConfigError(
             f'{_where(error, path)} cannot be read: {type(error).__name__}: {reason}'
         ) from error
 
 
-def _where(error: Exception, path: str | Path) -> str:
+def _where(error: BaseException, path: str | Path) -> str:
     """The file of a config that failed, which may be one of its bases, and the line in it."""
     line = ''
     for frame, number in traceback.walk_tb(error.__traceback__):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from mmengine.dataset import InfiniteSampler
 from mmengine.runner import BaseLoop
 from torch.nn import BatchNorm1d
 
@@ -73,7 +74,15 @@ def check_metric(metric: Any, classes: int) -> None:
 
 
 def check_batch(model: Any, loader: Any) -> None:
-    """Raise ValueError where a step of one image would reach a batch norm of single numbers."""
+    """Raise ValueError where no batch is full, or a step of one image would reach a batch norm of
+    single numbers.
+    """
+    if len(loader) == 0 and not isinstance(loader.sampler, InfiniteSampler):
+        raise ValueError(
+            f'train_dataloader.batch_size={loader.batch_sampler.batch_size} is more than the '
+            f'{len(loader.sampler)} images of each process: a smaller one, or '
+            'train_dataloader.drop_last=False'
+        )
     if not any(isinstance(module, BatchNorm1d) for module in model.modules()):
         return
     batch = loader.batch_sampler.batch_size

@@ -43,9 +43,12 @@ def check_schedule(cfg: Any) -> None:
     it, which MMEngine meets with an assertion.
 
     Raises:
-        ValueError: names the part, when it would begin or end and the length of the training.
+        ValueError: names the part, when it would begin or end and the length of the training; or
+            validations that are no time apart.
     """
     length = cfg.get('train_cfg') or {}
+    if (interval := length.get('val_interval', 1)) < 1:
+        raise ValueError(f'train_cfg.val_interval={interval}: expected 1 or more')
     parts = cfg.get('param_scheduler') or []
     for part in parts if isinstance(parts, (list, tuple)) else [parts]:
         by_epoch = part.get('by_epoch', True)

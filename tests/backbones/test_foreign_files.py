@@ -211,6 +211,24 @@ def test_everything_else_stays_refused(tmp_path, make, named):
     assert not (tmp_path / 'mark').exists()
 
 
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        (lambda tensor: tensor.int(), 'of wrong kind, whole or real numbers'),
+        (lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), 'qint8'),
+        (lambda tensor: tensor * float('nan'), 'with NaN or infinity'),
+        (lambda tensor: tensor / 0, 'with NaN or infinity'),
+    ],
+)
+def test_tensors_that_no_network_can_use_are_told_with_the_file(tmp_path, change, said):
+    name = 'blocks.0.attn.qkv.weight'
+    path = tmp_path / 'odd.pth'
+    whole = network('w')
+    torch.save({'model': whole | {name: change(whole[name] + 1)}}, path)
+    problem = inspect_file(path).problem
+    assert said in problem and name in problem and str(path) in problem
+
+
 def test_heads_are_those_of_the_architecture_or_unknown(tmp_path):
     assert [assumed_heads(dict(embed_dim=width)) for width in (768, 1024, 1280, 96)] == [
         *(12, 16, 16),

@@ -147,6 +147,12 @@ def classes(content):
          'none of 12 files is where it is expected'),
         (classes, 'its categories are thing 1, thing 2, thing 3, thing 4 and 6 more; the classes'),
         (lambda content: content.update(annotations=[]), 'no images with annotations are left'),
+        (every('bbox', lambda n, entry: [9, 9, -3, 4]), 'bbox [9, 9, -3, 4] is not [x, y, width'),
+        (every('segmentation', lambda n, entry: dict(size=[64, 64], counts='abc')),
+         "run lengths as a text that is not COCO's"),
+        (every('iscrowd', lambda n, entry: 1), 'no annotation is left to learn from: crowds'),
+        (every('bbox', lambda n, entry: [9, 9, 0.5, 4]), 'boxes of less than a pixel'),
+        (every('name', lambda n, entry: 'x', 'categories'), 'category 2: no id and name of its'),
         (lambda content: content.pop('images'), "no list of objects under 'images'"),
     ],
 )  # fmt: skip

@@ -87,6 +87,28 @@ CASES = {
     'thrown away': (MAE, {'randomness.seed': 5}, 'randomness.seed=5', '--seed makes it 0'),
     'of the run': (MAE, {'resume': True}, 'resume=True', '--resume'),
     'a list': (MAE, {'param_scheduler.5.end': 3}, 'param_scheduler.5.end=3', 'Index 5'),
+    'more than there is': (
+        MAE,
+        {'train_dataloader.batch_size': 21},
+        'batch_size=21 is more than the 20 images',
+        'drop_last=False',
+    ),
+    'a text in a list': (
+        MAE,
+        {'param_scheduler': ["{'type': 'StepLR'}"]},
+        'param_scheduler.0=',
+        'expected a dictionary',
+    ),
+    'a hook as text': (MAE, {'custom_hooks': ['dict(a=1)']}, 'custom_hooks.0=', 'dictionary'),
+    'no list': (MAE, {'custom_hooks': 5}, 'custom_hooks=5', 'expected a list of dictionaries'),
+    'clipped': (MAE, {'optim_wrapper.clip_grad': 1.0}, 'clip_grad=1.0', 'expected a dictionary'),
+    'maybe': (
+        MAE,
+        {'randomness.deterministic': 'maybe'},
+        "randomness.deterministic='maybe'",
+        'True or False',
+    ),
+    'always validated': (LINEAR, {'train_cfg.val_interval': 0}, 'val_interval=0', '1 or more'),
     'a teacher': (MAE, {'model.teachers': ['mae']}, "model.teachers.0='mae'", 'family'),
 }
 
@@ -133,6 +155,7 @@ def test_a_loader_without_workers_needs_no_other_change(images):
         ("_base_ = 'mmnosuch::a/b.py'", 'mmnosuch'),
         ("_base_ = './none.py'", 'cannot be read'),
         ('a = (', 'cannot be read: SyntaxError'),
+        ('import sys\nsys.exit(0)', 'line 2 cannot be read: SystemExit'),
     ],
 )
 def test_a_config_that_fails_is_named_with_its_line(tmp_path, text, said):
@@ -143,6 +166,27 @@ def test_a_config_that_fails_is_named_with_its_line(tmp_path, text, said):
     (tmp_path / 'leaf.py').write_text("_base_ = './broken.py'\n\n\n")
     with pytest.raises(ConfigError, match=r'broken\.py' if 'line' in said else ''):
         parse_config(tmp_path / 'leaf.py')
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('', 'model is missing'),
+        ('model = None', 'model is missing'),
+        ("model = dict(type='MAE')\ndefault_hooks = None", 'default_hooks=None: expected'),
+        ("model = dict(type='MAE')\ntrain_dataloader = 5", 'train_dataloader=5: expected a dict'),
+    ],
+)
+def test_a_config_without_what_is_needed_names_it(tmp_path, text, said):
+    (tmp_path / 'own.py').write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_run_config(RunOptions(str(tmp_path / 'own.py')))
+    assert said in str(error.value)
+
+
+def test_going_on_longer_is_no_beginning():
+    with pytest.raises(ConfigError, match='--extend belongs to --resume'):
+        load_run_config(RunOptions(MAE, sample=True, extend=True))
 
 
 class Running:

@@ -3,6 +3,7 @@ import os
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -141,7 +142,10 @@ def test_boxes_may_be_off_by_a_pixel(box, good):
         ({'size': [3, 2], 'counts': [1, 5]}, False),
         ({'size': [2, 3], 'counts': [1, 4]}, False),
         ({'size': [2, 3], 'counts': [7, -1]}, False),
-        ({'size': [2, 3], 'counts': '05'}, True),
+        ({'size': [2, 3], 'counts': '15'}, True),
+        ({'size': [2, 3], 'counts': '05'}, False),  # 5 of 6 pixels
+        ({'size': [2, 3], 'counts': 'abc'}, False),
+        ({'size': [2, 3], 'counts': ''}, False),
         ({'size': [2, 3]}, False),
         ('polygon', False),
         (None, False),
@@ -149,6 +153,17 @@ def test_boxes_may_be_off_by_a_pixel(box, good):
 )
 def test_masks_are_polygons_or_run_lengths(mask, good):
     assert (mask_fault(mask, (3, 2)) is None) == good
+
+
+def test_the_text_of_run_lengths_is_that_of_pycocotools():
+    coder = pytest.importorskip('pycocotools.mask')
+    for seed in range(20):
+        runs = np.random.default_rng(seed).integers(0, 3000, 9).tolist()
+        height = sum(runs)
+        text = coder.frPyObjects({'size': [height, 1], 'counts': runs}, height, 1)['counts']
+        mask = {'size': [height, 1], 'counts': text.decode()}
+        assert mask_fault(mask, (1, height)) is None
+        assert f'add up to {height}' in mask_fault(mask | {'size': [height + 1, 1]}, (1, height + 1))
 
 
 def test_official_categories_with_and_without_mmdet(monkeypatch):
