@@ -66,23 +66,26 @@ def check_paths(cfg: Config, sample: bool) -> None:
                 "checkpoint, the teacher's file"
             )
         if not Path(file).exists():
-            run = Path(file).parts[-3]  # work_dirs/sample/pretrain/<run>/seed0/<file>
-            made_by = command_of(run) or worded(f'tools/pretrain.sh {run}')
-            way_out = f'pretrain it with: {made_by} --sample' if sample else way_out
+            run = Path(file).parent.parent.name  # work_dirs/sample/pretrain/<run>/seed0/<file>
+            if sample and run:
+                made_by = command_of(run) or worded(f'tools/pretrain.sh {run}')
+                way_out = f'pretrain it with: {made_by} --sample'
+            elif sample:
+                way_out = 'a weight file is expected there'
             raise ConfigError(f'missing teacher: the {teacher["family"]} file {file}; {way_out}')
     run = cfg.get('run')
     if run and run.folder not in ('pretrain', DISTILL) and run.method != 'scratch':
         student = pretrain_dir(sample, run.student, run.pretrain_seed)
         if not (student / 'student.safetensors').is_file():
             method, factor = split_equal(run.method)
+            distilled = command_of(run.student)
             config = f'pretrain_configs/{method}_{run.arch}.py'
-            made_by = command_of(run.student)
-            if not made_by and not (FILES / config).is_file():
+            if not distilled and not (FILES / config).is_file():
                 raise ConfigError(
                     f'missing student: {student}/student.safetensors, and no {config} makes it; a '
                     'student has the name of its config, such as comad_tiny'
                 )
-            command = made_by or (
+            command = distilled or (
                 f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}'
             )
             options = (' --sample' if sample else '') + (

@@ -8,11 +8,13 @@ import sys
 from dataclasses import replace
 
 import pytest
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from comad.commands.train import parse_args
 from comad.engine.launch import _refuse
 from comad.engine.options import ConfigError, RunOptions
+from comad.engine.paths import check_paths
 from comad.engine.run_config import (
     SAMPLE_ROOTS,
     _sample_value,
@@ -335,3 +337,22 @@ def test_a_refusal_is_never_a_bare_name(capsys, error):
     line = capsys.readouterr().err.splitlines()[0]
     assert type(error).__name__ in line and 'test_run_config.py, line' in line
     assert line.endswith('raise error')
+
+
+@pytest.mark.parametrize(
+    ('file', 'sample', 'end'),
+    [
+        (
+            'teachers/none.pth',
+            False,
+            'see docs/data.md; or add --sample to run on the embedded sample',
+        ),
+        ('none.pth', True, 'the mae file none.pth; a weight file is expected there'),
+        ('work_dirs/sample/pretrain/mae_base/seed0/none.pth', True, 'tools/pretrain.sh mae_base'),
+    ],
+)
+def test_a_missing_teacher_is_told_wherever_it_was_to_lie(file, sample, end):
+    cfg = Config({'model': {'teachers': [{'family': 'mae', 'checkpoint': file}]}})
+    with pytest.raises(ConfigError, match='missing teacher: the mae file') as caught:
+        check_paths(cfg, sample)
+    assert end in str(caught.value)
