@@ -28,6 +28,8 @@ HOMES = {
     'untrained_teachers': 'teachers',
     'ARCHITECTURES': 'architectures',
     'MaskedViT': 'vit',
+    'StagedClassifier': 'staged',
+    'MaskedVideoViT': 'video_vit',
 }
 __all__ = list(HOMES)  # noqa: PLE0605
 
@@ -40,7 +42,7 @@ def __getattr__(name: str) -> Any:
 
 def register() -> None:
     """Enter the networks in MMEngine's registry."""
-    for module in ('vit', 'pyramid'):
+    for module in ('vit', 'staged', 'video_vit', 'pyramid'):
         import_module(f'.{module}', __name__)
 
 

@@ -9,9 +9,18 @@ before anything is built.
 from collections.abc import Mapping
 from typing import Any
 
+from .staged_table import STAGED_ARCHITECTURES
+
 VIT = 'MaskedViT'
 # Stand-ins for the embedded sample: 64-px images, 8-px patches, minutes on a CPU.
 SAMPLE = 'sample_'
+
+
+def _video(letter: str, **sizes: int) -> dict[str, Any]:
+    usual = dict(img_size=224, frames=16, patch_size=16, tubelet=2)
+    return dict(type='MaskedVideoViT', title=f'Video-ViT-{letter}/16', **(usual | sizes))
+
+
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     'tiny': dict(img_size=224, patch_size=16, embed_dim=192, depth=12, num_heads=3),
     'small': dict(img_size=224, patch_size=16, embed_dim=384, depth=12, num_heads=6),
@@ -19,8 +28,17 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     # As MAE, iBOT and timm have them; 'huge' has patches of 14 px (arXiv:2010.11929, table 1).
     'large': dict(img_size=224, patch_size=16, embed_dim=1024, depth=24, num_heads=16),
     'huge': dict(img_size=224, patch_size=14, embed_dim=1280, depth=32, num_heads=16),
+    # VideoMAE's networks on cubes of 2 x 16 x 16 (arXiv:2203.12602).
+    'video_small': _video('S', embed_dim=384, depth=12, num_heads=6),
+    'video_base': _video('B', embed_dim=768, depth=12, num_heads=12),
+    'video_large': _video('L', embed_dim=1024, depth=24, num_heads=16),
     f'{SAMPLE}tiny': dict(img_size=64, patch_size=8, embed_dim=64, depth=4, num_heads=2),
     f'{SAMPLE}base': dict(img_size=64, patch_size=8, embed_dim=128, depth=4, num_heads=4),
+    # Eight frames of 64 px: 4 slots of 16 cubes.
+    f'{SAMPLE}video_small': _video('S', img_size=64, frames=8, embed_dim=64, depth=4, num_heads=2),
+    f'{SAMPLE}video_base': _video('B', img_size=64, frames=8, embed_dim=128, depth=4, num_heads=4),
+    f'{SAMPLE}video_large': _video('L', img_size=64, frames=8, embed_dim=128, depth=4, num_heads=4),
+    **STAGED_ARCHITECTURES,
 }
 # What configs and students may be named after.
 NAMES = tuple(name for name in ARCHITECTURES if not name.startswith(SAMPLE))

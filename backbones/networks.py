@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import nn
 
-from . import vit  # noqa: F401  registers the networks that are here
+from . import staged, video_vit, vit  # noqa: F401  they register the networks that are here
 from .architectures import VIT, network_config
 from .checkpoints import CheckpointError, fill_completely
 from .student import CARD_FILE, LoadsStudent, check_architecture, check_sizes, read_student
@@ -50,7 +50,7 @@ def load_student(path: str | Path, **options: Any) -> LoadsStudent:
             f'{Path(path).with_name(CARD_FILE)}: no network of architecture {stated}: {reason}'
         ) from error
     check_architecture(card, backbone.architecture(), Path(path))
-    fill_completely(backbone, backbone.adapt(tensors), path, backbone.new_parameters())
+    fill_completely(backbone.network, backbone.adapt(tensors), path, backbone.new_parameters())
     backbone.loaded = True
     return backbone
 

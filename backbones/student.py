@@ -105,7 +105,8 @@ class StudentWeights:
                 f'{path} was pretrained on the embedded sample and is refused by a full-scale run'
             )
         check_architecture(card, backbone.architecture(), path)
-        fill_completely(backbone, backbone.adapt(tensors), path, backbone.new_parameters())
+        tensors = backbone.adapt(tensors)
+        fill_completely(backbone.network, tensors, path, backbone.new_parameters())
 
 
 class LoadsStudent:
@@ -119,6 +120,11 @@ class LoadsStudent:
 
     init_student: StudentWeights | None = None
     loaded = False
+
+    @property
+    def network(self) -> Any:
+        """The module that a student's file fills; by itself."""
+        return self
 
     def new_parameters(self) -> set[str]:
         """Parameters that no student file holds; none."""
@@ -195,7 +201,7 @@ def save_student(folder: str | Path, backbone: 'LoadsStudent', card: Mapping[str
     """
     folder = Path(folder)
     left_out = {'mask_token', *backbone.new_parameters()}
-    tensors = {k: v for k, v in backbone.state_dict().items() if k not in left_out}
+    tensors = {k: v for k, v in backbone.network.state_dict().items() if k not in left_out}
     digest = write_safetensors(folder / STUDENT_FILE, tensors)
     architecture = backbone.architecture()
     write_json(folder / CARD_FILE, {**card, 'architecture': architecture, 'sha256': digest})

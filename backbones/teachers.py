@@ -1,5 +1,5 @@
-"""Frozen teachers: official files of MAE, MoCo v3, iBOT, DINO and DINOv2, timm's plain ViTs with a
-class token, and students of this suite.
+"""Frozen teachers: official files of MAE, MoCo v3, iBOT, DINO, DINOv2, VideoMAE and AMD, timm's
+plain ViTs with a class token, and students of this suite.
 
 `contents` picks one network out of a file and sets aside what is known not to belong to the
 backbone. Whatever is left must fill the network completely, else it stops.
@@ -28,6 +28,8 @@ from .frozen import Frozen, FrozenNetwork, FrozenTokens
 from .networks import build_network
 from .student import check_architecture, read_student
 from .timm_tokens import TimmTokens
+from .video_files import VIDEO_FAMILIES, read_video_network
+from .video_vit import NETWORK, MaskedVideoViT
 from .vit import MaskedViT
 
 OTHERS = ('timm', 'student', 'auto')
@@ -48,12 +50,28 @@ def untrained_teachers() -> Iterator[None]:
         _UNTRAINED.reset(token)
 
 
+def is_untrained() -> bool:
+    """Whether teachers that are built now read no file."""
+    return _UNTRAINED.get()
+
+
 class Teacher(FrozenTokens, MaskedViT):
     """A frozen `MaskedViT`."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(frozen=True, **options)
         self.freeze()
+
+
+class VideoTeacher(FrozenTokens, MaskedVideoViT):
+    """A frozen `MaskedVideoViT`; its clips are the student's, since its positions are fixed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(frozen=True, **options)
+        self.freeze()
+
+    def fit_grid(self, grid: int) -> None:
+        """Clips are never resized: whoever compares the grids finds another one."""
 
 
 class TimmTeacher(FrozenTokens, TimmTokens):
@@ -82,7 +100,8 @@ def build_teacher(
     """Build a frozen teacher and fill all of it from a weight file.
 
     Args:
-        family: ``mae``, ``mocov3``, ``ibot``, ``dino``, ``dinov2``; ``timm`` for its plain ViTs
+        family: ``mae``, ``mocov3``, ``ibot``, ``dino``, ``dinov2``; ``videomae`` and ``amd_video``
+            for networks on video; ``timm`` for its plain ViTs
             with a class token; ``student`` for a ``student.safetensors`` of any registered
             architecture; or ``auto`` to tell an official family from the file's content.
         checkpoint: An official file, the same weights as timm or transformers save them, a file
@@ -97,8 +116,8 @@ def build_teacher(
         CheckpointError: the file is missing, of another family or architecture, or incomplete.
         ValueError: unknown family, a model without family timm, or a malformed pin.
     """
-    if family not in (*FAMILIES, *OTHERS):
-        known = ', '.join((*FAMILIES, *OTHERS))
+    if family not in (*FAMILIES, *VIDEO_FAMILIES, *OTHERS):
+        known = ', '.join((*FAMILIES, *VIDEO_FAMILIES, *OTHERS))
         raise ValueError(f'teacher family {family!r} is unknown; known: {known}')
     if (family == 'timm') != (model is not None):
         raise ValueError(f"teacher family {family!r}: model= is for family='timm', which needs it")
@@ -114,6 +133,9 @@ def build_teacher(
         tensors, card = read_student(path)
         check_architecture(card, teacher.network.architecture(), path)
         licence = card.get('licence') or 'not stated by its card'
+    elif family in VIDEO_FAMILIES:
+        teacher, licence = VideoTeacher(arch=arch, **overrides), VIDEO_FAMILIES[family].licence
+        tensors = read_video_network(family, read_checkpoint(path), str(path))
     else:
         content = read_checkpoint(path)
         networks = find_networks(content)
@@ -144,6 +166,8 @@ def _untrained_teacher(
         teacher: Frozen = TimmTeacher(model, **overrides)
     elif family == 'student':
         teacher = _student_network(arch, overrides)
+    elif family in VIDEO_FAMILIES:
+        teacher = VideoTeacher(arch=arch, **overrides)
     else:
         options = FAMILIES[family].options if family in FAMILIES else {}
         teacher = Teacher(arch=arch, **{**options, **overrides})
@@ -157,6 +181,8 @@ def _student_network(arch: str, overrides: Mapping[str, Any]) -> Frozen:
     """A frozen network of a registered architecture."""
     if network_type(arch) == VIT:
         return Teacher(arch=arch, **overrides)
+    if network_type(arch) == NETWORK:
+        return VideoTeacher(arch=arch, **overrides)
     return FrozenNetwork(build_network(arch, **overrides))
 
 

@@ -10,15 +10,29 @@ from mmengine.config import Config
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
 from comad.runs.place import FILES
+from comad.tasks.task import Task
 
-FOLDERS = ('pretrain', 'cls', 'seg', 'det')
+# Networks on video have students of their own, and each size a recipe.
+VIDEO_STUDENTS = {
+    'k400_finetune': 'amd_video_small',
+    'ssv2_finetune': 'amd_video_small',
+    'k400_finetune_base': 'amd_video_base',
+    'ssv2_finetune_base': 'amd_video_base',
+}
+FOLDERS = ('pretrain', 'cls', 'seg', 'det', 'distill', 'video')
 
 
 def leaves(*folders: str) -> list[Path]:
-    """All leaves of some folders, such as ``cls``; of all four by default."""
+    """All leaves of some folders, such as ``cls``; of all by default."""
     return sorted(
         path for name in folders or FOLDERS for path in (FILES / f'{name}_configs').glob('*.py')
     )
+
+
+def leaf_of(task: Task) -> str:
+    """The leaf that every student of a task is transferred by."""
+    student = 'fbt_swin_tiny_resnet18' if task.folder == 'distill' else 'comad_tiny'
+    return task.leaf(VIDEO_STUDENTS.get(task.kind, student))
 
 
 def resolved(leaf: str | Path, sample: bool = False) -> dict[str, Any]:

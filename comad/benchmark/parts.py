@@ -13,7 +13,7 @@ from comad.benchmark.timing import PartClock
 from comad.benchmark.workload import Workload
 
 # How a network or a head is called by those that hold it.
-CALLS = ('tokens', 'embed', 'run', 'forward', 'loss', 'loss_and_predict')
+CALLS = ('tokens', 'embed', 'run', 'stages', 'tail', 'forward', 'loss', 'loss_and_predict')
 
 
 def watch_parts(workload: Workload, device: torch.device, steps: int) -> dict[str, float]:
@@ -54,6 +54,7 @@ def _parts(model: Any) -> Iterator[tuple[str, nn.Module]]:
     for name, child in model.named_children():
         if name == 'data_preprocessor' or any(module in labels for module in child.modules()):
             continue
-        label = 'student' if name == 'backbone' and isinstance(child, TokenNetwork) else name
+        makes_student = isinstance(child, TokenNetwork) or hasattr(model, 'exported')
+        label = 'student' if name == 'backbone' and makes_student else name
         if next(child.parameters(), None) is not None:
             yield label, child

@@ -1,4 +1,4 @@
-"""``tools/benchmark.py step``: images per second of a config's training step, part by part."""
+"""Images per second of a config's training step, part by part."""
 
 import argparse
 import json
@@ -18,9 +18,14 @@ TEACHER_SHARE = 0.85
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command; nothing heavy is imported."""
     parser.add_argument(
-        'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
+        'config', type=find_config, help='a leaf of pretrain_, cls_, seg_, det_ or distill_configs/'
     )
     parser.add_argument('--sample', action='store_true', help="the embedded sample's sizes")
+    parser.add_argument(
+        '--student',
+        metavar='NAME',
+        help='another student; of distillations <method>_<teacher>_<student>',
+    )
     parser.add_argument(
         '--device', choices=('cpu', 'cuda'), help='(default: a GPU if there is one)'
     )
@@ -69,7 +74,9 @@ def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = 
 
     # Building a model and an optimizer tells what a training would; here figures are the output.
     MMLogger.get_instance('benchmark', log_level='ERROR')
-    options = RunOptions(args.config, sample=args.sample, cfg_options=args.cfg_options)
+    options = RunOptions(
+        args.config, sample=args.sample, student=args.student, cfg_options=args.cfg_options
+    )
     cfg = load_run_config(options, check=False)
     if 'optim_wrapper' not in cfg:
         raise ValueError(f'{args.config} trains nothing: there is no step to measure')
@@ -112,6 +119,7 @@ def measure(
     ours = build(cfg, device, precision, batch)
     result: dict[str, Any] = {
         'config': cfg.run.config,
+        'student': cfg.run.student,
         'cfg_options': args.cfg_options,
         'sample': cfg.run.sample,
         'precision': precision,
@@ -148,6 +156,8 @@ def alternatives(cfg: Any, ours: Any, precision: str, result: dict[str, Any]) ->
     from comad.benchmark.stock import stock
     from comad.benchmark.workload import Workload, wrap
 
+    if cfg.run.folder == 'distill':
+        raise ValueError('--compare reference: a distillation has none; time plain and kd instead')
     if cfg.run.folder != 'pretrain':
         other, result['compared_with'] = stock(cfg, ours, precision)
         return {'reference': other}
@@ -235,7 +245,7 @@ def text(m: dict[str, Any]) -> str:
     step = seconds['step']
     rate = Spread(*(batch / value for value in (step.median, step.high, step.low)))
     changes = ''.join(f' {key}={value}' for key, value in m['cfg_options'].items())
-    what = m['config'] + (' --sample' if m['sample'] else '') + changes
+    what = f'{m["config"]}, {m["student"]}' + (' --sample' if m['sample'] else '') + changes
     lines = [
         f'{what}: batch {batch}, {m["precision"]}, '
         f'{"compiled" if m["compiled"] else "not compiled"}, random weights and images',

@@ -17,14 +17,20 @@ EPILOG = """examples:
 """
 SAMPLE = """Write the embedded sample: 64 px scenes of scikit-learn's handwritten digits.
 
-No download; needs 75 MB. Below --root it has the layouts of the real data sets:
+No download; needs 110 MB. Below --root it has the layouts of the real data sets:
 
   imagenet/{train,val}/<class>/*.JPEG       6,000 and 4,000 images, one digit each, 10 classes
   ade/ADEChallengeData2016/...              1,600 and 400 scenes with 1-3 digits; label 0 = other,
                                             1 = background, 2-11 = digits 0-9
   coco/{train,val}2017, coco/annotations    the same scenes with boxes and masks
+  cifar-100-binary/{train,test}.bin         ImageNet's digits at 32 px, with their names
   contact_sheet.png                         what it looks like
   manifest.json                             seed, version, counts, sha256 of all files
+
+--video writes data/sample_video instead: 1,200 and 400 clips of one moving digit, 130 MB.
+
+  kinetics400/{train,val}.csv, videos/      mp4 files, the label is the digit, 10 classes
+  ssv2/{train,val}.csv, frames/             the same as frames, the label is the motion, 8 classes
 """
 SAMPLE_EPILOG = """Validation shows digits of other handwriting than training. Equal seeds
 give equal bytes. An intact sample is left alone; a damaged or older one, or one with another
@@ -37,6 +43,9 @@ CHECK = """Look at every file of a data set, and write DATA/manifest.json.
   imagenet    class folders or tar shards; classes against timm's list; 1,281,167 / 50,000 images
   ade20k      pairs of image and labels, their sizes, label values; 20,210 / 2,000 images
   coco        annotations against images, boxes, masks, categories; 118,287 / 5,000 images
+  cifar100    binary version: sizes, labels, classes; 50,000 / 10,000 images
+  kinetics400 lists against files, labels; 240,436 / 19,796 videos, of which some may be gone
+  ssv2        the same, files or frames; 168,913 / 24,777 videos
   sample      against its own manifest
 
 Everything is decoded in parallel, which takes long for ImageNet; --quick looks at names, sizes,
@@ -112,16 +121,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     sample.add_argument(
         '--root',
         type=typed,
-        default=Path('data/sample'),
-        help='folder to write (default %(default)s, for --sample)',
+        help='folder to write (default data/sample, or data/sample_video; --sample reads these)',
     )
+    sample.add_argument('--video', action='store_true', help='write the clips')
     sample.add_argument('--seed', type=int, default=0, help='of handwriting and scenes (default 0)')
     sample.add_argument('--force', action='store_true', help='write even if it is there already')
 
     check = add('check', 'check a data set and write its manifest', CHECK, CHECK_EPILOG, check_data)
-    check.add_argument('name', choices=('imagenet', 'ade20k', 'coco', 'sample'))
+    names = ('imagenet', 'ade20k', 'coco', 'cifar100', 'kinetics400', 'ssv2', 'sample')
+    check.add_argument('name', choices=names)
     check.add_argument(
         '--root', type=typed, help='its folder DATA (default: where the configs look for it)'
+    )
+    check.add_argument(
+        '--missing-share',
+        type=float,
+        metavar='S',
+        help='share of the videos of each list that may be gone (default 0); the manifest says it',
     )
     check.add_argument('--quick', action='store_true', help='do not read the images')
     add_workers(check)
@@ -157,6 +173,17 @@ def write_sample(args: argparse.Namespace) -> None:
     from comad.data.sample import write as sample
 
     start = time.monotonic()
+    if args.video:
+        from comad.data.sample import videos
+
+        root = args.root or Path(videos.ROOT)
+        written = videos.write_video_sample(
+            root, args.seed, force=args.force, progress=Progress('clips')
+        )
+        seconds = f'in {time.monotonic() - start:.0f} s' if written else 'already'
+        print(f'{root} is complete {seconds}: seed {args.seed}, version {videos.VERSION}')
+        return
+    args.root = args.root or Path(sample.SAMPLE_ROOT)
     written = sample.write_sample(
         args.root, args.seed, force=args.force, progress=Progress('images'), report=print
     )
@@ -177,10 +204,14 @@ def check_data(args: argparse.Namespace) -> None:
     workers = usable_cores() if args.workers is None else args.workers
     print(TERMS[args.name])
     options = dict(workers=workers, quick=args.quick, progress=Progress('files'))
+    videos = args.name in ('kinetics400', 'ssv2')
+    if args.missing_share is not None and not videos:
+        raise ValueError('--missing-share is for kinetics400 and ssv2')
+    share = dict(missing_share=args.missing_share or 0.0) if videos else {}
     if args.name == 'sample':
         outcome = run.check_sample(root, **options)
     else:
-        outcome = run.check_dataset(run.CHECKS[args.name](root), **options)
+        outcome = run.check_dataset(run.CHECKS[args.name](root, **share), **options)
     print('\n'.join(outcome.lines()))
     if outcome.findings.total:
         raise ValueError(outcome.summary())

@@ -58,4 +58,4 @@ def _run(command: str, usage: str, files: int, argv: list[str] | None) -> int:
         become(in_processes(words[files], command, [*places, *words[files + 1 :]]), dry_run)
     except LaunchError as error:
         print(f'error: {error}', file=sys.stderr)
-        return 1
+        return 2

@@ -84,14 +84,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='write leaderboard.{md,tex,json} beside the CSVs, which are always written',
     )
     parser.add_argument(
-        '--no-docs',
-        '--no-readme',  # where the tables stood before
-        action='store_true',
-        help='leave the tables in docs/results.md',
+        '--no-docs', action='store_true', help='leave the tables in docs/results.md'
     )
     parser.add_argument('--quiet', action='store_true', help='write the CSVs, print no tables')
     parser.set_defaults(run=build)
-    commands = parser.add_subparsers(title='commands', metavar='')
+    commands = parser.add_subparsers(title='commands', metavar='[COMMAND]')
     for run, short, description, epilog, add_arguments in (
         (
             verify,
@@ -100,7 +97,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             VERIFY_EPILOG,
             add_verify,
         ),
-        (diff, 'compare two runs', 'compare two runs', DIFF_EPILOG, add_diff),
+        (
+            diff,
+            'compare two runs',
+            'Compare two runs, or all seeds of two rows.',
+            DIFF_EPILOG,
+            add_diff,
+        ),
         (
             report,
             'make one HTML page: tables, curves, predictions',

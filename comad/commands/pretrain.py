@@ -40,7 +40,7 @@ def find_method(name: str) -> str:
     Raises:
         LaunchError: There is none of that name.
     """
-    for stem in (f'{name}_tiny', name):
+    for stem in (f'{name}_tiny', name, f'{name}_small'):  # networks on video begin with small
         path = FILES / 'pretrain_configs' / f'{stem}.py'
         if path.parent.name == 'pretrain_configs' and '/' not in name and path.is_file():
             return seen_from_home(path)
@@ -65,6 +65,28 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
+def command_for(arguments: list[str], wanted: str | None) -> list[str]:
+    """The call of training with these arguments on the GPUs that are wanted.
+
+    Args:
+        wanted: What ``--gpus`` says; None: all here, or one with ``--sample``.
+
+    Raises:
+        LaunchError: More GPUs than there are.
+    """
+    if wanted == '0':
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''
+    here = gpu_count()
+    gpus = here if wanted is None else need_count('--gpus', wanted, 0)
+    if wanted is None and '--sample' in arguments:
+        gpus = min(here, 1)
+    if gpus > here:
+        raise LaunchError(f'--gpus {gpus}, but {here} here; --gpus 0 is the CPU')
+    if gpus > 1:
+        return in_processes(gpus, 'train', arguments)
+    return in_one_process('train', arguments)
+
+
 def main(argv: list[str] | None = None) -> int:
     args, others = parse_args(argv)
     enter_home()
@@ -72,24 +94,10 @@ def main(argv: list[str] | None = None) -> int:
         if args.method is None or args.method.startswith('-'):
             raise LaunchError(f'METHOD is missing; one of: {" ".join(methods())}')
         config = find_method(args.method)
-        if args.gpus == '0':
-            os.environ['CUDA_VISIBLE_DEVICES'] = ''
-        here = gpu_count()
-        gpus = here if args.gpus is None else need_count('--gpus', args.gpus, 0)
-        if args.gpus is None and '--sample' in others:
-            gpus = min(here, 1)
-        if gpus > here:
-            raise LaunchError(f'--gpus {gpus}, but {here} here; --gpus 0 is the CPU')
-        arguments = [config, *others]
-        several = gpus > 1
-        command = (
-            in_processes(gpus, 'train', arguments)
-            if several
-            else in_one_process('train', arguments)
-        )
+        command = command_for([config, *others], args.gpus)
     except LaunchError as error:
         print(f'error: {error}', file=sys.stderr)
-        return 1
+        return 2
     become(command, args.dry_run)
 
 

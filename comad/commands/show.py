@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'config',
         type=find_config,
         nargs='+',
-        help='leaves of pretrain_, cls_, seg_ or det_configs/',
+        help='leaves of pretrain_, cls_, seg_, det_ or distill_configs/',
     )
     parser.add_argument(
         '--json', action='store_true', help='everything as a JSON object, several as a list'

@@ -8,6 +8,7 @@ from typing import Any
 
 from comad.commands.command import command
 from comad.runs.place import FILES, enter_home, home, worded
+from comad.sweep.distillation import distillation
 from comad.sweep.estimate import show_seconds
 from comad.sweep.grid import STUDY_KINDS, ablations, quickstart, study
 from comad.sweep.runner import Sweep
@@ -19,6 +20,7 @@ EPILOG = """examples:
   python tools/sweep.py study --sample --methods dmt amd    # these alone; other rows stay
   python tools/sweep.py study --sample --equal 4        # all get the compute of 4 runs of comad
   python tools/sweep.py ablations --sample --seeds 3    # results/sample_ablations.csv and .png
+  python tools/sweep.py distillation --sample --seeds 5   # results/sample_distillation.csv
   python tools/sweep.py quickstart --dry-run            # the steps, which are done, the time left
   python tools/sweep.py quickstart --redo pretrain_comad_tiny_p0    # that step and all behind it
   python tools/sweep.py status
@@ -26,11 +28,11 @@ EPILOG = """examples:
 Steps run side by side, one thread each. A step is done when its outputs exist and were made from
 the present command, configs and inputs; a change of the code alone does not undo it (use --redo).
 Logs: work_dirs/sample/sweep/<grid>/<step>.log. Ctrl-C ends the running steps; the same command
-goes on from there. Exit code 1: a step failed. The ablations go on after a failed
-cell and show it as missing.
+goes on from there. Exit code 1: a step failed. The ablations and the distillation go on
+after a failed cell and show it as missing.
 """
 
-SEVERAL = {'study': study, 'ablations': ablations}
+SEVERAL = {'study': study, 'ablations': ablations, 'distillation': distillation}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -62,6 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name, text in (
         ('study', 'several paired pretraining seeds'),
         ('ablations', "CoMAD's choices one by one, several paired seeds"),
+        ('distillation', 'two pairs of networks, methods and terms of FBT, several paired seeds'),
     ):
         several = grids.add_parser(name, parents=[common], help=text)
         several.add_argument(
@@ -156,6 +159,9 @@ def finish(sweep: Sweep, seeds: int, complete: bool) -> None:
     if sweep.grid == 'ablations':
         reading = finish.finish_ablations(home(), sweep, seeds)
         say(f'wrote {finish.ABLATIONS_CSV} and {finish.ABLATIONS_FIGURE}')
+    elif sweep.grid == 'distillation':
+        reading = finish.finish_distillation(home(), sweep, seeds)
+        say(f'wrote {finish.DISTILLATION_CSV}')
     elif sweep.grid == 'study' and complete:
         reading = finish.finish_study(home(), sweep.steps)
         say(f'wrote {finish.STUDY_CSV}')

@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        'config', type=find_config, help='a leaf of pretrain_, cls_, seg_ or det_configs/'
+        'config', type=find_config, help='a leaf of pretrain_, cls_, seg_, det_ or distill_configs/'
     )
     add_options(parser, *COMMON, 'resume', 'extend', 'overwrite', 'amp', 'compute_of')
     add_options(parser, 'auto_scale_lr', 'accumulate')

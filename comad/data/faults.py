@@ -165,6 +165,8 @@ def check_end(path: str | Path) -> None:
 def _place(dataset: Any, index: int) -> str:
     if hasattr(dataset, 'storage'):
         return dataset.storage.place(int(dataset.indices[index]))
+    if hasattr(dataset, 'place'):
+        return dataset.place(int(index))
     if hasattr(dataset, 'get_data_info'):
         return dataset.get_data_info(index).get('img_path', f'index {index}')
     return f'index {index}'

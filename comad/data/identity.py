@@ -13,7 +13,9 @@ from msgspec import Meta, Struct
 from comad.data.manifest import cited_digest, find_manifest, is_sample
 from comad.data.manifest import describe_images
 
-IMAGENET, ADE20K, COCO, SAMPLE = NAMES = ('imagenet-1k', 'ade20k', 'coco', 'sample')
+IMAGENET, ADE20K, COCO, CIFAR100, SAMPLE, KINETICS400, SSV2 = NAMES = (
+    *('imagenet-1k', 'ade20k', 'coco', 'cifar-100', 'sample', 'kinetics-400', 'ssv2'),
+)
 # Of the 118,287 training images of COCO 2017 the others show no object: mmdet leaves them out.
 COCO_WITH_OBJECTS = 117_266
 SPLITS = {
@@ -28,8 +30,9 @@ class DataIdentity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One split of a data set as a run read it.
 
     Args:
-        name: ``imagenet-1k``, ``ade20k`` or ``coco`` for data of exactly their classes and number
-            of images, ``sample`` for those with the embedded sample's manifest; else the name of
+        name: ``imagenet-1k``, ``ade20k``, ``coco`` or ``cifar-100`` for data of exactly their
+            classes and number of images, ``kinetics-400`` or ``ssv2`` also for what a check found
+            left, ``sample`` for those with the embedded sample's manifest; else the name of
             the data's folder.
         split: Which part, ``train`` or ``val`` mostly.
         subset: What was taken of the split, None for all of it.
@@ -68,12 +71,15 @@ def identify(dataset: Any) -> DataIdentity:
         return _of_imagenet_layout(dataset)
     if hasattr(dataset, 'data_prefix'):
         return _of_openmmlab(dataset)
+    if hasattr(dataset, 'videos'):
+        return _of_video_list(dataset)
     classes = getattr(dataset, 'metainfo', {}).get('classes') or getattr(dataset, 'classes', ())
     split, root = str(getattr(dataset, 'split', 'unknown')), getattr(dataset, 'root', None)
     if root is None:
         counts = {'images': len(dataset), 'classes': len(classes)}
         return DataIdentity(name=type(dataset).__name__, split=split, **counts)
-    return _with_manifest(None, Path(root), split, None, len(dataset), len(classes))
+    name = getattr(dataset, 'official_name', None)
+    return _with_manifest(name, Path(root), split, None, len(dataset), len(classes))
 
 
 def _of_imagenet_layout(dataset: Any) -> DataIdentity:
@@ -92,6 +98,24 @@ def _of_imagenet_layout(dataset: Any) -> DataIdentity:
         len(storage.classes),
         describe_images(storage.folder),
     )
+
+
+def _of_video_list(dataset: Any) -> DataIdentity:
+    """Named after a set on video by its counts, or by a check that accepted what is missing."""
+    from comad.data.check.video import VIDEO_CHECKS
+
+    count, classes, split = len(dataset), len(dataset.metainfo['classes']), dataset.split
+    checked, name = find_manifest(dataset.root) or {}, None
+    for check in VIDEO_CHECKS:
+        whole = count == check.official.get(f'{split} videos')
+        accepted = (
+            checked.get('name') == check.name
+            and checked.get('problems') == 0
+            and checked.get('counts', {}).get(f'{split} videos') == count
+        )
+        if classes == check.classes and (whole or accepted):
+            name = check.title
+    return _with_manifest(name, Path(dataset.root), split, None, count, classes)
 
 
 def _of_openmmlab(dataset: Any) -> DataIdentity:

@@ -81,3 +81,47 @@ class ImageDataPreprocessor(BaseDataPreprocessor):
             flip = torch.rand(len(images), 1, 1, 1) < self.flip_prob
             images = torch.where(flip.to(self.device), images.flip(-1), images)
         return (images - self.mean) / self.std
+
+
+@MODELS.register_module()
+class VideoDataPreprocessor(ImageDataPreprocessor):
+    """The same for clips (3, T, H, W); in training several clips of one video become clips each.
+
+    Args: see `ImageDataPreprocessor`, without mirroring: the views of clips mirror by themselves.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+        non_blocking: bool = True,
+    ) -> None:
+        super().__init__(mean, std, non_blocking=non_blocking)
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Normalise a batch.
+
+        Args:
+            data: ``inputs``: B clips (3, T, H, W) uint8, or (S, 3, T, H, W) with S of each video,
+                as a list or stacked; ``labels``, if any: B integers.
+            training: whether the clips of a video are separate samples.
+
+        Returns:
+            ``inputs``: (B, 3, T, H, W) float32, or (B S, ...) in training and (B, S, ...)
+            otherwise; ``labels``: (B,) or (B S,) int64.
+
+        Raises:
+            TypeError: clips that are not uint8.
+        """
+        inputs = data['inputs']
+        clips = inputs if isinstance(inputs, Tensor) else torch.stack(tuple(inputs))
+        if clips.dtype != torch.uint8:
+            raise TypeError(f'clips are {clips.dtype}: expected uint8, from 0 to 255')
+        clips = clips.to(self.device, non_blocking=self._non_blocking)
+        clips = (clips - self.mean[:, None]) / self.std[:, None]
+        several = clips.shape[1] if training and clips.dim() == 6 else 1
+        result = {**data, 'inputs': clips.flatten(0, 1) if several > 1 else clips}
+        if 'labels' in data:
+            labels = torch.as_tensor(data['labels'], dtype=torch.int64).repeat_interleave(several)
+            result['labels'] = labels.to(self.device, non_blocking=self._non_blocking)
+        return result

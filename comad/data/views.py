@@ -50,6 +50,7 @@ class View(ABC):
     # Fields that hold a probability, or a range (low, high) of image area.
     probabilities: ClassVar[tuple[str, ...]] = ()
     areas: ClassVar[tuple[str, ...]] = ()
+    interpolations: ClassVar[tuple[str, ...]] = INTERPOLATIONS
 
     size: int = 224
     interpolation: str = 'bicubic'
@@ -57,8 +58,8 @@ class View(ABC):
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1:
             raise ValueError(f'views.size={self.size!r}: expected a number of pixels')
-        if self.interpolation not in INTERPOLATIONS:
-            accepted = ' or '.join(INTERPOLATIONS)
+        if self.interpolation not in self.interpolations:
+            accepted = ' or '.join(self.interpolations)
             raise ValueError(f'views.interpolation={self.interpolation!r}: expected {accepted}')
         for name in self.probabilities:
             value = getattr(self, name)
@@ -255,21 +256,26 @@ class TimmTrain(View):
     """timm's training augmentation for classification.
 
     Args:
+        interpolation: also 'random', one of the two for every image.
         scale: share of the image's area that a crop covers.
         flip: probability of a mirror image; 0 for digits.
         auto_augment: timm's policy text, e.g. 'rand-m9-mstd0.5-inc1'; None for none.
         color_jitter: strength; timm ignores it next to a policy.
         re_prob: probability of random erasing, with noise per pixel.
+        re_mean, re_std: of the noise, as shares of 255; the data's own normalisation.
     """
 
     probabilities = ('flip', 're_prob')
     areas = ('scale',)
+    interpolations = (*INTERPOLATIONS, 'random')
 
     scale: tuple[float, float] = (0.08, 1.0)
     flip: float = 0.5
     auto_augment: str | None = None
     color_jitter: float | None = 0.4
     re_prob: float = 0.0
+    re_mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN
+    re_std: tuple[float, float, float] = IMAGENET_DEFAULT_STD
 
     def build(self) -> None:
         # Only its last step, erasing, works on normalised floats.
@@ -301,7 +307,7 @@ class TimmTrain(View):
         """timm's noise is N(0, 1) after normalisation; as a colour it is cut at 0 and 255."""
         mean, std = (
             255 * torch.tensor(value).view(3, 1, 1)
-            for value in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+            for value in (self.re_mean, self.re_std)
         )
         erased = self.erase((image - mean) / std)
         return (erased * std + mean).round().clamp(0, 255).to(torch.uint8)

@@ -9,6 +9,7 @@ from mmengine.dataset import default_collate, pseudo_collate
 from PIL import Image
 from torch import Tensor
 
+from comad.data.clips import build_clip_views
 from comad.data.views import build_views
 from comad.tasks.protocol import lookup
 
@@ -38,9 +39,19 @@ def make_batch(
     """
     generator = np.random.default_rng(0)
     views = lookup(config, 'train_dataloader.dataset.views')
+    if sampling := lookup(config, 'train_dataloader.dataset.sampling'):
+        view, shape = build_clip_views(views), (sampling['frames'], 256, 256, 3)
+        items = [
+            dict(inputs=view([generator.integers(0, 256, shape, dtype=np.uint8)]), labels=i % 2)
+            for i in range(count)
+        ]
+        data = default_collate(items)
+        return _pinned(data) if device and device.type == 'cuda' else data
     if views:
         view = build_views(views)
         items = [dict(inputs=view(_image(generator)), labels=i % 10) for i in range(count)]
+        if lookup(config, 'train_dataloader.dataset.type') == 'CIFAR100':
+            items = [{**item, 'index': i} for i, item in enumerate(items)]
         data = default_collate(items)
         return _pinned(data) if device and device.type == 'cuda' else data
     size = image_size(config)

@@ -29,13 +29,16 @@ def training_gflop_per_image(runner: Any) -> float:
 def backbone_gflop(backbone: nn.Module, height: int, width: int) -> float:
     """GFLOP (2 per multiply-add) of a backbone's forward pass on one image of so many pixels.
 
+    Of a network on video it is one clip of its frames.
+
     Edges that are no multiple of its ``size_divisor`` are rounded up, as padding does.
     """
     side = backbone.size_divisor
     size = [-(-edge // side) * side for edge in (height, width)]
     training = backbone.training
     backbone.eval()
-    images = torch.zeros(1, 3, *size, device=next(backbone.parameters()).device)
+    frames = [backbone.frames] if hasattr(backbone, 'frames') else []
+    images = torch.zeros(1, 3, *frames, *size, device=next(backbone.parameters()).device)
     try:
         # The fused CPU attention has no counting rule; the plain one is made of counted products.
         with eagerly(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

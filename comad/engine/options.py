@@ -79,9 +79,9 @@ class RunOptions:
         'the checkpoint was trained with; the rates are those of the new one from there on',
     )
     overwrite: bool = _option(
-        False, "replace a finished run of the work dir; what goes is said before it's removed"
+        False, 'replace a finished run of the work dir; what goes is said before it is removed'
     )
-    amp: bool = _option(False, 'bfloat16 mixed precision (accelerators)')
+    amp: bool = _option(False, 'bfloat16 mixed precision, on CPUs too where the hardware has it')
     auto_scale_lr: bool = _option(
         False, "scale the learning rate with the total batch relative to the recipe's"
     )

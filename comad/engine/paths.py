@@ -6,16 +6,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comad.engine.distillation import DISTILL, command_of
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
-from comad.runs.place import pretrain_dir, worded
+from comad.runs.place import FILES, pretrain_dir, worded
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+# Which pretraining run of the sample stands in for an official teacher file.
+SAMPLE_TEACHERS = {
+    'teachers/mae_pretrain_vit_base.pth': 'mae_base',
+    'teachers/vit-b-300ep.pth.tar': 'mocov3_base',
+    'teachers/vitb_16/checkpoint_teacher.pth': 'ibot_base',
+}
+# Apart from them, since no grid of images runs these.
+VIDEO_TEACHERS = {'teachers/videomae_pretrain_vit_large.pth': 'videomae_video_large'}
+SAMPLE_ROOTS = ('data/sample/', 'data/sample_video/')
 LAYOUTS = {
     'imagenet': 'train/<class>/*.JPEG and val/<class>/*.JPEG, or tar shards',
     'ade': 'ADEChallengeData2016/images and annotations, each with training and validation',
+    'cifar-100-binary': 'train.bin, test.bin and fine_label_names.txt of the binary version',
+    'kinetics400': 'train.csv and val.csv with lines "path label", and the files',
+    'ssv2': 'train.csv and val.csv with lines "folder frames label" or "path label", and the files',
     'coco': 'train2017, val2017 and annotations/instances_{train,val}2017.json',
 }
 DATA_KEYS = ('root', 'data_root')
@@ -28,7 +41,7 @@ def check_paths(cfg: Config, sample: bool) -> None:
         ConfigError: what is missing, where it is expected, and that ``--sample`` runs without.
     """
     way_out = (
-        'write the embedded sample with: ' + worded('python tools/data.py sample')
+        'or write the embedded sample with: ' + worded('python tools/data.py sample{video}')
         if sample
         else 'or add --sample to run on the embedded sample without it'
     )
@@ -38,9 +51,10 @@ def check_paths(cfg: Config, sample: bool) -> None:
             if key.rpartition('.')[2] in DATA_KEYS and not Path(value).is_dir():
                 name = next((part for part in Path(value).parts if part in LAYOUTS), '')
                 layout = f' ({LAYOUTS[name]})' if name else ''
+                video = ' --video' if 'sample_video' in Path(value).parts else ''
                 raise ConfigError(
                     f'missing data: {Path(value).as_posix()}{layout}, seen from {Path.cwd()}; '
-                    f'set {key} to its place, {way_out}'
+                    f'set {key} to its place, {way_out.replace("{video}", video)}'
                 )
     if not sample:
         way_out = 'see docs/data.md; ' + way_out
@@ -52,18 +66,23 @@ def check_paths(cfg: Config, sample: bool) -> None:
                 "checkpoint, the teacher's file"
             )
         if not Path(file).exists():
-            way_out = (
-                worded(f'pretrain it with: tools/pretrain.sh {teacher["family"]}_base --sample')
-                if sample
-                else way_out
-            )
+            run = Path(file).parts[-3]  # work_dirs/sample/pretrain/<run>/seed0/<file>
+            made_by = command_of(run) or worded(f'tools/pretrain.sh {run}')
+            way_out = f'pretrain it with: {made_by} --sample' if sample else way_out
             raise ConfigError(f'missing teacher: the {teacher["family"]} file {file}; {way_out}')
     run = cfg.get('run')
-    if run and run.folder != 'pretrain' and run.method != 'scratch':
+    if run and run.folder not in ('pretrain', DISTILL) and run.method != 'scratch':
         student = pretrain_dir(sample, run.student, run.pretrain_seed)
         if not (student / 'student.safetensors').is_file():
             method, factor = split_equal(run.method)
-            command = (
+            config = f'pretrain_configs/{method}_{run.arch}.py'
+            made_by = command_of(run.student)
+            if not made_by and not (FILES / config).is_file():
+                raise ConfigError(
+                    f'missing student: {student}/student.safetensors, and no {config} makes it; a '
+                    'student has the name of its config, such as comad_tiny'
+                )
+            command = made_by or (
                 f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}'
             )
             options = (' --sample' if sample else '') + (

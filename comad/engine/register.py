@@ -1,9 +1,12 @@
 """Registers all of the suite's classes; configs name it in ``custom_imports``."""
 
 import backbones
+import comad.data.cifar  # noqa: F401
 import comad.data.faults  # noqa: F401
 import comad.data.imagenet  # noqa: F401
 import comad.data.preprocessor  # noqa: F401
+import comad.data.video  # noqa: F401
+import comad.distill  # noqa: F401
 import comad.engine.autocast  # noqa: F401
 import comad.engine.checkpointing  # noqa: F401
 import comad.engine.exact_data  # noqa: F401

@@ -15,14 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.architectures import NAMES, network_type, sample_name, split_name
-from comad.engine import bridges
+from backbones.architectures import NAMES, VIT, network_type, sample_name, split_name
+from comad.engine import bridges, distillation
 from comad.engine.cfg_options import check_kept, merge
 from comad.engine.config_keys import RUNNER_KEYS, check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
-from comad.engine.paths import check_paths
+from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths
 from comad.engine.schedules import accumulate, check_schedule
+from comad.engine.staged_backbone import fit_staged
 from comad.runs.place import FILES, pretrain_root, worded
 from comad.tasks.task import FOLDERS, MULTI_SCALE, TASKS, tasks_of_folder
 
@@ -30,12 +31,9 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 PRETRAIN = 'pretrain'
-# Which pretraining run of the sample stands in for an official teacher file.
-SAMPLE_TEACHERS = {
-    'teachers/mae_pretrain_vit_base.pth': 'mae_base',
-    'teachers/vit-b-300ep.pth.tar': 'mocov3_base',
-    'teachers/vitb_16/checkpoint_teacher.pth': 'ibot_base',
-}
+DISTILL = distillation.DISTILL
+# Whose runs make their own student.
+MAKING = (PRETRAIN, DISTILL)
 MMENGINE_HOOKS = {
     'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
 }  # fmt: skip
@@ -54,7 +52,8 @@ class LeafName:
 
     @property
     def student(self) -> str:
-        return f'{self.method}_{self.arch}'
+        name = f'{self.method}_{self.arch}'
+        return f'{self.kind}_{name}' if self.folder == DISTILL else name
 
 
 def parse_leaf_name(path: str | Path) -> LeafName | None:
@@ -106,9 +105,10 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     if options.resume not in (None, 'auto') and not Path(options.resume).is_file():
         raise ConfigError(f'--resume {options.resume}: no such checkpoint')
     cfg = parse_config(path)
-    unknown = find_unknown_keys(cfg, path, options.cfg_options)
-    if unknown:
+    if unknown := find_unknown_keys(cfg, path, options.cfg_options):
         raise ConfigError(f'{path}: nothing reads the config key {unknown[0]!r}')
+    if leaf is not None and leaf.folder == DISTILL:
+        leaf = distillation.name_pair(cfg, leaf, options.student, options.sample)
     leaf_sample = cfg.pop('sample', None)
     if leaf is not None and options.sample:
         apply_sample(cfg, leaf, leaf_sample)
@@ -148,10 +148,8 @@ def parse_config(path: str | Path) -> Config:
     except ModuleNotFoundError as error:
         # MMEngine's own message about a missing base package leaves the name to its text.
         needed = error.name or str(error).split()[0]
-        raise ConfigError(
-            f'{path} needs the package {needed!r}: install it with '
-            + worded('tools/setup.sh --extras dense')
-        ) from error
+        way = worded('tools/setup.sh --extras dense')
+        raise ConfigError(f'{path} needs the package {needed!r}: install it with {way}') from error
     except (Exception, SystemExit) as error:  # a config is code, which can end in any way
         reason = ' '.join(str(error).split()) or 'no words'
         raise ConfigError(
@@ -171,8 +169,13 @@ def _where(error: BaseException, path: str | Path) -> str:
 
 
 def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
-    """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part."""
-    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{leaf.folder}.py')
+    """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part.
+
+    Pretraining on video has an overlay of its own.
+    """
+    video = leaf.folder == PRETRAIN and network_type(leaf.arch) != VIT
+    name = f'{leaf.folder}_video' if video else leaf.folder
+    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{name}.py')
     content = overlay._cfg_dict.to_dict()
     parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
     own = [content.get(part) for part in parts]
@@ -193,9 +196,9 @@ def _sample_value(key: str, value: Any) -> Any:
         return sample_name(value)
     if key in ('sha256', 'md5'):
         return None  # pins of the real teachers' files
-    if value in SAMPLE_TEACHERS:
-        return f'work_dirs/sample/pretrain/{SAMPLE_TEACHERS[value]}/seed0/{Path(value).name}'
-    if value.startswith('data/') and not value.startswith('data/sample/'):
+    if run := (SAMPLE_TEACHERS | VIDEO_TEACHERS).get(value):
+        return f'work_dirs/sample/pretrain/{run}/seed0/{Path(value).name}'
+    if value.startswith('data/') and not value.startswith(SAMPLE_ROOTS):
         return 'data/sample/' + value.removeprefix('data/')
     return value
 
@@ -249,8 +252,8 @@ def _drop_hooks(cfg: Config, known: set[str]) -> None:
 
 def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[LeafName, int]:
     """Point the backbone at the student; a leaf's file name and its student must agree."""
-    if leaf.folder == PRETRAIN:
-        if options.student:
+    if leaf.folder in MAKING:
+        if options.student and leaf.folder == PRETRAIN:
             raise ConfigError('--student belongs to transfers; a pretraining makes its own student')
         return leaf, options.seed
     init_cfg = cfg.model.backbone.get('init_cfg')
@@ -262,6 +265,7 @@ def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[Lea
         leaf = LeafName(leaf.folder, leaf.kind, method, arch)
         init_cfg.student = leaf.student
         cfg.model.backbone.update(type=network_type(arch), arch=arch)
+        fit_staged(cfg, arch, options.sample)
     elif init_cfg.student != leaf.student:
         raise ConfigError(
             f'{options.config} is named after {leaf.student} but uses {init_cfg.student}'
@@ -287,16 +291,17 @@ def _equal_length(cfg: Config, leaf: LeafName, options: RunOptions) -> LeafName:
 
 def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOptions) -> None:
     seed = f'seed{options.seed}'
-    if leaf.folder != PRETRAIN and pretrain_seed:
+    if leaf.folder not in MAKING and pretrain_seed:
         seed = f'pretrain{pretrain_seed}_{seed}'
     root = 'work_dirs/sample' if options.sample else 'work_dirs'
-    cfg.work_dir = options.work_dir or f'{root}/{leaf.kind}/{leaf.student}/{seed}'
+    kind = PRETRAIN if leaf.folder in MAKING else leaf.kind
+    cfg.work_dir = options.work_dir or f'{root}/{kind}/{leaf.student}/{seed}'
     cfg.run = dict(
         config=_relative(options.config),
         folder=leaf.folder,
         kind=leaf.kind,
         student=leaf.student,
-        method=leaf.method,
+        method=distillation.method_of(leaf),
         arch=leaf.arch,
         seed=options.seed,
         pretrain_seed=pretrain_seed,
@@ -317,6 +322,8 @@ def _source(options: RunOptions, leaf: LeafName) -> str:
     own = parse_leaf_name(options.config)
     if leaf.folder == PRETRAIN or leaf.student == own.student:
         return text
+    if leaf.folder == DISTILL:
+        return f'"""{_relative(options.config)} --student {leaf.method}_{leaf.arch}"""\n'
     first = ast.parse(text).body[0]
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
         text = ''.join(text.splitlines(keepends=True)[first.end_lineno :]).lstrip('\n')

@@ -10,6 +10,7 @@ from comad.evaluation.lars import Lars
 from comad.evaluation.linear import LinearProbe
 from comad.evaluation.lowshot import LowShotTestLoop
 from comad.evaluation.metrics import Accuracy, gather_in_order, sample_predictions
+from comad.evaluation.video import VideoClassifier
 
 __all__ = [
     'POOLS',
@@ -21,6 +22,7 @@ __all__ = [
     'KNNTestLoop',
     'Lars',
     'LinearProbe',
+    'VideoClassifier',
     'LowShotTestLoop',
     'class_areas',
     'encode_masks',

@@ -83,5 +83,9 @@ class ImageClassifier(BaseModel):
 
     def _scores(self, images: Tensor) -> Tensor:
         raw = self.backbone.run(self.backbone.embed(images))
-        pooled = raw[:, 1:].mean(1) if self.pool == 'mean' else self.backbone.norm(raw)[:, 0]
+        pooled = (
+            raw[:, self.backbone.num_prefix :].mean(1)
+            if self.pool == 'mean'
+            else self.backbone.norm(raw)[:, 0]
+        )
         return self.head(self.fc_norm(pooled))

@@ -35,7 +35,8 @@ class LayerWiseDecayConstructor:
         paramwise_cfg: ``decay_rate`` in (0, 1], 1 by default (no layer decay), and the factors on
             the weight decay ``norm_decay_mult`` (normalisation layers and other one-dimensional
             scales), ``bias_decay_mult`` (biases outside of norms), ``pos_embed_decay_mult`` and
-            ``cls_token_decay_mult``, all 0 by default: MAE's fine-tuning. ViTDet decays biases, and
+            ``cls_token_decay_mult``, all 0 by default: MAE's fine-tuning; ``mask_token_decay_mult``
+            of all mask tokens is 1, and 0 in VideoMAE's pretraining. ViTDet decays biases, and
             ``channel_norm_decay_mult``, by default that of all norms, is 1 there: Detectron2 does
             not count its channel-first LayerNorms (pyramid and heads) among the norms.
 
@@ -119,6 +120,8 @@ class LayerWiseDecayConstructor:
         owner, _, leaf = name.rpartition('.')
         if name in ('backbone.pos_embed', 'backbone.cls_token'):
             return self.options[f'{leaf}_decay_mult']
+        if leaf == 'mask_token':
+            return self.options['mask_token_decay_mult']
         module = model.get_submodule(owner)
         if is_channel_first(module) and self.options['channel_norm_decay_mult'] is not None:
             return self.options['channel_norm_decay_mult']

@@ -28,6 +28,7 @@ from backbones.files import write_text
 from comad.leaderboard import cells
 from comad.leaderboard.admission import notes, read_admitted
 from comad.leaderboard.details import row_details
+from comad.leaderboard.gains import paired_gains
 from comad.leaderboard.published import PublishedRows, read_published
 from comad.runs.place import PUBLISHED_CSV, results_folder
 from comad.runs.questions import open_questions
@@ -40,13 +41,15 @@ COLUMNS = (
     *('protocol_version', 'pool', 'resolution', 'metric', 'value', 'sd', 'n', 'kind', 'evidence'),
     *('source', 'pretrain_hours', 'records'),
 )
+# Of the distillation table alone, whose rows are trained with and without a teacher.
+GAIN, GAINING = 'gain', 'distillation'
 GROUP = ('task', 'dataset', 'split', 'setting', 'metric', 'pool', 'fields', 'data')
 # Of a row: its table, group and place; its figure, and whether that may be ranked; what it carries,
 # see `row_details`, or its source notes; the number of its group, -1 for published rows; whether
 # its rank is shared.
 BESIDE = (
     *('table', 'task', 'dataset', 'split', 'setting', 'fields', 'data', 'order', 'descending'),
-    *('statistics', 'comparable', 'details', 'note', 'section', 'tie'),
+    *('statistics', 'comparable', 'details', 'note', 'section', 'tie', GAIN),
 )
 MEASURED, PUBLISHED = 'measured', 'published'
 MIN_SEEDS = 3
@@ -179,13 +182,16 @@ def build_tables(found: DataFrame, published: DataFrame | None = None) -> dict[s
                 best, first = own, number
             ranks[line] = str(first)
     table['rank'] = Series(ranks, dtype=str).reindex(table.index, fill_value='')
+    gains = paired_gains(found[found['table'] == GAINING], GROUP)
+    table[GAIN] = [gains.get(records, '') for records in table['records']]
     table['tie'] = table.duplicated(['section', 'rank'], keep=False) & (table['rank'] != '')
     return {name: table[table['table'] == name].reset_index(drop=True) for name in TABLES}
 
 
 def to_csv(table: DataFrame) -> str:
     """Return a table as CSV text; equal rows give equal bytes."""
-    return cells.to_csv(table, COLUMNS)
+    gaining = (table['table'] == GAINING).any()
+    return cells.to_csv(table, (*COLUMNS, GAIN) if gaining else COLUMNS)
 
 
 def statistics(values: Iterable[tuple[int, int, float]]) -> Statistics:

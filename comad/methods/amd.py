@@ -1,4 +1,4 @@
-"""AMD on images: a teacher that sees more than the student (arXiv:2311.03149).
+"""AMD: a teacher that sees more than the student (arXiv:2311.03149), here on images.
 
 The story of a training step, in the order of :meth:`AMD.loss`:
 
@@ -10,12 +10,12 @@ The story of a training step, in the order of :meth:`AMD.loss`:
    patches of the difference, which the student has never seen.
 5. Reconstruction. A decoder rebuilds the pixels of all patches that the student did not see.
 
-The official code is for video, and these parts, their layers, the equal weights and the mean
-squared error follow it as far as it is known here; its authors state the same scheme for images.
-Open for images are the mask ratios, the decoder, the recipe and what becomes of the class token,
-which the video teacher does not have: all constructor arguments, and our choice. In the released
-video code the generator's mask tokens are not registered as parameters, so nothing trains them;
-here they are.
+The official code is for video: `comad.methods.amd_video` tells the same story on cubes of a clip.
+Its parts, their layers, the equal weights and the mean squared error are taken over; its authors
+state the same scheme for images. Open for images are the mask ratios, the decoder, the recipe and
+what becomes of the class token, which the video teacher does not have: all constructor arguments,
+and our choice. In the released video code the generator's mask tokens are not registered as
+parameters, so nothing trains them; here they are, unless ``train_mask_tokens=False``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,12 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from comad.methods.base import PretrainMethod, full_precision
+from comad.methods.base import PretrainMethod, at_least_float, full_precision
 from comad.methods.mae import init_as_mae, pixel_loss
 from comad.methods.parts.block_pairs import Pairs, check_pairs
 from comad.methods.parts.decoder import FeatureGenerator, MaskedDecoder
 from comad.methods.parts.masking import check_ratios, draw_masks, visibility, visible_count
-from comad.methods.parts.positions import fix_positions
+from comad.methods.parts.positions import fix_positions, sincos_positions
 from comad.methods.parts.teacher_set import TeacherSet
 
 
@@ -58,6 +58,7 @@ class AMD(PretrainMethod):
             is our reading.
         generator_heads: heads of its blocks, our choice; by default one per 64 channels as in ViT,
             or the teacher's if its heads are narrower.
+        train_mask_tokens: of the generators; the released code leaves them as they are drawn.
         decoder: arguments of ``MaskedDecoder``, our choice; it is dropped at export.
         data_preprocessor: config of the preprocessor.
 
@@ -67,6 +68,7 @@ class AMD(PretrainMethod):
     """
 
     method_version = '1'
+    prefix = 1  # tokens before the patches: the class token
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class AMD(PretrainMethod):
         norm_pix: bool = True,
         generator_depth: int = 2,
         generator_heads: int | None = None,
+        train_mask_tokens: bool = True,
         decoder: dict[str, Any] | None = None,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
@@ -98,9 +101,8 @@ class AMD(PretrainMethod):
         pairs = block_pairs if block_pairs is not None else halves(*depths)
         self.block_pairs = check_pairs('block_pairs', pairs, depths)
 
-        fix_positions(student, first='w')
-        init_as_mae(student)
-        width, grid = self.teacher.embed_dim, student.grid_size[0]
+        self._begin_student()
+        width = self.teacher.embed_dim
         heads = generator_heads or max(width // 64, getattr(self.teacher, 'num_heads', 1))
         if generator_depth < 1 or width % heads:
             raise ValueError(
@@ -111,12 +113,14 @@ class AMD(PretrainMethod):
             nn.Linear(student.embed_dim, width, bias=False) for _ in self.block_pairs
         )
         self.generators = nn.ModuleList(
-            FeatureGenerator(width, grid, generator_depth, heads) for _ in self.block_pairs
+            FeatureGenerator(self._positions(width), generator_depth, heads)
+            for _ in self.block_pairs
         )
-        pixels = 3 * student.patch_size**2
-        self.decoder = MaskedDecoder(student.embed_dim, pixels, grid, **(decoder or {}))
+        self.decoder = self._build_decoder(**(decoder or {}))
         for linear in self.maps:
             nn.init.xavier_uniform_(linear.weight)
+        for generator in self.generators:
+            generator.mask_token.requires_grad_(train_mask_tokens)
 
     @property
     def teacher(self) -> nn.Module:
@@ -124,18 +128,19 @@ class AMD(PretrainMethod):
         return self.teacher_networks[0]
 
     def loss(self, inputs: Tensor) -> dict[str, Tensor]:
-        """One step on (B, 3, H, W) images, see the module's docstring."""
+        """One step on (B, 3, H, W) images, or on clips; see the module's docstring."""
         keep, missing = self.draw_masks(inputs)  # 1.
         targets = self.teacher_outputs(inputs, keep, missing)  # 2.
         outputs, tokens = self.student_outputs(inputs, keep)
-        first, seen, direct, generation = int(not self.distill_cls), 1 + keep.shape[1], [], []
+        prefix, direct, generation = self.prefix, [], []
+        first, seen = 0 if self.distill_cls else prefix, prefix + keep.shape[1]
         for linear, generator, output, target in zip(
             self.maps, self.generators, outputs, targets, strict=True
         ):
             mapped = linear(output)  # (B, 1 + n_S, D)
-            direct.append(_mse(mapped[:, first:], target[:, first:seen]))  # 3.
-            predicted = generator(mapped[:, first:1], mapped[:, 1:], keep, missing)
-            generation.append(_mse(predicted, target[:, seen:]))  # 4.
+            direct.append(mse(mapped[:, first:], target[:, first:seen]))  # 3.
+            predicted = generator(mapped[:, first:prefix], mapped[:, prefix:], keep, missing)
+            generation.append(mse(predicted, target[:, seen:]))  # 4.
         return {
             'loss_pixel': self.reconstruction(inputs, tokens, keep),  # 5.
             'loss_direct': self.direct_weight * torch.stack(direct).mean(),
@@ -165,6 +170,20 @@ class AMD(PretrainMethod):
         size = self.backbone.patch_size
         return pixel_loss(images, self.decoder(tokens, keep), hidden, size, self.norm_pix)
 
+    def _begin_student(self) -> None:
+        """MAE's fixed positions and initialisation."""
+        fix_positions(self.backbone, first='w')
+        init_as_mae(self.backbone)
+
+    def _positions(self, width: int) -> Tensor:
+        """Fixed positions of all patches, (1, N, width)."""
+        return sincos_positions(width, self.backbone.grid_size[0], first='w')[:, 1:]
+
+    def _build_decoder(self, **options: Any) -> nn.Module:
+        student = self.backbone
+        pixels = 3 * student.patch_size**2
+        return MaskedDecoder(student.embed_dim, pixels, student.grid_size[0], **options)
+
     def _check_masks(self) -> None:
         N, ratios = self.backbone.num_patches, (self.mask_ratio, self.teacher_ratio)
         check_ratios(N, ratios[0], ratios[1:])
@@ -181,7 +200,7 @@ def halves(student_depth: int, teacher_depth: int) -> Pairs:
     return sorted({tuple(max(1, depth // 2) for depth in depths), depths})
 
 
-def _mse(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error in float32."""
+def mse(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error in float32, or in float64 of such tensors."""
     with full_precision(predicted):
-        return (predicted.float() - target.float()).square().mean()
+        return (at_least_float(predicted) - at_least_float(target)).square().mean()

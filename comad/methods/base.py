@@ -178,6 +178,11 @@ def full_precision(like: Tensor) -> AbstractContextManager:
     return torch.autocast(like.device.type, enabled=False)
 
 
+def at_least_float(x: Tensor) -> Tensor:
+    """float32 of what is narrower; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed Python, NumPy and torch, and restore their states afterwards."""

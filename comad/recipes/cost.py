@@ -20,7 +20,14 @@ from comad.tasks.protocol import lookup
 
 TRAIN_IMAGES = {
     'data/imagenet': 1_281_167,
+    'data/cifar-100-binary': 50_000,
     'data/sample/imagenet': 6_000,
+    'data/sample/cifar-100-binary': 6_000,
+    # Videos: a step over one is counted with all clips that are made of it.
+    'data/kinetics400': 240_436,
+    'data/ssv2': 168_913,
+    'data/sample_video/kinetics400': 1_200,
+    'data/sample_video/ssv2': 1_200,
 }
 STEP_IMAGES = 2  # batch norms need more than one
 # A backward pass costs two forward passes.
@@ -73,7 +80,8 @@ def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost
         if name not in ('backbone', 'data_preprocessor'):
             count = sum(p.numel() for p in child.parameters())
             parameters |= {name: count} if count else {}
-    if config.get('train_cfg') and not config.get('test_cfg'):
+    # A distillation is tested, but what it costs are its steps.
+    if config.get('train_cfg') and (not config.get('test_cfg') or hasattr(model, 'exported')):
         return Cost(
             parameters,
             {},
@@ -84,6 +92,7 @@ def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost
     total, backbone = _forward_gflop(config, model)
     frozen = not any(p.requires_grad for p in model.backbone.parameters())
     trained = TRAINED * (total - backbone) + (FROZEN if frozen else TRAINED) * backbone
+    trained *= _samples(config)
     return Cost(
         parameters,
         {'backbone': round(backbone, 3), 'rest': round(total - backbone, 3)},
@@ -101,6 +110,8 @@ def _workers(config: Mapping[str, Any], processes: int) -> int:
 
 
 def _step_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
+    if hasattr(model.backbone, 'frames'):
+        return _video_gflop(config, model)
     batch = make_batch(config, STEP_IMAGES)
     if hasattr(model, 'fit'):
         with torch.no_grad():
@@ -108,12 +119,26 @@ def _step_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
     return count_training(model, batch, STEP_IMAGES)
 
 
+def _samples(config: Mapping[str, Any]) -> int:
+    """Training samples that are made of one decoded video, 1 of images."""
+    return lookup(config, 'train_dataloader.dataset.views.samples') or 1
+
+
+def _video_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
+    """Of all clips that are made of a video; only one is counted, since several take long."""
+    config = copy.deepcopy(dict(config))
+    views = config['train_dataloader']['dataset']['views']
+    samples, views['samples'] = _samples(config), 1
+    return samples * count_training(model, make_batch(config, 1), 1)
+
+
 @torch.no_grad()
 def _forward_gflop(config: Mapping[str, Any], model: nn.Module) -> tuple[float, float]:
     """GFLOP of the whole model and of its backbone."""
     model.eval()
     size = image_size(config)
-    images = torch.zeros(1, 3, size, size)
+    frames = [model.backbone.frames] if hasattr(model.backbone, 'frames') else []
+    images = torch.zeros(1, 3, *frames, size, size)
     # The fused CPU attention has no counting rule; the plain one is made of counted products.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         if 'roi_head' in config['model']:

@@ -42,7 +42,7 @@ def parameter_groups(config: Mapping[str, Any], model: nn.Module) -> list[Group]
     settings = {
         id(p): (g['lr'], g['weight_decay']) for g in optimizer.param_groups for p in g['params']
     }
-    depth = len(model.backbone.blocks)
+    depth = len(getattr(model.backbone, 'blocks', ()))
     found: dict[tuple[int, str, float, float], list[tuple[str, int]]] = {}
     for name, parameter in model.named_parameters():
         if id(parameter) in settings:

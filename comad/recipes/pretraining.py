@@ -32,10 +32,21 @@ def pretraining(config: Config, processes: int) -> dict[str, Field]:
         **training(protocol),
         'no_weight_decay': no_weight_decay(protocol),
         'drop_path': protocol.get('model.backbone.drop_path_rate', 0.0),
-        'train_crop': train_crop(protocol)['train_crop'],
+        'train_crop': _crop(protocol),
         'views': protocol.get('train_dataloader.dataset.views.type'),
         **arguments,
     }
+
+
+def _crop(protocol: ProtocolReader) -> Field:
+    """That of images, or for clips ``224 px, 1-0.875-0.75-0.66 of the short side, x 4``."""
+    data = 'train_dataloader.dataset'
+    if not protocol.get(f'{data}.sampling'):
+        return train_crop(protocol)['train_crop']
+    scales = protocol.get(f'{data}.views.scales', (1.0, 0.875, 0.75, 0.66))
+    shares = '-'.join(f'{scale:g}' for scale in scales)
+    size, samples = (protocol.get(f'{data}.views.{key}', 1) for key in ('size', 'samples'))
+    return f'{size} px, {shares} of the short side, x {samples}'
 
 
 def _teacher(options: Mapping[str, Any]) -> str:

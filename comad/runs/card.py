@@ -31,6 +31,11 @@ class StudentCard(Student, frozen=True, kw_only=True, forbid_unknown_fields=Fals
         return msgspec.to_builtins(self)
 
 
+def unit_of(architecture: Mapping[str, Any] | None) -> str:
+    """What counts as one image: a whole clip of networks that see several frames."""
+    return 'clip' if 'frames' in (architecture or {}) else 'image'
+
+
 def make_card(facts: Mapping[str, Any]) -> StudentCard:
     """Return the card of these facts, checked; entries that no card has are left out.
 

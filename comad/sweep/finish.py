@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from pandas import concat
+
 from backbones.files import write_text
+from comad.engine.distillation import ALONE, Pair
 from comad.leaderboard.admission import read_admitted
 from comad.leaderboard.cells import to_csv
 from comad.leaderboard.study import (
@@ -20,10 +23,12 @@ from comad.leaderboard.study import (
     study_rows,
 )
 from comad.runs.record import Record
+from comad.sweep.distillation import DATA, PAIRS, cells, name_of
 from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RECORDS, REFERENCE
 from comad.sweep.runner import Sweep
 from comad.sweep.step import Step, SweepError
 
+DISTILLATION_CSV = ABLATIONS_CSV.with_name('sample_distillation.csv')
 ABLATIONS_FIGURE = ABLATIONS_CSV.with_suffix('.png')
 
 
@@ -67,6 +72,29 @@ def finish_ablations(root: Path, sweep: Sweep, seeds: int) -> list[str]:
     write_text(root / ABLATIONS_CSV, to_csv(rows, ABLATION_COLUMNS))
     draw_ablations(rows, root / ABLATIONS_FIGURE)
     return read_ablations(rows)
+
+
+def finish_distillation(root: Path, sweep: Sweep, seeds: int) -> list[str]:
+    """Write results/sample_distillation.csv from the runs that are there; return the reading.
+
+    Each pair's default is the student trained alone, with the same seed.
+
+    Raises:
+        SweepError: If not one cell has a usable record; the table is then left alone.
+    """
+    records, _ = _records(root, filter(sweep.is_done, sweep.steps))
+    usable = [record for record in records.values() if record is not None]
+    tables, reading = [], []
+    for teacher, student in PAIRS:
+        alone = name_of(Pair(ALONE, '', student))
+        rows = ablation_rows(usable, alone, cells(teacher, student), DATA, seeds)
+        if not rows.empty:
+            tables.append(rows)
+            reading += [f'{teacher} -> {student}:', *read_ablations(rows)]
+    if not tables:
+        raise SweepError(f'no distillation has a record below {RECORDS}: nothing to write')
+    write_text(root / DISTILLATION_CSV, to_csv(concat(tables), ABLATION_COLUMNS))
+    return reading
 
 
 def _records(root: Path, steps: Iterable[Step]) -> tuple[dict[str, Record | None], list[str]]:

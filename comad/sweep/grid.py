@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from comad.engine.equal_compute import equal_method
-from comad.engine.run_config import SAMPLE_TEACHERS, parse_config
+from comad.engine.paths import SAMPLE_TEACHERS
+from comad.engine.run_config import parse_config
 from comad.sweep.step import Step, SweepError, config_sources
 from comad.tasks.task import FIGURE, TABLES, TASKS
 

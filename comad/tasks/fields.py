@@ -30,8 +30,11 @@ DECAY_DEFAULTS: dict[str, float | None] = dict(
     bias_decay_mult=0.0,
     pos_embed_decay_mult=0.0,
     cls_token_decay_mult=0.0,
+    mask_token_decay_mult=1.0,
 )
-DECAY_NAMES = dict(norm='norm', bias='bias', pos_embed='position', cls_token='cls')
+DECAY_NAMES = dict(
+    norm='norm', bias='bias', pos_embed='position', cls_token='cls', mask_token='mask token'
+)
 FEATURES = {
     'cls': 'cls after norm',
     'mean': 'mean of normed patch tokens',

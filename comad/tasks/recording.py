@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET
 
 from comad.data.identity import DataIdentity
-from comad.runs.card import StudentCard
+from comad.runs.card import StudentCard, unit_of
 from comad.runs.record import Record, RecordError, Student, seal
 from comad.tasks.task import Task, get_task
 
@@ -104,6 +104,7 @@ def build_record(
                 'device_kind': 'cpu' if environment.get('device', 'cpu') == 'cpu' else 'gpu',
                 'processes': processes,
                 'device_hours': round(wall_seconds * processes / 3600, 6),
+                'unit': unit_of(architecture),
                 'images_per_second': (
                     round(images_seen / wall_seconds, 2) if images_seen and wall_seconds else None
                 ),
@@ -132,7 +133,9 @@ def check_task(record: Record) -> None:
     if unaccounted and not task.pools:
         raise RecordError(f'metric {sorted(unaccounted)[0]!r} is neither reported nor missing')
     if absent := sorted(set(task.protocol_fields) - set(record.protocol.fields)):
-        raise RecordError(f'protocol field {absent[0]!r} is absent')
+        raise RecordError(
+            f'protocol field {absent[0]!r} is absent; records without it have to be made again'
+        )
 
 
 def task_of(kind: str) -> Task:

@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from backbones import CheckpointError, load_student
 from backbones.checkpoints import read_card
 from backbones.contract import offered, usual_size
+from backbones.staged_table import entry_of
 from backbones.student import CARD_FILE, STUDENT_FILE
+from comad.data.cifar_files import MEAN as CIFAR_MEAN
+from comad.data.cifar_files import STD as CIFAR_STD
 from comad.data.identity import DataIdentity
 
 ONNX_TOLERANCE = 1e-4
@@ -35,8 +38,9 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
     """Write ``model.safetensors``, ``config.json`` and ``README.md``, and check them in timm.
 
     The file is the student's own, whose tensors already have timm's names. timm then builds it by
-    ``create_model(name, num_classes=0, checkpoint_path=...)`` or ``create_model('local-dir:...')``;
-    both are compared with the student on random images.
+    ``create_model(name, num_classes=..., checkpoint_path=...)`` or
+    ``create_model('local-dir:...')``: a distilled classifier with its head, any other student
+    without one. Both are compared with the student on random images.
 
     Args:
         student: ``student.safetensors`` or its folder.
@@ -50,20 +54,21 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
         CheckpointError: no complete student there, or timm's features are not identical.
     """
     path, output, card = _read(student)
-    config = timm_config(output.backbone)
+    config = timm_config(output.backbone, card)
+    call = 'forward_features' if output.name != 'logits' else 'forward'
     arguments = ''.join(f', {k}={v}' for k, v in config['model_args'].items())
     page = model_card(
         card,
         f"""model = timm.create_model(
-    '{config['architecture']}', num_classes=0{arguments},
+    '{config['architecture']}', num_classes={config['num_classes']}{arguments},
     checkpoint_path='model.safetensors',
 )
-{output.name} = model.forward_features(images)""",
+{output.name} = model.{call}(images)""",
         output.name,
     )
     side = config['pretrained_cfg']['input_size'][-1]
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-    options = dict(num_classes=0, **config['model_args'])
+    options = dict(num_classes=config['num_classes'], **config['model_args'])
     with staged(Path(folder)) as stage:
         file = str(shutil.copyfile(path, stage / 'model.safetensors'))
         (stage / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
@@ -73,7 +78,7 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
             (f'local-dir:{stage}', timm.create_model(f'local-dir:{stage}', pretrained=True)),
         ):
             with torch.no_grad():
-                same = torch.equal(model.eval().forward_features(images), output(images))
+                same = torch.equal(getattr(model.eval(), call)(images), output(images))
             if not same:
                 raise CheckpointError(f'{name} gives other features in timm than {path} here')
     return config
@@ -167,7 +172,7 @@ class Output(nn.Module):
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
-        kind = next(iter(offered(backbone)), None)
+        kind = getattr(backbone, 'exports', None) or next(iter(offered(backbone)), None)
         if kind is None:
             raise CheckpointError(f'{type(backbone).__name__} offers nothing that can be exported')
         self.name = kind.removesuffix('s') if kind == 'maps' else kind
@@ -190,7 +195,7 @@ def _read(student: str | Path) -> tuple[Path, Output, dict[str, Any]]:
     return path, Output(load_student(path)).eval(), card
 
 
-def timm_config(backbone: nn.Module) -> dict[str, Any]:
+def timm_config(backbone: nn.Module, card: Mapping[str, Any]) -> dict[str, Any]:
     """timm's ``config.json`` for a student.
 
     Raises:
@@ -200,26 +205,46 @@ def timm_config(backbone: nn.Module) -> dict[str, Any]:
         raise CheckpointError(
             f'{type(backbone).__name__} has no form in timm; --to onnx writes it for onnxruntime'
         )
-    name, arguments = backbone.timm_model()
+    try:
+        name, arguments = backbone.timm_model()
+    except ValueError as error:
+        raise CheckpointError(f'{error}; --to onnx writes it for onnxruntime') from None
     side, known = usual_size(backbone), timm.get_pretrained_cfg(name)
+    classes = getattr(backbone, 'num_classes', 0)
+    mean, std = normalisation(card)
+    view = evaluation_images(card)
     return dict(
         architecture=name,
-        num_classes=0,
+        num_classes=classes,
         num_features=backbone.embed_dim,
         model_args=arguments,
         pretrained_cfg=dict(
             input_size=[3, side, side],
-            fixed_input_size=True,
-            interpolation='bicubic',
-            crop_pct=0.875,
-            mean=list(IMAGENET_DEFAULT_MEAN),
-            std=list(IMAGENET_DEFAULT_STD),
-            num_classes=0,
+            fixed_input_size=getattr(backbone, 'sized', True),
+            **view,
+            mean=list(mean),
+            std=list(std),
+            num_classes=classes,
             pool_size=None,
             first_conv=known.first_conv,
             classifier=known.classifier,
         ),
     )
+
+
+def normalisation(card: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that a student's images were normalised by."""
+    if str(card.get('config')).startswith('distill_configs/cifar100_'):
+        return CIFAR_MEAN, CIFAR_STD
+    return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+
+def evaluation_images(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Crop and interpolation of a student's test images, as timm's configs name them."""
+    entry = entry_of(('sample_' if card.get('sample') else '') + str(card.get('arch')))
+    if entry is None:
+        return dict(interpolation='bicubic', crop_pct=0.875)
+    return dict(interpolation=entry.interpolation, crop_pct=entry.crop)
 
 
 def _data_read(data: Any) -> str | None:
@@ -241,6 +266,9 @@ def model_card(card: Mapping[str, Any], usage: str, output: str) -> str:
     ]
     licences = sorted({str(t.get('licence', '?')) for t in teachers})
     known = {**card, 'data': _data_read(card.get('data'))}
+    statistics = "ImageNet's mean and standard deviation"
+    if (stated := normalisation(card)) != (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD):
+        statistics = f'mean {stated[0]} and standard deviation {stated[1]}'
     facts = {
         key: known[key]
         for key in ('method', 'method_version', 'data', 'epochs', 'config_digest', 'sha256')
@@ -262,7 +290,7 @@ def model_card(card: Mapping[str, Any], usage: str, output: str) -> str:
 {usage}
 ```
 
-RGB images, normalised by ImageNet's mean and standard deviation. {OUTPUTS[output]}
+RGB images, normalised by {statistics}. {OUTPUTS[output]}
 
 ## Made by
 

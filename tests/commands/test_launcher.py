@@ -40,6 +40,7 @@ def typed(monkeypatch, capsys, tmp_path):
             return shlex.split(out)
         lines = err.splitlines()
         assert out == '' and len(lines) == 1 and lines[0].startswith('error: ')
+        assert status == 2  # as training refuses
         return lines[0]
 
     return run

@@ -44,11 +44,17 @@ def test_another_seed_gives_other_images(sample, tmp_path):
 def test_a_larger_sample_begins_with_the_smaller_one(sample, tmp_path):
     write_sample(tmp_path / 'small', seed=3, sizes=SMALL)
     images = [
-        name for name in files(tmp_path / 'small') if not name.endswith(('json', 'sheet.png'))
+        name
+        for name in files(tmp_path / 'small')
+        if not name.endswith(('json', 'sheet.png', '.bin'))
     ]
-    assert len(images) == 10 + 10 + 3 * 4
+    # Two lists of names beside the images.
+    assert len(images) == 10 + 10 + 3 * 4 + 2
     for name in images:
         assert (tmp_path / 'small' / name).read_bytes() == (sample / name).read_bytes()
+    for name in ('train', 'test'):
+        whole, part = (f / f'cifar-100-binary/{name}.bin' for f in (sample, tmp_path / 'small'))
+        assert whole.read_bytes().startswith(part.read_bytes())
 
 
 def test_imagenet_layout(sample):
@@ -114,8 +120,8 @@ def test_manifest_and_contact_sheet(sample):
     manifest = read_manifest(sample)
     assert (manifest['seed'], manifest['version']) == (3, module.SAMPLE_VERSION)
     assert manifest['images'] == asdict(SIZES)
-    # Images and labels, two instance files, the contact sheet.
-    assert manifest['files'] == 30 + 20 + 3 * (12 + 8) + 2 + 1
+    # Images and labels, two instance files, CIFAR's four files, the contact sheet.
+    assert manifest['files'] == 30 + 20 + 3 * (12 + 8) + 2 + 4 + 1
     assert tree_digest(sample) == (manifest['files'], manifest['sha256'])
     sheet = cv2.imread(str(sample / 'contact_sheet.png'))
     assert sheet.shape[0] > 1000 and sheet.shape[1] > 1500 and sheet.std() > 20
@@ -178,7 +184,7 @@ def age_manifest(root):
     ('harm', 'line'),
     [
         (damage_byte, 'a file differs from what was written'),
-        (remove_file, 'it holds 34 files, not 35'),
+        (remove_file, 'it holds 38 files, not 39'),
         (cut_manifest, 'its manifest.json cannot be read'),
         (age_manifest, f'its version is 0, not {module.SAMPLE_VERSION}'),
     ],
@@ -210,7 +216,7 @@ def test_foreign_files_are_never_deleted(existing, tmp_path):
 
 def test_an_interrupted_call_leaves_the_old_sample(existing):
     def interrupt(done, total):
-        assert total == 10 + 10 + 2 + 2
+        assert total == 2 * (10 + 10) + 2 + 2
         if done == 15:
             raise KeyboardInterrupt
 

@@ -75,8 +75,19 @@ def test_a_run_has_its_own_length_name_and_digest(tmp_path, monkeypatch):
         load_run_config(RunOptions(path, compute_of='comad'))
 
 
-def test_a_missing_student_of_equal_cost_names_the_command():
-    options = RunOptions('cls_configs/linear_comad_tiny.py', student='mae_equal2_tiny:1')
+@pytest.mark.parametrize(
+    ('student', 'end'),
+    [
+        ('mae_equal2_tiny:1', 'tools/pretrain.sh mae --seed 1 --compute-of STUDENT:2'),
+        (
+            'comda_tiny',
+            'no pretrain_configs/comda_tiny.py makes it; a student has the name of its '
+            'config, such as comad_tiny',
+        ),
+    ],
+)
+def test_a_missing_student_is_told_with_the_command_if_there_is_one(student, end):
+    options = RunOptions('cls_configs/linear_comad_tiny.py', student=student)
     options = RunOptions(**{**vars(options), 'cfg_options': {'train_dataloader.dataset.root': '.'}})
     with pytest.raises(ConfigError) as caught:
         cfg = load_run_config(options, check=False)
@@ -84,5 +95,4 @@ def test_a_missing_student_of_equal_cost_names_the_command():
             if f'{loader}_dataloader' in cfg:
                 cfg[f'{loader}_dataloader'].dataset.root = '.'
         check_paths(cfg, False)
-    command = 'tools/pretrain.sh mae --seed 1 --compute-of STUDENT:2'
-    assert str(caught.value).endswith(command)
+    assert str(caught.value).endswith(end)

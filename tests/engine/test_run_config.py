@@ -14,6 +14,7 @@ from comad.commands.train import parse_args
 from comad.engine.launch import _refuse
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import (
+    SAMPLE_ROOTS,
     _sample_value,
     config_digest,
     load_run_config,
@@ -62,17 +63,19 @@ def test_every_leaf_resolves_and_agrees_with_its_name(path, sample):
     leaf = parse_leaf_name(path)
     cfg = resolved_config(path, sample)
     root = 'work_dirs/sample' if sample else 'work_dirs'
-    assert cfg.work_dir == f'{root}/{leaf.kind}/{leaf.student}/seed0'
+    # Students lie together, whatever made them.
+    folder = 'pretrain' if leaf.folder == 'distill' else leaf.kind
+    assert cfg.work_dir == f'{root}/{folder}/{leaf.student}/seed0'
     assert cfg.run.student == leaf.student and cfg.randomness.seed == 0
     assert cfg.model.backbone.arch == ('sample_' if sample else '') + leaf.arch
-    if leaf.folder != 'pretrain':
+    if leaf.folder not in ('pretrain', 'distill'):
         assert cfg.model.backbone.init_cfg.student == leaf.student
         assert cfg.model.backbone.init_cfg.root == f'{root}/pretrain'
         assert cfg.protocol.name and cfg.protocol.version
     roots = []
     replace_values(cfg, lambda key, value: roots.append(value) or value)
     data = [v for v in roots if isinstance(v, str) and v.startswith('data/')]
-    assert data and all(v.startswith('data/sample/') == sample for v in data)
+    assert data and all(v.startswith(SAMPLE_ROOTS) == sample for v in data)
     assert path.read_text().lstrip().startswith('"""') and cfg.run.source == path.read_text()
 
 
@@ -122,7 +125,10 @@ def test_the_overlay_only_changes_data_sizes_and_lengths():
     for path in leaves():
         full, sample = resolved_config(path), resolved_config(path, sample=True)
         assert full.model.type == sample.model.type, path.name
-        assert full.model.backbone.type == sample.model.backbone.type == 'MaskedViT'
+        networks = {'distill_configs': 'StagedClassifier', 'video_configs': 'MaskedVideoViT'}
+        network = 'MaskedVideoViT' if 'video' in path.stem else 'MaskedViT'
+        network = networks.get(path.parent.name, network)
+        assert full.model.backbone.type == sample.model.backbone.type == network
         if 'optim_wrapper' in full:
             assert full.optim_wrapper.get('constructor') == sample.optim_wrapper.get('constructor')
             assert full.optim_wrapper.optimizer.type == sample.optim_wrapper.optimizer.type

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from mmengine.runner import Runner
 
 from comad.commands import train
-from comad.engine import config_keys, run_config
+from comad.engine import config_keys, paths, run_config
 from comad.runs.place import CALLER, HOME
 from tests.fuzz.outcome import Kind
 from tests.resolved import leaves, resolved
@@ -50,7 +50,7 @@ class Options(Kind):
         ):
             (folder / 'data/sample' / place).mkdir(parents=True, exist_ok=True)
         pretrained = folder / 'work_dirs/sample/pretrain'
-        for path, teacher in run_config.SAMPLE_TEACHERS.items():
+        for path, teacher in paths.SAMPLE_TEACHERS.items():
             self._touch(pretrained / teacher / 'seed0' / Path(path).name)
         for leaf in self.leaves:
             name = run_config.parse_leaf_name(leaf)

@@ -13,6 +13,7 @@ from comad.engine.run_config import load_run_config, use_multi_scale
 from comad.runs.card import make_card
 from comad.tasks.recording import build_record
 from tests.golden.records import ENVIRONMENT, digest
+from tests.resolved import VIDEO_STUDENTS
 
 FILE = Path(__file__).with_name('tasks.json')
 POOLS = {'accuracy/top1_cls': 41.23456789, 'accuracy/top1_mean': 45.5, 'top5_mean': 80.25}
@@ -20,6 +21,7 @@ MAPS = {'mIoU': 38.2, 'aAcc': 79.125, 'mAcc': 50.5}
 BOXES = {'coco/bbox_mAP': 0.391, 'coco/bbox_mAP_50': 0.61, 'coco/bbox_mAP_75': 0.42}
 # segm_mAP_50 found nothing.
 MASKS = {'coco/segm_mAP': 0.351, 'coco/segm_mAP_50': -1.0, 'coco/segm_mAP_s': 0.125}
+CLIPS = {'top1_mean': 45.5, 'top5_mean': 80.25, 'top1_frozen': 12.5, 'top5_frozen': 60.0}
 # Kind -> folder of its leaf, figures that its evaluation reports.
 KINDS: dict[str, tuple[str, dict[str, float]]] = {
     **dict.fromkeys(
@@ -44,6 +46,8 @@ KINDS: dict[str, tuple[str, dict[str, float]]] = {
     **dict.fromkeys(
         ('mask_rcnn', 'mask_rcnn_1x', 'mae_lite_mask_rcnn'), ('det_configs', BOXES | MASKS)
     ),
+    **dict.fromkeys(('cifar100', 'imagenet'), ('distill_configs', {'top1_student': 57.25})),
+    **dict.fromkeys(VIDEO_STUDENTS, ('video_configs', CLIPS)),
 }
 COMMON = 'every kind'
 SCALES = '_ms'
@@ -105,8 +109,13 @@ def make_fields(kind: str) -> dict[str, Any]:
     """
     folder, metrics = KINDS[kind]
     several = kind.endswith(SCALES)
-    leaf = f'{folder}/{kind.removesuffix(SCALES)}_comad_tiny.py'
-    options = RunOptions(leaf, sample=True, seed=2, student='comad_tiny:1')
+    student = VIDEO_STUDENTS.get(kind, 'comad_tiny')
+    if folder == 'distill_configs':  # the training is the evaluation: no student from elsewhere
+        leaf = f'{folder}/{kind}_fbt_swin_tiny_resnet18.py'
+        options = RunOptions(leaf, sample=True, seed=2)
+    else:
+        leaf = f'{folder}/{kind.removesuffix(SCALES)}_{student}.py'
+        options = RunOptions(leaf, sample=True, seed=2, student=f'{student}:1')
     config = load_run_config(options, check=False)
     if several:
         use_multi_scale(config)
@@ -114,7 +123,7 @@ def make_fields(kind: str) -> dict[str, Any]:
     made = build_record(
         config._cfg_dict.to_dict(),
         metrics,
-        make_card(CARD),
+        make_card({**CARD, 'name': config.run.student, 'seed': config.run.pretrain_seed}),
         {**ENVIRONMENT, 'device': 'cpu', 'world_size': 2},
         dataset=DATA,
         train_dataset=msgspec.structs.replace(DATA, split='train', images=6000),

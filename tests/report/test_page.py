@@ -89,14 +89,14 @@ def test_without_a_record_the_published_rows_are_shown(tmp_path):
     text = text_of(write_report(boards, tmp_path / 'report.html', root=tmp_path))
     rows = sum(len(rows) for rows in boards.tables.values())
     assert text.count('<th scope="row"') == rows > 60
-    assert text.count('No measured rows yet') == 3
+    assert text.count('No measured rows yet') == 5
     assert 'No learning curve: no run folder' in text and '<svg' not in text
 
 
 def test_without_anything_there_is_a_page(tmp_path):
     boards = make_leaderboards(True, tmp_path)
     text = text_of(write_report(boards, tmp_path / 'report.html', sample=True))
-    assert text.count('No rows yet') == 3 and 'embedded sample' in text
+    assert text.count('No rows yet') == 5 and 'embedded sample' in text
 
 
 def test_missing_folders_are_named_and_the_tables_stay(study, tmp_path):

@@ -17,6 +17,7 @@ from comad.evaluation.lars import Lars
 from comad.runs.place import FILES
 from comad.tasks.fields import FEATURES, OPTIMIZER_DEFAULTS, VIEW_DEFAULTS
 from comad.tasks.task import FOLDERS, TABLES, TASKS, get_task
+from tests.resolved import leaf_of
 
 MODULES = sorted(Path(comad.tasks.__file__).parent.glob('*.py'))
 
@@ -24,10 +25,11 @@ MODULES = sorted(Path(comad.tasks.__file__).parent.glob('*.py'))
 def test_kinds_tables_and_folders_in_the_order_of_the_tables():
     main = [task.kind for task in TASKS.values() if not task.variant_of]
     assert main == [
-        *('linear', 'finetune', 'knn', 'lowshot_1pct', 'lowshot_10pct', 'upernet', 'mask_rcnn')
+        *('linear', 'finetune', 'knn', 'lowshot_1pct', 'lowshot_10pct', 'upernet', 'mask_rcnn'),
+        *('cifar100', 'imagenet', 'k400_finetune', 'ssv2_finetune'),
     ]
-    assert TABLES == ('classification', 'segmentation', 'detection')
-    assert FOLDERS == ('cls', 'seg', 'det')
+    assert TABLES == ('classification', 'segmentation', 'detection', 'distillation', 'video')
+    assert FOLDERS == ('cls', 'seg', 'det', 'distill', 'video')
     assert [kind for kind, task in TASKS.items() if task.seconds] == [
         *('linear', 'finetune', 'knn', 'upernet', 'mask_rcnn')
     ]
@@ -38,7 +40,7 @@ def test_every_kind_has_its_configs_and_its_part_of_the_sample():
     for task in TASKS.values():
         assert (FILES / f'base_configs/sample/{task.folder}.py').is_file()
         if task.has_leaves:
-            assert (FILES / task.leaf('comad_tiny')).is_file(), task.kind
+            assert (FILES / leaf_of(task)).is_file(), task.kind
 
 
 def test_every_name_of_an_overlay_is_read():

@@ -16,7 +16,8 @@ class File(NamedTuple):
     Args:
         name: in reports and in the manifest, with '/'.
         path: of the file that is read.
-        kind: 'image', 'labels' (an image of class indices) or 'other', which is not decoded.
+        kind: 'image', 'labels' (an image of class indices), 'video' or 'other', which is not
+            decoded.
         offset: where its bytes begin in ``path``.
         size: in bytes; None for the whole file.
     """

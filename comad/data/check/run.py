@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from comad.data.check.ade20k import ADE20KCheck
+from comad.data.check.cifar100 import CIFAR100Check
 from comad.data.check.coco import COCOCheck
 from comad.data.check.findings import DEEP, TURNED, Check, File, Findings, Inspected
 from comad.data.check.imagenet import ImageNetCheck
+from comad.data.check.video import VIDEO_CHECKS
 from backbones.files import write_text
 from comad.data.decode import (
     DECODE_ERRORS,
@@ -23,6 +25,7 @@ from comad.data.decode import (
     orientation_of,
 )
 from comad.data.pool import run_tasks
+from comad.data.video import video_fault
 from comad.data.sample.layouts import wnid
 from comad.data.manifest import MANIFEST, check_writable, digest_lines, write_manifest
 from comad.data.sample.write import SampleError, SampleSizes, find_fault, read_manifest
@@ -32,12 +35,16 @@ PROBLEMS = 'check.txt'
 SHOWN = 10
 AT_ONCE = 32  # files per task of a process
 CHECKS: dict[str, type[Check]] = {
-    check.name: check for check in (ImageNetCheck, ADE20KCheck, COCOCheck)
+    check.name: check
+    for check in (ImageNetCheck, ADE20KCheck, COCOCheck, CIFAR100Check, *VIDEO_CHECKS)
 }
 ROOTS = {
     'imagenet': 'data/imagenet',
     'ade20k': 'data/ade/ADEChallengeData2016',
     'coco': 'data/coco',
+    'cifar100': 'data/cifar-100-binary',
+    'kinetics400': 'data/kinetics400',
+    'ssv2': 'data/ssv2',
     'sample': 'data/sample',
 }
 # Of use, in our words, with the page that counts.
@@ -53,6 +60,18 @@ TERMS = {
     'coco': (
         "COCO: annotations are under CC BY 4.0, images under Flickr's terms and not COCO's to "
         'license: https://cocodataset.org/#termsofuse'
+    ),
+    'cifar100': (
+        'CIFAR-100: its page states no licence and asks to cite the technical report; the images were '
+        'collected from the web: https://www.cs.toronto.edu/~kriz/cifar.html'
+    ),
+    'kinetics400': (
+        'Kinetics: the list of videos is under CC BY 4.0, the videos belong to those who put them '
+        'on YouTube: https://github.com/cvdfoundation/kinetics-dataset'
+    ),
+    'ssv2': (
+        'Something-Something V2 is for research, under the licence of its page: '
+        'https://www.qualcomm.com/developer/software/something-something-v-2-dataset'
     ),
     'sample': (
         "The sample's handwriting is the digits set that scikit-learn ships under BSD-3-Clause, "
@@ -193,6 +212,11 @@ def check_sample(
         ImageNetCheck(root / 'imagenet', images, 'imagenet/', wnids),
         ADE20KCheck(root / 'ade', scenes, 'ade/', len(CLASSES) + 1),
         COCOCheck(root / 'coco', scenes, 'coco/', categories),
+        CIFAR100Check(
+            root / 'cifar-100-binary',
+            {**images, 'classes': len(CLASSES), 'superclasses': 2},
+            'cifar-100-binary/',
+        ),
     ]
     passed = _go_through(root, checks, workers, quick, progress)
     if not quick and (fault := find_fault(root, seed, sizes)):
@@ -259,6 +283,8 @@ def inspect(file: File) -> Inspected:
         return known._replace(error=f'cut off ({len(data)} of {file.size} bytes)')
     if file.kind == 'other':
         return known
+    if file.kind == 'video':
+        return known._replace(error=video_fault(file.path))
     try:
         with warnings.catch_warnings(), open_image(data) as image:
             # Remarks on EXIF data and the like.

@@ -1,4 +1,4 @@
-"""Writes scenes of digits in the on-disk layouts of ImageNet, ADE20K and COCO."""
+"""Writes scenes of digits in the on-disk layouts of ImageNet, ADE20K, COCO and CIFAR-100."""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from comad.data.cifar_files import COARSE, EDGE, FILES, FINE
 from comad.data.sample.scenes import CLASSES, SIZE, Scene, SceneRenderer
 
 JPEG_QUALITY = 95
@@ -86,6 +87,25 @@ def write_scenes(root: Path, split: str, renderer: SceneRenderer, count: int) ->
     }
     path = coco / 'annotations' / f'instances_{split}2017.json'
     path.write_text(json.dumps(content, separators=(',', ':')) + '\n', encoding='utf-8')
+
+
+def write_cifar(root: Path, split: str, renderer: SceneRenderer, count: int) -> Iterator[None]:
+    """Write ``cifar-100-binary/{train,test}.bin``; yields after each image.
+
+    The digits are those of `write_imagenet` at 32 px, pixels averaged. The fine label is the digit,
+    the coarse one whether it is odd.
+    """
+    folder = root / 'cifar-100-binary'
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FINE).write_text('\n'.join(CLASSES) + '\n', encoding='utf-8')
+    (folder / COARSE).write_text('even\nodd\n', encoding='utf-8')
+    with (folder / FILES[split]).open('wb') as file:
+        for index in range(count):
+            scene = renderer.single(index)
+            digit = scene.digits[0]
+            small = cv2.resize(scene.image, (EDGE, EDGE), interpolation=cv2.INTER_AREA)
+            file.write(bytes((digit % 2, digit)) + small.transpose(2, 0, 1).tobytes())
+            yield
 
 
 def _instance(number: int, image_id: int, digit: int, mask: np.ndarray) -> dict[str, Any]:

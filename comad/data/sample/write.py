@@ -1,7 +1,9 @@
-"""The embedded sample: digit scenes in the on-disk layouts of ImageNet, ADE20K and COCO.
+"""The embedded sample: digit scenes in the on-disk layouts of ImageNet, ADE20K,
+COCO and CIFAR-100's binary version.
 
 Everything is drawn from scikit-learn's handwritten digits (`scenes.py`); equal seed and sizes give
-equal bytes. Segmentation and detection see the same scenes.
+equal bytes. Segmentation and detection see the same scenes, CIFAR-100's layout holds the digits of
+ImageNet's at half the size.
 """
 
 import fcntl
@@ -15,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from backbones.files import read_json, sha256_of, write_json
-from comad.data.sample.layouts import encode, write_imagenet, write_scenes
+from comad.data.sample.layouts import encode, write_cifar, write_imagenet, write_scenes
 from comad.data.sample.scenes import CLASSES, SPLITS, SceneRenderer
 
 # Raise whenever the same seed and sizes would give other bytes: older samples are then rebuilt.
-SAMPLE_VERSION = 3
+SAMPLE_VERSION = 4
 SAMPLE_ROOT = 'data/sample'
 MANIFEST = 'manifest.json'
 CONTACT_SHEET = 'contact_sheet.png'
-CONTENT = ('imagenet', 'ade', 'coco', CONTACT_SHEET)
+CONTENT = ('imagenet', 'ade', 'coco', 'cifar-100-binary', CONTACT_SHEET)
 
 Progress = Callable[[int, int], None]
 
@@ -82,7 +84,7 @@ def write_sample(
     root = Path(root).resolve()
     sizes = sizes or SampleSizes()
     root.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(root.parent / f'.{root.name}.lock'):
+    with locked(root.parent / f'.{root.name}.lock'):
         reason = 'a new one was asked for' if force else find_fault(root, seed, sizes)
         if reason is None:
             return False
@@ -162,6 +164,7 @@ def _write_all(root: Path, seed: int, sizes: SampleSizes, progress: Progress) ->
     counts = {
         write_imagenet: (sizes.imagenet_train, sizes.imagenet_val),
         write_scenes: (sizes.scenes_train, sizes.scenes_val),
+        write_cifar: (sizes.imagenet_train, sizes.imagenet_val),
     }
     total, done = sum(map(sum, counts.values())), 0
     for write, numbers in counts.items():
@@ -189,7 +192,7 @@ def _check_replaceable(root: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Wait until no other process writes the same sample."""
     with path.open('w') as file:
         fcntl.flock(file, fcntl.LOCK_EX)

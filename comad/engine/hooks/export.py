@@ -15,7 +15,7 @@ from comad.engine.models import unwrapped
 from comad.engine.run_data import warn_unranked
 from comad.engine.segments import SEGMENTS, digest_of, worth_telling
 from comad.runs import questions
-from comad.runs.card import make_card
+from comad.runs.card import make_card, unit_of
 from comad.runs.environment import collect_environment
 
 
@@ -65,6 +65,7 @@ class StudentExportHook(Hook):
                 epochs=runner.max_epochs,
                 iterations=runner.iter,
                 images_seen=info['images_seen'],
+                unit=unit_of(model.exported.architecture()),
                 seed=runner.seed,
                 data=self.data,
                 # A full-scale run refuses it, whatever this one was told.

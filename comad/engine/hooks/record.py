@@ -18,6 +18,7 @@ from backbones.student import CARD_FILE
 from comad.data.identity import DataIdentity
 from comad.engine.checkpoint_files import checkpoint_digest
 from comad.engine.checkpointing import SafeCheckpointHook
+from comad.engine.distillation import DISTILL
 from comad.engine.failures import RunStopped
 from comad.engine.flops import backbone_gflop
 from comad.engine.models import unwrapped
@@ -85,7 +86,8 @@ class RunRecordHook(Hook):
     ) -> None:
         """Collect what the record will say, and say what will keep it from being ranked."""
         self.train_dataset, self.dataset = train_dataset, dataset
-        self.card = _card(runner.cfg.run)
+        # A distillation makes its card in the end, before its record.
+        self.card = None if runner.cfg.run.folder == DISTILL else _card(runner.cfg.run)
         if not is_main_process():
             return
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'
@@ -131,6 +133,8 @@ class RunRecordHook(Hook):
         if not is_main_process():
             return
         run, config = runner.cfg.run, runner.cfg._cfg_dict.to_dict()
+        if run.folder == DISTILL:
+            self.card = _read_card(Path(runner.work_dir))
         backbone = unwrapped(runner.model).backbone
         trained_fields = {
             name: value
@@ -171,7 +175,10 @@ def _card(run: Any) -> StudentCard | None:
     """The student's card; None for random weights."""
     if run.method == questions.SCRATCH:
         return None
-    folder = pretrain_dir(run.sample, run.student, run.pretrain_seed)
+    return _read_card(pretrain_dir(run.sample, run.student, run.pretrain_seed))
+
+
+def _read_card(folder: Path) -> StudentCard:
     try:
         return read_student_card(folder / CARD_FILE)
     except ValueError as error:

@@ -18,6 +18,13 @@ DECODERS = {
     'base': (512, 8, 16),
     'sample_tiny': (64, 1, 2),
     'sample_base': (64, 1, 2),
+    # Of `CubeDecoder`: VideoMAE's and AMD's own.
+    'video_small': (192, 4, 3),
+    'video_base': (384, 4, 6),
+    'video_large': (512, 12, 8),
+    'sample_video_small': (64, 1, 2),
+    'sample_video_base': (64, 1, 2),
+    'sample_video_large': (64, 1, 2),
 }
 
 
@@ -93,18 +100,16 @@ class FeatureGenerator(nn.Module):
     targets are raw block outputs as well (our choice). The mask token is a parameter and trained.
 
     Args:
-        width: D, the teacher's.
-        grid_size: patches per side.
+        positions: (1, N, D) of all patches, as wide as the teacher.
         depth: blocks.
         num_heads: heads of each.
     """
 
-    def __init__(self, width: int, grid_size: int, depth: int, num_heads: int) -> None:
+    def __init__(self, positions: Tensor, depth: int, num_heads: int) -> None:
         super().__init__()
+        width = positions.shape[-1]
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.register_buffer(
-            'positions', sincos_positions(width, grid_size, first='w')[:, 1:], persistent=False
-        )
+        self.register_buffer('positions', positions, persistent=False)
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.Sequential(
             *(Block(width, num_heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))

@@ -1,0 +1,41 @@
+"""Overlay for video_configs/ on the embedded sample: 8 frames of 64 px, 1,200 / 400 clips.
+
+Rates follow from the length. Some 300 steps from scratch never leave chance under a layer decay of
+0.75, mixing, smoothing and stochastic depth, so none of these is on; digits are neither mirrored
+nor recoloured. Kinetics' stand-in is labelled by the digit, Something-Something's by its motion.
+"""
+
+_loader = dict(num_workers=0, persistent_workers=False, pin_memory=False)
+_train = dict(size=64, scale=(0.8, 1.0), flip=0.0, auto_augment=None, re_prob=0.0, samples=1)
+_test = dict(batch_size=50, **_loader)
+_common = dict(
+    optim_wrapper=dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(decay_rate=1.0)),
+    train_cfg=dict(max_epochs=8, val_interval=8),
+    param_scheduler=[
+        dict(type='WarmUpLR', begin=0, end=1, linspace=True, convert_to_iter_based=True),
+        dict(type='CosineAnnealingLR', eta_min_ratio=1e-3, begin=1, convert_to_iter_based=True),
+    ],
+    default_hooks=dict(checkpoint=dict(interval=8)),
+)
+_model = dict(mixup=None, label_smoothing=0.0, backbone=dict(drop_path_rate=0.0))
+_k400 = dict(root='data/sample_video/kinetics400', classes=10, sampling=dict(frames=8, stride=2))
+_ssv2 = dict(root='data/sample_video/ssv2', classes=8, sampling=dict(frames=8))
+_k400_test = dict(dataset=dict(views=dict(size=64), **_k400), **_test)
+_ssv2_test = dict(dataset=dict(views=dict(size=64), **_ssv2), **_test)
+
+k400_finetune = dict(
+    model=dict(num_classes=10, **_model),
+    train_dataloader=dict(dataset=dict(views=_train, **_k400), batch_size=32, **_loader),
+    val_dataloader=_k400_test,
+    test_dataloader=_k400_test,
+    **_common,
+)
+ssv2_finetune = dict(
+    model=dict(num_classes=8, **_model),
+    train_dataloader=dict(dataset=dict(views=_train, **_ssv2), batch_size=32, **_loader),
+    val_dataloader=_ssv2_test,
+    test_dataloader=_ssv2_test,
+    **_common,
+)
+
+del _loader, _train, _test, _common, _model, _k400, _ssv2, _k400_test, _ssv2_test

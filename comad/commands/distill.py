@@ -1,0 +1,99 @@
+"""Distil a classifier with labels, on all GPUs here, else on the CPU."""
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+from textwrap import fill
+
+from backbones.staged_table import NETWORKS
+from comad.commands.launcher import LaunchError, become
+from comad.commands.pretrain import command_for
+from comad.engine.distillation import ALONE, DISTILL, TABLE, recipe_leaf
+from comad.engine.options import ConfigError
+from comad.runs.place import FILES, enter_home, seen_from_home, worded
+from comad.tasks.task import tasks_of_folder
+
+EPILOG = """examples:
+  tools/distill.sh fbt cifar100 swin_tiny resnet18             # all GPUs
+  tools/distill.sh fbt cifar100 swin_tiny resnet18 --sample    # the embedded data, on a CPU
+  tools/distill.sh plain cifar100 resnet18 --sample            # the student alone, or a teacher
+
+All other options are those of training, `python tools/train.py --help`. SIGTERM, SIGUSR1 or Ctrl-C
+saves after the current step and ends with exit code 75; the same command with --resume goes on.
+
+"""
+
+
+def methods() -> list[str]:
+    """Names of the methods, read from their table without running it."""
+    for node in ast.parse((FILES / TABLE).read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == 'methods':
+            return [keyword.arg for keyword in node.value.keywords]
+    return []
+
+
+def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    data = ' or '.join(task.kind for task in tasks_of_folder(DISTILL))
+    parser = argparse.ArgumentParser(
+        prog=Path(worded('tools/distill.sh')).name,
+        description=__doc__,
+        epilog=worded(EPILOG)
+        + fill(f'methods: {" ".join(methods())}', 98)
+        + '\n'
+        + fill(f'networks: {" ".join(NETWORKS)}', 98),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        usage='%(prog)s METHOD DATA [TEACHER] STUDENT [options]',
+    )
+    parser.add_argument('names', metavar='METHOD DATA TEACHER STUDENT', nargs='*', help=data)
+    parser.add_argument(
+        '--gpus',
+        metavar='N',
+        help='0 is the CPU; default: all, or one with --sample, whose batches suit one',
+    )
+    parser.add_argument('--dry-run', action='store_true', help='print the command, do not run it')
+    return parser.parse_known_args(argv)
+
+
+def find_run(names: list[str]) -> list[str]:
+    """The leaf, and ``--student`` where it is not the leaf's own pair.
+
+    Raises:
+        LaunchError: unknown names, or too few or many.
+    """
+    method, data, *pair = [*names, '', ''][: max(2, len(names))]
+    wanted = 1 if method == ALONE else 2
+    kinds = [task.kind for task in tasks_of_folder(DISTILL)]
+    if method not in methods():
+        raise LaunchError(f'no method {method!r}; one of: {" ".join(methods())}')
+    if data not in kinds:
+        raise LaunchError(f'no data {data!r}; one of: {" ".join(kinds)}')
+    pair = [name for name in pair if name]
+    if len(pair) != wanted:
+        order = 'STUDENT' if wanted == 1 else 'TEACHER STUDENT'
+        raise LaunchError(f'{len(pair)} networks after {data}; {method} wants {order}')
+    for name in pair:
+        if name not in NETWORKS:
+            raise LaunchError(f'no network {name!r}; one of: {" ".join(NETWORKS)}')
+    leaf, student = recipe_leaf(data, pair[-1]), '_'.join([method, *pair])
+    path = seen_from_home(leaf)
+    return [path] if Path(leaf).stem == f'{data}_{student}' else [path, '--student', student]
+
+
+def main(argv: list[str] | None = None) -> int:
+    args, others = parse_args(argv)
+    enter_home()
+    try:
+        if '--student' in others:
+            raise LaunchError('--student: name teacher and student instead')
+        arguments = [*find_run(args.names), *others]
+        command = command_for(arguments, args.gpus)
+    except (ConfigError, LaunchError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    become(command, args.dry_run)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""A student in four stages as the backbone of a leaf that was written for ViTs.
+
+Its maps already have the strides 4, 8, 16 and 32: UperNet reads them as they are, Mask R-CNN
+through a plain feature pyramid. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backbones.architectures import network_type, sample_name
+from backbones.staged_table import STAGED, entry_of
+from comad.engine.options import ConfigError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+# Options of a leaf's backbone that any network has; the others are a ViT's.
+SHARED = ('type', 'arch', 'init_cfg', 'frozen', 'drop_path_rate')
+STAGES = (0, 1, 2, 3)
+
+
+def fit_staged(cfg: Config, arch: str, sample: bool) -> None:
+    """Take a ViT's options and adapters out of a config, and put widths and strides in.
+
+    Students of another kind leave the config as it is.
+
+    Args:
+        cfg: Of a transfer, changed in place.
+        arch: The student's.
+        sample: Whether its stand-in for the embedded sample is meant.
+
+    Raises:
+        ConfigError: a network of one grid for a dense task, or a head of other maps.
+    """
+    if network_type(arch) != STAGED:
+        return
+    entry = entry_of(sample_name(arch) or arch if sample else arch)
+    model, name = cfg.model, cfg.get('protocol', {}).get('name', 'this config')
+    for key in set(model.backbone) - set(SHARED):
+        del model.backbone[key]
+    wrapper = cfg.get('optim_wrapper', {})
+    if wrapper.get('paramwise_cfg', {}).get('decay_rate', 1.0) != 1.0:
+        wrapper.paramwise_cfg.decay_rate = 1.0  # layers are counted in blocks of a ViT
+    dense = 'decode_head' in model or 'roi_head' in model
+    if not dense:
+        return
+    if not entry.pyramid:
+        raise ConfigError(
+            f'{name} needs maps at strides 4, 8, 16 and 32; {entry.title} has one grid: take a '
+            'CNN or a Swin'
+        )
+    model.backbone.out_indices = STAGES
+    widths = list(entry.widths)
+    if 'roi_head' in model:
+        strides = len(model.neck.get('strides', ())) or 5
+        width = model.neck.out_channels
+        model.neck = dict(type='FPN', in_channels=widths, out_channels=width, num_outs=strides)
+        return
+    if not isinstance(model.decode_head.get('in_channels'), (list, tuple)) or 'neck' not in model:
+        raise ConfigError(f'{name} reads one map; of students in stages UperNet alone is known')
+    del model['neck']
+    model.decode_head.in_channels = widths
+    if 'auxiliary_head' in model:
+        model.auxiliary_head.in_channels = widths[model.auxiliary_head.get('in_index', 2)]

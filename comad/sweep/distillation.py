@@ -1,0 +1,72 @@
+"""The study of distillation on the embedded sample: two pairs, methods, terms of FBT, paired seeds.
+
+In one pair attention teaches a CNN, in the other a CNN teaches attention, so that FBT fuses in both
+directions. Teachers are trained once, with seed 0, by labels alone.
+"""
+
+from pathlib import Path
+
+from comad.engine.distillation import ALONE, Pair, recipe_leaf
+from comad.runs.place import FILES
+from comad.sweep.grid import DATA_PROOFS, DATA_SOURCES, RECORDS, SECONDS, WORK
+from comad.sweep.step import Step, config_sources
+
+DATA = 'cifar100'
+PAIRS = (('swin_tiny', 'resnet18'), ('convnext_tiny', 'deit_tiny'))
+# What differs from the student trained alone.
+METHODS = {
+    'kd': 'KD',
+    'ofa': 'OFA-KD',
+    'fbt': 'FBT',
+    'fbt_no_ts': 'FBT without L(t, s)',
+    'fbt_no_tf': 'FBT without L(t, f)',
+    'fbt_no_fs': 'FBT without L(f, s)',
+    'fbt_no_nce': 'FBT without InfoNCE',
+    'fbt_no_ofa': 'FBT without the loss on logits',
+    'fbt_detached': 'FBT, the fusion detached in L(f, s)',
+}
+STEP_SECONDS = 90
+
+
+def distillation(root: Path, seeds: int) -> list[Step]:
+    """Return images and teachers, then students seed by seed."""
+    command = ('python', 'tools/data.py', 'sample')
+    steps = [Step('data', command, DATA_PROOFS, sources=DATA_SOURCES, seconds=SECONDS['data'])]
+    made = [_run(root, Pair(ALONE, '', teacher), 0) for teacher, _ in PAIRS]
+    for seed in range(seeds):
+        for teacher, student in PAIRS:
+            made.append(_run(root, Pair(ALONE, '', student), seed))
+            made += [_run(root, Pair(method, teacher, student), seed) for method in METHODS]
+    return steps + list({step.name: step for step in made}.values())
+
+
+def cells(teacher: str, student: str) -> dict[str, str]:
+    """The students of a pair, by name, each with what it is."""
+    return {name_of(Pair(m, teacher, student)): text for m, text in METHODS.items()}
+
+
+def name_of(pair: Pair) -> str:
+    """A student's name in records."""
+    return f'{DATA}_{pair.name}_{pair.student}'
+
+
+def _run(root: Path, pair: Pair, seed: int) -> Step:
+    leaf = str(Path(recipe_leaf(DATA, pair.student)).relative_to(FILES))
+    student = name_of(pair)
+    command = ['python', 'tools/train.py', leaf, '--sample', '--seed', str(seed)]
+    if Path(leaf).stem != student:
+        command += ['--student', f'{pair.name}_{pair.student}']
+    folder = f'{WORK}/pretrain/{student}/seed{seed}'
+    taught = [f'distil_{name_of(Pair(ALONE, "", pair.teacher))}_p0'] if pair.teacher else []
+    sources = (leaf, 'base_configs/sample/distill.py', 'base_configs/distill_methods.py')
+    return Step(
+        name=f'distil_{student}_p{seed}',
+        command=tuple(command),
+        outputs=(
+            *(f'{folder}/{proof}' for proof in ('student.safetensors', 'student.json')),
+            f'{RECORDS}/{DATA}_{student}_p{seed}_s{seed}.json',
+        ),
+        needs=('data', *taught),
+        sources=config_sources(root, *sources),
+        seconds=STEP_SECONDS,
+    )
