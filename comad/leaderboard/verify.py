@@ -38,7 +38,7 @@ from comad.leaderboard.tables import (
     to_csv,
 )
 from comad.runs.place import PUBLISHED_CSV, results_folder
-from comad.runs.record import Record, resolved_name
+from comad.runs.record import RECORD_FILES, Record, resolved_name
 from comad.runs.resolved import read_resolved
 from comad.tasks.task import TASKS
 
@@ -106,7 +106,7 @@ def verify(
     boards = make_leaderboards(sample, records, out, published)
     found = Verification(notes=boards.notes, refused=list(boards.refused))
     if folder.is_dir():
-        left_out = len(list(folder.glob('*.json'))) - len(boards.records)
+        left_out = len(list(folder.glob(RECORD_FILES))) - len(boards.records)
         found.looked.append(f'{folder}: {len(boards.records)} records read, {left_out} refused')
     else:
         found.looked.append(f'{folder}: not there, no evaluation has been recorded yet')

@@ -22,6 +22,7 @@ from comad.data.identity import DataIdentity
 from comad.runs.place import pretrain_dir
 
 SCHEMA = 4
+RECORD_FILES = '[!.]*.json'  # hidden ones are the file system's, such as ._x.json
 MAX_BYTES = 8192
 MAX_REASON = 300
 PATH = re.compile(r'[\w./-]{1,100}')
@@ -279,13 +280,13 @@ def write_record(directory: str | os.PathLike[str], record: Record) -> Path:
 
 
 def read_records(directory: str | os.PathLike[str]) -> Records:
-    """Read every ``*.json`` in ``directory``, sorted by name; a missing folder holds none.
+    """Read every ``*.json`` in ``directory`` but hidden ones, by name; a missing folder holds none.
 
     Refused, each with one line that names file and reason: what `read_record` raises on.
     """
     accepted: list[Record] = []
     refused: list[str] = []
-    for path in sorted(Path(directory).glob('*.json')):
+    for path in sorted(Path(directory).glob(RECORD_FILES)):
         try:
             accepted.append(read_record(path))
         except (RecordError, OSError) as error:
