@@ -265,11 +265,13 @@ def fill_completely(
     tensors: Mapping[str, torch.Tensor],
     source: str | Path,
     new: Collection[str] = (),
+    finite: bool = True,
 ) -> None:
     """Copy ``tensors`` into ``module``: every tensor of both sides, or nothing at all.
 
     Args:
         new: The module's tensors that no file holds; they stay as they are.
+        finite: Whether NaN and infinity are refused.
 
     Raises:
         CheckpointError: names the tensors that are missing, unexpected, of another shape or
@@ -288,7 +290,7 @@ def fill_completely(
     broken = [
         name
         for name in shared
-        if tensors[name].is_floating_point() and not tensors[name].isfinite().all()
+        if finite and tensors[name].is_floating_point() and not tensors[name].isfinite().all()
     ]
     kinds = [
         f'{name} is {tensors[name].dtype}'.replace('torch.', '')

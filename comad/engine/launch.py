@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -43,6 +43,7 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
         return run.test(checkpoint) if test else run.train()
     except Preempted as stop:
         say(str(stop))
+        _wait_for_the_first()
         return PREEMPTED
     except Exception as error:
         return _tell(error, options, run.runner, run.cfg)
@@ -168,6 +169,14 @@ def _build(cfg: Any, options: RunOptions, test: bool) -> Any:
     return runner
 
 
+def _wait_for_the_first() -> None:
+    """Let no process end before the first has spoken for all: torchrun ends the others with it."""
+    from mmengine.dist import barrier
+
+    with suppress(RuntimeError):  # of one that has gone already
+        barrier()
+
+
 def _leave_groups() -> None:
     """Close the process groups, if anything has opened one: their threads must not outlive it."""
     if 'torch' in sys.modules:
@@ -215,9 +224,12 @@ def _stop(error: Exception, runner: Any, text: str | None = None) -> int:
     if text is None or os.environ.get(TRACEBACK):
         raise error
     rank = '0' if is_first_process() else os.environ.get('RANK', '?')
-    if rank == '0' or not (isinstance(error, RunStopped) and error.agreed):
+    agreed = isinstance(error, RunStopped) and error.agreed
+    if rank == '0' or not agreed:
         where = '' if rank == '0' else f'process {rank}: '
         sys.stderr.write(f'error: {where}{text}\n')
+    if agreed:
+        _wait_for_the_first()
     return FAILED
 
 

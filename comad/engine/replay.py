@@ -77,7 +77,7 @@ def replay(cfg: Config, bundle: str | Path) -> int:
     runner = (RUNNERS.get(cfg.get('runner_type', 'Runner')) or Runner).from_cfg(cfg)
     loader = runner.build_train_loop(runner._train_loop).dataloader
     model = unwrapped(runner.model)
-    fill_completely(model, kept['weights'], path)
+    fill_completely(model, kept['weights'], path, finite=False)  # that is what is looked for
     for key, value in kept['info'].items():
         runner.message_hub.update_info(key, value)
     loader.dataset.rank = kept['rank']
