@@ -13,7 +13,7 @@ from typing import Any
 from pandas import DataFrame, Series
 
 from backbones.files import write_text
-from comad.leaderboard.tables import COLUMNS, MEASURED, PUBLISHED
+from comad.leaderboard.tables import COLUMNS, MEASURED, PUBLISHED, own_columns
 
 Tables = Mapping[str, DataFrame]
 MAX_WIDTH = 28
@@ -72,7 +72,8 @@ def format_table(title: str, table: DataFrame) -> str:
         evidence=table['evidence'].mask(table['kind'] == MEASURED, MEASURED),
         **{name: _stated(table, name) for name in ('student', 'protocol')},
     )
-    headings = ['rank', 'method', 'student', 'protocol', 'pool', 'metric', 'value', 'n', 'evidence']
+    headings = ['rank', 'method', 'student', 'protocol', 'pool', 'metric', 'value', 'n']
+    headings += [*own_columns(table), 'evidence']
     shown = shown[headings].map(_clip)
     widths = [max(len(name), *map(len, shown[name])) for name in headings]
     rows = [headings, ['-' * width for width in widths], *shown.to_numpy().tolist()]
@@ -84,8 +85,8 @@ def format_table(title: str, table: DataFrame) -> str:
 def documented(table: DataFrame, escaped: Callable[[str], str]) -> DataFrame:
     """Return the rows as documents show them, texts in their markup.
 
-    Columns: ``HEADINGS``; ``source`` of published rows, with the kind of evidence; as in the table
-    ``value``, ``sd``, ``n`` and ``section``.
+    Columns: ``HEADINGS``; ``source`` of published rows, with the kind of evidence; the table's own
+    columns; as in the table ``value``, ``sd``, ``n`` and ``section``.
     """
     texts = DataFrame(
         {
@@ -96,6 +97,7 @@ def documented(table: DataFrame, escaped: Callable[[str], str]) -> DataFrame:
             'protocol': joined(_stated(table, 'protocol'), ' v', table['protocol_version']),
             'metric': joined(table['metric'], ' (', table['pool'], ')'),
             'source': joined(table['source'], ' (', table['evidence'], ')'),
+            **{name: table[name] for name in own_columns(table)},
         }
     )
     return texts.map(escaped).join(table[['value', 'sd', 'n', 'section']])
@@ -118,7 +120,8 @@ def to_markdown(tables: Tables) -> str:
         if table.empty:
             parts.append('No rows yet.')
         if measured.any():
-            parts.append(markdown_table(shown.loc[measured, [*HEADINGS, 'value', 'n']]))
+            columns = [*HEADINGS, 'value', 'n', *own_columns(table)]
+            parts.append(markdown_table(shown.loc[measured, columns]))
         if not measured.all():
             columns = [*HEADINGS[1:], 'value', 'source (evidence)']
             parts += ['Published:', markdown_table(shown.loc[~measured, columns])]
@@ -156,9 +159,14 @@ def _latex(name: str, table: DataFrame) -> str:
     shown['method'] += [marks.get(source, '') for source in shown['source']]
     spread = '$' + shown['value'] + r' \pm ' + shown['sd'] + '$'
     shown['value'] = spread.where(shown['sd'] != '', shown['value'])
+    own = own_columns(table)
+    for column in own:
+        shown[column] = shown[column].str.replace('-', '$-$')
     # Groups of measured rows stand apart by a space, published rows by a rule.
     apart = shown['section'].ne(shown['section'].shift())
-    entries = [*HEADINGS, 'value', 'n']
+    entries = [*HEADINGS, 'value', 'n', *own]
+    headings = [*(name.capitalize() for name in entries)]
+    headings[entries.index('n')] = '$n$'
     body = []
     for number, row in enumerate(shown[entries].to_numpy().tolist()):
         if apart.iat[number]:
@@ -172,9 +180,9 @@ def _latex(name: str, table: DataFrame) -> str:
         rf'  \caption{{{CAPTION.format(name.capitalize())}}}',
         rf'  \label{{tab:leaderboard-{name}}}',
         r'  \footnotesize',
-        rf'  \begin{{tabular}}{{{LATEX_COLUMNS}}}',
+        rf'  \begin{{tabular}}{{{LATEX_COLUMNS}{"l" * len(own)}}}',
         r'    \toprule',
-        f'    {_latex_row([*(heading.capitalize() for heading in entries[:-1]), "$n$"])}',
+        f'    {_latex_row(headings)}',
         *(f'    {line}' for line in body),
         r'    \bottomrule',
         r'  \end{tabular}',
@@ -200,7 +208,7 @@ def to_json(tables: Tables) -> str:
     content = {
         name: [
             {column: _typed(column, value) for column, value in row.items()}
-            for row in table[[*COLUMNS, 'details']].to_dict('records')
+            for row in table[[*COLUMNS, *own_columns(table), 'details']].to_dict('records')
         ]
         for name, table in tables.items()
     }

@@ -190,8 +190,12 @@ def build_tables(found: DataFrame, published: DataFrame | None = None) -> dict[s
 
 def to_csv(table: DataFrame) -> str:
     """Return a table as CSV text; equal rows give equal bytes."""
-    gaining = (table['table'] == GAINING).any()
-    return cells.to_csv(table, (*COLUMNS, GAIN) if gaining else COLUMNS)
+    return cells.to_csv(table, (*COLUMNS, *own_columns(table)))
+
+
+def own_columns(table: DataFrame) -> tuple[str, ...]:
+    """Return the columns that this table alone has, in every format, behind ``COLUMNS``."""
+    return (GAIN,) if (table['table'] == GAINING).any() else ()
 
 
 def statistics(values: Iterable[tuple[int, int, float]]) -> Statistics:

@@ -34,6 +34,7 @@ from comad.leaderboard.tables import (
     MEASURED,
     Statistics,
     make_leaderboards,
+    own_columns,
     statistics,
     to_csv,
 )
@@ -230,14 +231,15 @@ def difference(path: Path, table: DataFrame) -> str | None:
         return f'{path} cannot be read ({error.strerror})'
     except ValueError as error:
         return str(error)
-    if tuple(shown) != COLUMNS:
+    columns = [*COLUMNS, *own_columns(table)]
+    if list(shown) != columns:
         return f'{path}: other columns'
-    cells = [rows.head(len(shown)).to_numpy(object) for rows in (shown, table[list(COLUMNS)])]
+    cells = [rows.head(len(shown)).to_numpy(object) for rows in (shown, table[columns])]
     old, new = (own[: len(table)] for own in cells)
     for row, column in numpy.argwhere(old != new)[:1]:
         named = table.loc[row, ['method', 'protocol', 'metric', 'pool']]
         return (
-            f'{path}, row {row + 1} ({", ".join(filter(None, named))}): {COLUMNS[column]} is '
+            f'{path}, row {row + 1} ({", ".join(filter(None, named))}): {columns[column]} is '
             f'{old[row, column]!r}, the records and published figures give {new[row, column]!r}'
         )
     if len(shown) != len(table):

@@ -12,7 +12,14 @@ from pandas import DataFrame
 
 from backbones.files import read_json
 from comad.leaderboard.details import known_mean
-from comad.leaderboard.tables import MEASURED, MIN_SEEDS, ORDER, PUBLISHED, Leaderboards
+from comad.leaderboard.tables import (
+    MEASURED,
+    MIN_SEEDS,
+    ORDER,
+    PUBLISHED,
+    Leaderboards,
+    own_columns,
+)
 from comad.runs.place import folder_below
 from comad.runs.record import Record
 from comad.tasks.task import TASKS
@@ -75,10 +82,11 @@ class Group:
 
 @dataclass
 class Board:
-    """A table: its groups, measured ones first."""
+    """A table: its groups, measured ones first, and the columns that it alone has."""
 
     name: str
     groups: list[Group]
+    columns: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[Line]:
@@ -99,7 +107,7 @@ def make_boards(boards: Leaderboards) -> list[Board]:
     """Return every table for the page."""
     records = {record.file: record for record in boards.records}
     return [
-        Board(name, [*_measured(table, records), *_published(table)])
+        Board(name, [*_measured(table, records), *_published(table)], own_columns(table))
         for name, table in boards.tables.items()
     ]
 

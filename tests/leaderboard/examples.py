@@ -45,7 +45,7 @@ DETECTION: dict[str, Any] = {
         }
     },
 }
-CONFIGS = {'linear': LINEAR, 'finetune': LINEAR, 'mask_rcnn': DETECTION}
+CONFIGS = {'linear': LINEAR, 'finetune': LINEAR, 'mask_rcnn': DETECTION, 'cifar100': LINEAR}
 ARCHITECTURE = {'img_size': 224, 'patch_size': 16, 'embed_dim': 192, 'depth': 12, 'num_heads': 3}
 ENVIRONMENT = {
     'versions': {'torch': '2.11.0', 'timm': '1.0.31', 'mmengine': '0.10.7'},

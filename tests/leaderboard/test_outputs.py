@@ -1,5 +1,6 @@
 """Markdown, LaTeX and JSON of the tables: every figure, marked up so that it shows, equal bytes."""
 
+import csv
 import json
 import random
 import re
@@ -7,8 +8,17 @@ import re
 import pytest
 from pandas import DataFrame
 
-from comad.leaderboard.outputs import escape, escape_latex, to_json, to_latex, to_markdown
+from comad.leaderboard.outputs import (
+    escape,
+    escape_latex,
+    format_table,
+    to_json,
+    to_latex,
+    to_markdown,
+)
 from comad.leaderboard.published import COLUMNS, read_published
+from comad.leaderboard.tables import make_leaderboards, to_csv
+from comad.report.page import write_report
 from comad.runs.record import write_record
 from comad.tasks.task import TABLES
 from tests.calls import call
@@ -170,3 +180,50 @@ def test_the_command_writes_what_it_is_asked_for_beside_the_csvs(tmp_path):
         *(f'leaderboard_{name}.csv' for name in sorted(TABLES)),
     ]
     assert '61.00 \\pm 1.00' in (tmp_path / 'out' / 'leaderboard.tex').read_text()
+
+
+def test_every_format_shows_what_a_student_gains(tmp_path):
+    kinds = {'plain_resnet18': [60.0, 61.0], 'fbt_swin_tiny_resnet18': [63.0, 65.0]}
+    kinds['kd_swin_tiny_resnet18'] = [59.0]
+    records = [
+        make_record({'top1_student': value}, 'cifar100', student, pretrain_seed=p, seed=p)
+        for student, values in kinds.items()
+        for p, value in enumerate(values)
+    ]
+    table = table_of('distillation', records)
+    wanted = {'plain': '', 'fbt_swin_tiny': '+3.50 (2 seeds)', 'kd_swin_tiny': '-1.00 (1 seed)'}
+    read = csv.DictReader(to_csv(table).splitlines())
+    assert {row['method']: row['gain'] for row in read} == wanted
+    tables = {'distillation': table}
+    lines = [cells(line) for line in to_markdown(tables).splitlines() if line.startswith('|')]
+    assert lines[0][-1] == 'gain'
+    assert {line[1].replace('\\', ''): line[-1] for line in lines[2:]} == wanted
+    rows = [line for line in to_latex(tables).splitlines() if line.endswith(r'\\')]
+    assert rows[0].endswith(r'$n$ & Gain \\')
+    gains = {row.removesuffix(r' \\').split(' & ')[-1] for row in rows[1:]}
+    assert gains == {'', '+3.50 (2 seeds)', '$-$1.00 (1 seed)'}
+    found = {row['method']: row['gain'] for row in json.loads(to_json(tables))['distillation']}
+    assert found == {method: gain or None for method, gain in wanted.items()}
+    heading, _, *shown = format_table('distillation', table).splitlines()[1:]
+    place = heading.index('gain')
+    assert sorted(line[place:].split('  ')[0] for line in shown) == sorted(wanted.values())
+
+
+def test_the_page_shows_what_a_student_gains(tmp_path):
+    students = {'plain_resnet18': 60.0, 'fbt_swin_tiny_resnet18': 63.5}
+    for student, value in students.items():
+        write_record(tmp_path, make_record({'top1_student': value}, 'cifar100', student))
+    page = write_report(make_leaderboards(records=tmp_path), tmp_path / 'page.html').read_text()
+    section = page.partition('<section id="distillation"')[2].partition('</section>')[0]
+    measured = section.partition('</table>')[0]
+    assert '<button type="button">gain</button>' in measured
+    assert '<td class="num" data-v="+3.50">+3.50 (1 seed)</td>' in measured
+    head = measured.partition('</thead>')[0].count('<th scope="col"')
+    assert f'colspan="{head}"' in measured
+    for row in re.findall(
+        r'<tr(?: class="best")?>(.*?)</tr>', measured.partition('</thead>')[2], re.S
+    ):
+        assert len(re.findall(r'<t[dh]', row)) == head
+    assert (
+        '>gain<' not in page.partition('<section id="classification"')[2].partition('</section>')[0]
+    )
