@@ -23,6 +23,7 @@ train_dataloader = dict(
     num_workers=12,
     dataset=dict(
         **_images,
+        with_index=True,
         views=dict(
             _delete_=True,
             type='TimmTrain',

@@ -46,5 +46,3 @@ teachers = dict(
         convnext_tiny='teachers/convnext_tiny_1k_224_ema.pth',
     ),
 )
-# ImageNet's reader does not tell which image it gives, which CRD's memory would need.
-left_out = dict(imagenet=('crd',))

@@ -29,6 +29,7 @@ class ImageNetFolder(Dataset):
         decode: 'pillow', or 'opencv', which is faster: JPEG through OpenCV, crops resized by torch,
             the same rectangles and draws, colours that may differ by rounding. A field of the
             protocol. Views whose further steps are Pillow's go on in Pillow.
+        with_index: items tell their ``index``, for methods with a memory.
 
     Raises:
         FileNotFoundError: the folder of the split does not exist.
@@ -43,6 +44,7 @@ class ImageNetFolder(Dataset):
         views: Mapping[str, Any] | None = None,
         subset: Mapping[str, Any] | None = None,
         decode: str = 'pillow',
+        with_index: bool = False,
     ) -> None:
         # Before the scan of a million files.
         self.views = build_views(views or {'type': 'SingleView'})
@@ -50,17 +52,24 @@ class ImageNetFolder(Dataset):
         if subset is not None:
             check_subset(subset)
         self.root, self.split, self.subset = root, split, subset
+        self.with_index = with_index
         self.storage = open_storage(root, split)
         self.indices = (
             np.arange(len(self.storage)) if subset is None else select_subset(self.storage, subset)
         )
         self.metainfo = {'classes': self.storage.classes}
 
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) classes of all items."""
+        return self.storage.labels[self.indices]
+
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``inputs``: (3, H, W) uint8 or a list of such views; ``labels``: the class, int.
+        """``inputs``: (3, H, W) uint8 or a list of such views; ``labels``: the class, int; with
+        ``with_index`` ``index``, the item's number.
 
         Raises:
             OSError: the file cannot be read as an image.
@@ -71,4 +80,5 @@ class ImageNetFolder(Dataset):
             image = self.decoder(data)
         except DECODE_ERRORS as error:
             raise unreadable(self.storage.place(place), error) from error
-        return {'inputs': self.views(image), 'labels': int(self.storage.labels[place])}
+        item = {'inputs': self.views(image), 'labels': int(self.storage.labels[place])}
+        return {**item, 'index': int(index)} if self.with_index else item

@@ -15,14 +15,18 @@ from torch import Tensor, nn
 from comad.distill.base import Distiller, Step, Terms
 
 EPS = 1e-7
+MEMORIES = ('student_memory', 'teacher_memory')
+# Images before the data are known: a step is counted and timed without any.
+UNKNOWN = 50_000
 
 
 @MODELS.register_module()
 class CRD(Distiller):
     """Student and teacher features of one image against those of others.
 
+    The memories are as long as the training data, whose items must tell their ``index``.
+
     Args:
-        num_images: Of the training data, whose items must tell their ``index``.
         crd_weight: Weight of the term (OFA-KD: 1).
         negatives: K per image (OFA-KD: 16384).
         temperature: Of the scores (OFA-KD: 0.07).
@@ -34,7 +38,6 @@ class CRD(Distiller):
     def __init__(
         self,
         backbone: dict[str, Any],
-        num_images: int = 50_000,
         crd_weight: float = 1.0,
         negatives: int = 16_384,
         temperature: float = 0.07,
@@ -48,37 +51,49 @@ class CRD(Distiller):
             return
         self.embed_student = nn.Linear(self.backbone.embed_dim, width)
         self.embed_teacher = nn.Linear(self.teacher.embed_dim, width)
-        self.contrast = Contrast(num_images, width, temperature, momentum)
+        self.contrast = Contrast(UNKNOWN, width, temperature, momentum)
         # Images sorted by class, and where each class begins: what negatives are drawn from.
-        self.register_buffer('order', torch.zeros(num_images, dtype=torch.long))
+        self.register_buffer('order', torch.arange(UNKNOWN))
         self.register_buffer('begins', torch.zeros(self.num_classes + 1, dtype=torch.long))
 
     def prepare(self, runner: Any) -> None:
-        """Read the labels of all training images."""
+        """Begin the memories, and read the labels of all training images."""
         if self.crd_weight:
             dataset = runner.train_dataloader.dataset
-            self.read_labels(torch.as_tensor(getattr(dataset, 'labels', ())), 'the training data')
+            self.remember(torch.as_tensor(getattr(dataset, 'labels', ())))
 
-    def read_labels(self, labels: Tensor, where: str) -> None:
-        """Note which images are of which class.
+    def remember(self, labels: Tensor) -> None:
+        """Begin memories of as many images as there are labels (N,), and note their classes.
 
         Raises:
-            ValueError: another number of images than the memories are for.
+            ValueError: no labels, or of one class alone, which has no negatives.
         """
-        if len(labels) != len(self.order):
+        if len(labels.unique()) < 2:
             raise ValueError(
-                f'model.num_images={len(self.order)}, but {where} tell {len(labels)} labels: '
-                'expected as many; CRD reads data sets with labels and an index, such as CIFAR100'
+                f'CRD: the training data tell {len(labels):,} labels of {len(labels.unique())} '
+                'classes: expected a data set with labels of several, such as CIFAR100'
             )
         counts = torch.bincount(labels, minlength=self.num_classes)
-        self.order.copy_(labels.argsort(stable=True))
+        self.order = labels.argsort(stable=True).to(self.begins.device)
         self.begins[1:].copy_(counts.cumsum(0))
+        self.contrast.begin(len(labels))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *others: Any
+    ) -> None:
+        # A run that goes on has memories of its data before it has the data.
+        images = len(state_dict.get(f'{prefix}order', ()))
+        if self.crd_weight and images not in (0, len(self.order)):
+            self.order = self.order.new_empty(images)
+            self.contrast.begin(images)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def terms(self, step: Step) -> Terms:
         def crd() -> Tensor:
             if step.index is None:
                 raise ValueError(
-                    'CRD: the data do not tell the index of an image, as CIFAR100 does'
+                    'CRD: the data do not tell the index of an image, as CIFAR100 does and '
+                    'ImageNetFolder with with_index=True'
                 )
             ours = F.normalize(self.embed_student(step.student.penultimate.float()), dim=1)
             theirs = F.normalize(self.embed_teacher(step.teacher.penultimate.float()), dim=1)
@@ -109,11 +124,18 @@ class Contrast(nn.Module):
     ) -> None:
         super().__init__()
         self.temperature, self.momentum = temperature, momentum
-        bound = 1 / math.sqrt(width / 3)
-        for name in ('student_memory', 'teacher_memory'):
-            self.register_buffer(name, torch.empty(num_images, width).uniform_(-bound, bound))
+        for name in MEMORIES:
+            self.register_buffer(name, torch.empty(0, width))
         # Of the scores of student and teacher; negative until the first step sets them.
         self.register_buffer('constants', torch.full((2,), -1.0))
+        self.begin(num_images)
+
+    def begin(self, num_images: int) -> None:
+        """Forget everything: uniform memories of so many images."""
+        for name in MEMORIES:
+            old = getattr(self, name)
+            bound = 1 / math.sqrt(old.shape[1] / 3)
+            setattr(self, name, old.new_empty(num_images, old.shape[1]).uniform_(-bound, bound))
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor, negatives: Tensor) -> Tensor:
         """The loss of unit features (B, D), and the memories' next state.

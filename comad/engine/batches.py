@@ -50,7 +50,8 @@ def make_batch(
     if views:
         view = build_views(views)
         items = [dict(inputs=view(_image(generator)), labels=i % 10) for i in range(count)]
-        if lookup(config, 'train_dataloader.dataset.type') == 'CIFAR100':
+        data = lookup(config, 'train_dataloader.dataset')
+        if data.get('type') == 'CIFAR100' or data.get('with_index'):
             items = [{**item, 'index': i} for i, item in enumerate(items)]
         data = default_collate(items)
         return _pinned(data) if device and device.type == 'cuda' else data

@@ -157,8 +157,6 @@ def _swap(cfg: Config, leaf: Any, pair: Pair) -> Any:
     table = parse_config(FILES / TABLE)._cfg_dict.to_dict()
     if pair.method not in table['methods']:
         raise ConfigError(f'no method {pair.method!r}; one of: {", ".join(table["methods"])}')
-    if pair.method in table['left_out'].get(leaf.kind, ()):
-        raise ConfigError(f'{pair.method} does not run on {leaf.kind}: see {TABLE}')
     family = entry_of(pair.student).family
     options = dict(table['methods'][pair.method])
     for part in (f'{leaf.kind}_{family}_{pair.method}', f'{leaf.kind}_{pair.name}_{pair.student}'):

@@ -86,10 +86,15 @@ class ProtocolReader:
         return f'{entries}.none'
 
     def data(self, path: str) -> Field:
-        """The data set's config but for its views or pipeline, which other fields tell."""
+        """The data set's config but for its views or pipeline, which other fields tell.
+
+        Whether items tell their index changes none of them.
+        """
         if not isinstance(node := self.get(path), Mapping):
             return None
-        shown = {k: v for k, v in _with_reading(node).items() if k not in ('views', 'pipeline')}
+        self.told.add(f'{path}.with_index')
+        hidden = ('views', 'pipeline', 'with_index')
+        shown = {k: v for k, v in _with_reading(node).items() if k not in hidden}
         text = self._text(shown, path)
         self.told |= {f'{path}.{key}' for key in shown}
         digest = '' if len(text) <= MAX_CHARS else f'... {_digest(text)}'

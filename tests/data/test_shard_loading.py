@@ -73,3 +73,15 @@ def test_ranks_share_the_epoch(shards):
     assert [len(part) for part in labels] == [15, 15]
     assert sorted(labels[0] + labels[1]) == sorted([*range(10)] * 3)
     assert labels[0] != labels[1]
+
+
+def test_items_tell_their_index_in_shards_and_folders_whole_or_in_part(shards, sample):
+    view, part = dict(type='CenterCrop', size=32, resize=32), dict(share=0.5, seed=1)
+    for subset in (None, part):
+        for root in (sample / 'imagenet', shards):
+            data = ImageNetFolder(root, 'train', view, subset, with_index=True)
+            items = [data[i] for i in range(len(data))]
+            assert [item['index'] for item in items] == list(range(len(data)))
+            assert [item['labels'] for item in items] == data.labels.tolist()
+    assert 0 < len(data) < len(ImageNetFolder(shards, 'train', view))
+    assert 'index' not in ImageNetFolder(shards, 'train', view)[0]

@@ -33,7 +33,7 @@ def build(method: str, student: str, teacher: str | None, folder: Path, **option
     """A method from and to networks of `FAMILIES`, in training mode."""
     torch.manual_seed(0)
     if method == 'CRD':
-        options = {'num_images': 40, 'negatives': 6, **options}
+        options = {'negatives': 6, **options}
     if method == 'OFA':
         options = {'final_grid': 2, **options}
     if teacher is not None:
@@ -50,7 +50,7 @@ def build(method: str, student: str, teacher: str | None, folder: Path, **option
         )
     )
     if method == 'CRD' and options.get('crd_weight', 1):
-        model.read_labels(torch.arange(40) % CLASSES, 'they')
+        model.remember(torch.arange(40) % CLASSES)
     return model.train()
 
 

@@ -194,8 +194,9 @@ def test_negatives_are_of_other_classes(folder):
     assert drawn.shape == (3, 500)
     for label, row in zip(labels, drawn, strict=True):
         assert (row % 10 != label).all() and len(row.unique()) == 36
-    with pytest.raises(ValueError, match='num_images=40, but the data tell 3 labels'):
-        model.read_labels(labels, 'the data')
+    for few in (labels[:0], labels[:1]):
+        with pytest.raises(ValueError, match=f'tell {len(few)} labels of {len(few)} classes'):
+            model.remember(few)
     with pytest.raises(ValueError, match='do not tell the index'):
         model(*batch()[:2])
 

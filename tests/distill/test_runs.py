@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import product
 
 import pytest
 import timm
@@ -23,6 +24,7 @@ from tests.calls import call
 from tests.resolved import leaves
 
 CNN = 'distill_configs/cifar100_fbt_swin_tiny_resnet18.py'
+IMAGENET = 'distill_configs/imagenet_fbt_swin_tiny_resnet18.py'
 TOKEN = 'distill_configs/cifar100_fbt_convnext_tiny_deit_tiny.py'
 SIZES = SampleSizes(imagenet_train=48, imagenet_val=10, scenes_train=8, scenes_val=4)
 SHORT = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=16')
@@ -51,8 +53,7 @@ def test_settings_of_a_pair_follow_its_name():
     ofa = config(student='ofa_swin_tiny_resnet18').model
     assert (ofa.type, ofa.ofa_weight) == ('OFA', 0.1)
     assert 'ofa_weight' not in config(TOKEN, student='ofa_convnext_tiny_deit_tiny').model
-    imagenet = 'distill_configs/imagenet_fbt_swin_tiny_resnet18.py'
-    assert config(imagenet, student='fbt_deit_tiny_resnet18').model.eps == 1.5
+    assert config(IMAGENET, student='fbt_deit_tiny_resnet18').model.eps == 1.5
     (teacher,) = config(student='kd_vit_small_mobilenetv2').model.teachers
     assert teacher.checkpoint == 'teachers/vit_small_patch16_224_cifar100.pth'
     (teacher,) = config(student='kd_resnet50_resnet18').model.teachers
@@ -146,11 +147,11 @@ def home(tmp_path_factory):
     """A small sample, teachers of random weights and nothing else."""
     folder = tmp_path_factory.mktemp('home')
     write_sample(folder / 'data/sample', seed=3, sizes=SIZES)
-    for arch in ('swin_tiny', 'convnext_tiny'):
+    for data, arch in product(('cifar100', 'imagenet'), ('swin_tiny', 'convnext_tiny')):
         torch.manual_seed(1)
         teacher = StagedClassifier(arch=f'sample_{arch}', num_classes=10)
-        run = folder / f'work_dirs/sample/pretrain/cifar100_plain_{arch}/seed0'
-        save_student(run, teacher, {'name': f'cifar100_plain_{arch}', 'arch': arch})
+        run = folder / f'work_dirs/sample/pretrain/{data}_plain_{arch}/seed0'
+        save_student(run, teacher, {'name': f'{data}_plain_{arch}', 'arch': arch})
     return folder
 
 
@@ -197,9 +198,12 @@ def test_a_run_leaves_student_card_record_and_row(trained):
 
 @pytest.mark.slow
 def test_a_resumed_run_equals_the_whole_one(trained):
-    for leaf, student in ((CNN, 'crd_swin_tiny_resnet18'), (TOKEN, 'fbt_convnext_tiny_deit_tiny')):
+    for leaf, student in (
+        (IMAGENET, 'crd_swin_tiny_resnet18'),
+        (TOKEN, 'fbt_convnext_tiny_deit_tiny'),
+    ):
         options = (*SHORT, 'default_hooks.checkpoint.interval=1')
-        options += ('model.num_images=48', 'model.negatives=4') if 'crd' in student else ()
+        options += ('model.negatives=4',) if 'crd' in student else ()
         found = []
         for name, stops in (
             ('whole', ()),
@@ -221,6 +225,12 @@ def test_a_resumed_run_equals_the_whole_one(trained):
             found.append(load_student(folder / 'student.safetensors').state_dict())
         whole, resumed = found
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+        if 'crd' in student:
+            state = torch.load(folder / 'epoch_2.pth', weights_only=False)['state_dict']
+            memory = state['contrast.student_memory']
+            # Every image was met: entries are unit vectors, which those of the beginning are not.
+            assert len(memory) == SIZES.imagenet_train
+            assert torch.allclose(memory.norm(dim=1), torch.ones(len(memory)))
 
 
 @pytest.mark.slow
