@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from timm.data import Mixup
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from backbones.classifier_files import FrozenStages, build_classifier
@@ -72,6 +73,9 @@ class Distiller(PretrainMethod):
     A method implements `terms`. A term of weight 0 is not computed, and what only it would need
     is not built; a teacher that no term asks does not run.
 
+    With ``ema_decay`` the student that is evaluated and handed on is the average of the trained
+    one over all steps, batch norms' statistics included; the trained one is evaluated beside it.
+
     Args:
         backbone: Config of the student, a `StagedClassifier`.
         teachers: One, arguments of `build_classifier`: ``arch``, ``checkpoint``; ``family`` is
@@ -80,10 +84,11 @@ class Distiller(PretrainMethod):
         mixup: Arguments of `timm.data.Mixup`; None for plain labels.
         label_smoothing: Of the targets, with or without mixup.
         label_weight: Weight of the label loss on the student.
+        ema_decay: Share of the average that each step keeps; None: no average.
         data_preprocessor: Config of the preprocessor.
 
     Raises:
-        ValueError: not exactly one teacher, or another smoothing than 0 to 1.
+        ValueError: not exactly one teacher, another smoothing than 0 to 1, or another decay.
     """
 
     needs = 'logits'
@@ -98,6 +103,7 @@ class Distiller(PretrainMethod):
         mixup: Mapping[str, Any] | None = None,
         label_smoothing: float = 0.1,
         label_weight: float = 1.0,
+        ema_decay: float | None = None,
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         name = type(self).__name__
@@ -105,6 +111,8 @@ class Distiller(PretrainMethod):
             raise ValueError(f'{len(teachers)} teachers: {name} takes {self.teachers_wanted}')
         if not 0 <= label_smoothing < 1:
             raise ValueError(f'label_smoothing={label_smoothing}: expected 0 to 1')
+        if ema_decay is not None and not 0 < ema_decay < 1:
+            raise ValueError(f'ema_decay={ema_decay}: expected between 0 and 1, or None')
         super().__init__({**backbone, 'num_classes': num_classes}, data_preprocessor)
         self.backbone: StagedClassifier
         self.teacher: FrozenStages | None = None
@@ -113,11 +121,29 @@ class Distiller(PretrainMethod):
             self.teacher = build_classifier(num_classes=num_classes, **options)
             self.teacher_cards = [self.teacher.card]
         self.num_classes, self.label_weight = num_classes, label_weight
+        self.ema: ModelEmaV3 | None = None
+        if ema_decay is not None:
+            self.ema = ModelEmaV3(self.backbone, ema_decay).requires_grad_(False)
         self.mixup: Mixup | None = None
         self.criterion: nn.Module = LabelSmoothingCrossEntropy(label_smoothing)
         if mixup is not None:
             self.mixup = Mixup(**mixup, label_smoothing=label_smoothing, num_classes=num_classes)
             self.criterion = SoftTargetCrossEntropy()
+
+    @property
+    def exported(self) -> StagedClassifier:
+        """The student, or its average."""
+        return self.backbone if self.ema is None else self.ema.module
+
+    def prepare(self, runner: Any) -> None:
+        """Begin the average with the weights that the training begins with."""
+        if self.ema is not None:
+            self.ema.set(self.backbone)
+
+    def after_step(self) -> None:
+        """Let the average follow."""
+        if self.ema is not None:
+            self.ema.update(self.backbone)
 
     @abstractmethod
     def terms(self, step: Step) -> Terms:
@@ -157,4 +183,10 @@ class Distiller(PretrainMethod):
 
     def predict(self, inputs: Tensor, labels: Tensor | None = None) -> list[dict[str, Any]]:
         """Class scores of the student, for `Accuracy`."""
-        return sample_predictions({'student': self.backbone.logits(inputs)}, labels)
+        return sample_predictions(self.scores(inputs, self.backbone.logits(inputs)), labels)
+
+    def scores(self, inputs: Tensor, logits: Tensor) -> dict[str, Tensor]:
+        """By name, the student's, given the logits of the trained one."""
+        if self.ema is None:
+            return {'student': logits}
+        return {'student': self.exported.logits(inputs), 'trained': logits}

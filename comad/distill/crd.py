@@ -58,6 +58,7 @@ class CRD(Distiller):
 
     def prepare(self, runner: Any) -> None:
         """Begin the memories, and read the labels of all training images."""
+        super().prepare(runner)
         if self.crd_weight:
             dataset = runner.train_dataloader.dataset
             self.remember(torch.as_tensor(getattr(dataset, 'labels', ())))

@@ -173,7 +173,7 @@ class FBT(Distiller):
     def predict(self, inputs: Tensor, labels: Tensor | None = None) -> list[dict[str, Any]]:
         """Class scores of the student, and of the fusion beside it."""
         step = Step(inputs, labels, None, self.backbone.stages(inputs), self.teacher)
-        scores = {'student': step.student.logits}
+        scores = self.scores(inputs, step.student.logits)
         if self.fuses:
             scores['fusion'] = self.fuse(step).logits
         return sample_predictions(scores, labels)

@@ -14,6 +14,7 @@ from backbones.architectures import NAMES, split_name
 from backbones.staged_table import NETWORKS, STAGED, entry_of, evaluation_view
 from comad.engine.options import ConfigError
 from comad.runs.place import FILES, pretrain_root, worded
+from comad.tasks.supervised import RECIPE
 from comad.tasks.task import tasks_of_folder
 
 if TYPE_CHECKING:
@@ -23,11 +24,6 @@ DISTILL = 'distill'
 ALONE = 'plain'
 FAMILY = 'classifier'
 TABLE = 'base_configs/distill_methods.py'
-# Of a leaf's model: what belongs to the recipe and not to the method.
-FRAME = (
-    *('backbone', 'data_preprocessor', 'num_classes'),
-    *('mixup', 'label_smoothing', 'label_weight'),
-)
 
 
 @dataclass(frozen=True)
@@ -167,7 +163,7 @@ def _swap(cfg: Config, leaf: Any, pair: Pair) -> Any:
             f'{pretrain_root(False)}/{leaf.kind}_{ALONE}_{pair.teacher}/seed0/student.safetensors'
         )
         options['teachers'] = [dict(family=FAMILY, arch=pair.teacher, checkpoint=file)]
-    kept = {key: cfg.model[key] for key in FRAME if key in cfg.model}
+    kept = {key: cfg.model[key] for key in RECIPE if key in cfg.model}
     kept['backbone'] = {**kept['backbone'], 'type': STAGED, 'arch': pair.student}
     cfg.model = {**kept, **options}
     for loader in ('val_dataloader', 'test_dataloader'):

@@ -11,7 +11,7 @@ from comad.tasks.task import IMAGENET, Metric, Task
 # Of ``model``: the recipe. Everything else is the method.
 RECIPE = (
     *('backbone', 'data_preprocessor', 'num_classes'),
-    *('mixup', 'label_smoothing', 'label_weight'),
+    *('mixup', 'label_smoothing', 'label_weight', 'ema_decay'),
 )
 SCHEDULE = 'TimmSchedule'
 
@@ -24,6 +24,8 @@ def read(protocol: ProtocolReader) -> dict[str, Field]:
     trained = training(protocol)
     if protocol.tell('optim_wrapper.optimizer.nesterov'):
         trained['optimizer'] = f'{trained["optimizer"]}, Nesterov'
+    if decay := protocol.tell('model.ema_decay'):
+        trained['weight_averaging'] = f'EMA {number(decay)}'
     return {
         'resolution': protocol.get('val_dataloader.dataset.views.size'),
         **trained,

@@ -204,3 +204,36 @@ def test_negatives_are_of_other_classes(folder):
 def test_teachers_are_counted(folder):
     with pytest.raises(ValueError, match='0 teachers: KD takes 1'):
         build('KD', 'cnn', None, folder)
+
+
+def test_the_average_of_the_student_follows_every_step(folder):
+    """From the first weights on, batch norms too; it is what is evaluated and handed on."""
+    model = build('KD', 'cnn', 'vit', folder, ema_decay=0.9)
+    with torch.no_grad():
+        model.backbone.net.fc.weight.add_(1)  # as a file that the training begins with
+    model.prepare(None)
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1)
+    model.follow(optimizer)
+    wanted = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    for _ in range(3):
+        step(model, optimizer)
+        for name, value in model.backbone.state_dict().items():
+            wanted[name] = 0.9 * wanted[name] + 0.1 * value if value.is_floating_point() else value
+    average = model.exported.state_dict()
+    assert model.exported is not model.backbone and average.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.allclose(average[name], value, atol=1e-6), name
+    assert not torch.equal(average['net.fc.weight'], model.backbone.net.fc.weight)
+    mine = {id(p) for group in optimizer.param_groups for p in group['params']}
+    assert not mine & {id(p) for p in model.exported.parameters()}
+    images, labels, _ = batch()
+    found = model.eval()(images, labels, mode='predict')
+    assert set(found[0]['scores']) == {'student', 'trained'}
+    for name, network in (('student', model.exported), ('trained', model.backbone)):
+        assert torch.equal(found[0]['scores'][name], network.logits(images)[0])
+
+
+def test_a_decay_that_is_none(folder):
+    with pytest.raises(ValueError, match='ema_decay=1.0: expected between 0 and 1, or None'):
+        build('KD', 'cnn', 'vit', folder, ema_decay=1.0)
+    assert build('KD', 'cnn', 'vit', folder).exported.training
