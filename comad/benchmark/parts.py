@@ -23,12 +23,14 @@ def watch_parts(workload: Workload, device: torch.device, steps: int) -> dict[st
     targets and losses.
     """
     clock = PartClock(device)
-    names = []
+    names: dict[str, None] = {}  # in order
     for name, module in _parts(workload.model):
-        names.append(name)
         for call in CALLS:
+            # A teacher's last stage alone is where another network's features go through.
+            part = f'{name}, tail' if call == 'tail' and isinstance(module, Frozen) else name
+            names[part] = None
             if inspect.ismethod(getattr(module, call, None)):
-                clock.watch(module, call, name)
+                clock.watch(module, call, part)
     clock.watch(workload.model.data_preprocessor, 'forward', 'data')
     clock.watch(workload.model, '_run_forward', 'forward')
     clock.watch(workload.wrapper, 'backward', 'backward')
@@ -38,7 +40,7 @@ def watch_parts(workload: Workload, device: torch.device, steps: int) -> dict[st
     seconds = clock.totals()
     inside = sum(seconds.get(name, 0.0) for name in names)
     seconds['losses and rest'] = seconds['forward'] - inside
-    order = ['data', *dict.fromkeys(names), 'losses and rest', 'backward', 'optimizer']
+    order = ['data', *names, 'losses and rest', 'backward', 'optimizer']
     return {name: 1000 * seconds[name] / steps for name in order if name in seconds}
 
 

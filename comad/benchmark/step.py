@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from comad.engine.distillation import DISTILL, other_student
 from comad.engine.options import KeyValues, RunOptions
 from comad.runs.place import find_config, typed
 
@@ -41,9 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--compare',
-        choices=('reference',),
-        help='also time the straightforward way: for CoMAD all tokens run and dropped ones are '
-        'masked in attention, for transfers stock mmseg / mmdet parts on a plain timm ViT',
+        metavar='WHAT',
+        help='also time, in turns, reference: the straightforward way, for CoMAD all tokens run '
+        'and dropped ones are masked in attention, for transfers stock mmseg / mmdet parts on a '
+        'plain timm ViT; in distill_configs/ a method, such as kd: the same pair and recipe by it',
     )
     parser.add_argument('--rounds', type=int, default=5, help='turns of each (default %(default)s)')
     parser.add_argument('--steps', type=int, default=1, help='steps per turn (default %(default)s)')
@@ -130,7 +132,7 @@ def measure(
         'conditions': conditions(device),
         'gflop_per_image': count(ours),
     }
-    others = alternatives(cfg, ours, precision, result) if args.compare else {}
+    others = alternatives(cfg, ours, precision, args, result) if args.compare else {}
     if args.compile:
         compile_model(ours.model)
     work: dict[str, Callable[[], object]] = {'step': ours.step}
@@ -146,18 +148,29 @@ def measure(
     result['seconds_per_step'] = {name: list(values) for name, values in seconds.items()}
     dtype = getattr(torch, precision)
     result['matmul_tflops'] = timing.matmul_rate(device, dtype)
-    result['parts_ms'] = watch_parts(ours, device, max(2, args.rounds // 2))
+    watched = max(2, args.rounds // 2)
+    result['parts_ms'] = watch_parts(ours, device, watched)
+    if cfg.run.folder == DISTILL:
+        for name, other in others.items():
+            result[f'parts_ms {name}'] = watch_parts(other, device, watched)
     return result
 
 
-def alternatives(cfg: Any, ours: Any, precision: str, result: dict[str, Any]) -> dict[str, Any]:
+def alternatives(
+    cfg: Any, ours: Any, precision: str, args: argparse.Namespace, result: dict[str, Any]
+) -> dict[str, Any]:
     """What the step is compared with, by name; adds what was compared to ``result``."""
     from comad.benchmark.reference import largest_difference, straightforward
     from comad.benchmark.stock import stock
     from comad.benchmark.workload import Workload, wrap
 
-    if cfg.run.folder == 'distill':
-        raise ValueError('--compare reference: a distillation has none; time plain and kd instead')
+    if cfg.run.folder == DISTILL:
+        return {args.compare: other_method(cfg, ours, precision, args, result)}
+    if args.compare != 'reference':
+        raise ValueError(
+            f'--compare {args.compare}: expected reference; methods are compared in '
+            'distill_configs/ alone'
+        )
     if cfg.run.folder != 'pretrain':
         other, result['compared_with'] = stock(cfg, ours, precision)
         return {'reference': other}
@@ -173,6 +186,31 @@ def alternatives(cfg: Any, ours: Any, precision: str, result: dict[str, Any]) ->
         wrapper = wrap(cfg, model, 'float32')
         found['reference float32'] = Workload(model, wrapper, ours.batch, ours.images)
     return found
+
+
+def other_method(
+    cfg: Any, ours: Any, precision: str, args: argparse.Namespace, result: dict[str, Any]
+) -> Any:
+    """The step of another method on a distillation's batch, teacher and student the same.
+
+    Raises:
+        ValueError: no method of that name, or the config's own.
+    """
+    from comad.benchmark.workload import build
+    from comad.engine.run_config import load_run_config
+
+    if args.compare == cfg.run.method:
+        raise ValueError(f'--compare {args.compare}: that is what is measured; name another method')
+    student = other_student(cfg, args.compare)
+    options = RunOptions(
+        args.config, sample=args.sample, student=student, cfg_options=args.cfg_options
+    )
+    config = load_run_config(options, check=False)
+    device = next(ours.model.parameters()).device
+    other = build(config, device, precision, ours.images)
+    result['compared_with'] = f'{config.run.student}; the same precision, nothing compiled'
+    result[f'gflop_per_image {args.compare}'] = count(other)
+    return other
 
 
 def count(ours: Any) -> float:
@@ -254,11 +292,7 @@ def text(m: dict[str, Any]) -> str:
         '',
         f'{rate.text(1)} images/s, {1000 * step.median:.1f} ms per step',
     ]
-    total = sum(m['parts_ms'].values())
-    lines += [
-        f'  {name:<18}{value:9.1f} ms {100 * value / total:5.1f} %'
-        for name, value in m['parts_ms'].items()
-    ]
+    lines += _shares(m['parts_ms'])
     work = m['gflop_per_image']
     lines.append(f'{work:.2f} GFLOP per image, counted')
     used = work * rate.median / 1000
@@ -285,10 +319,23 @@ def _comparisons(m: dict[str, Any]) -> list[str]:
         lines += ['', f'compared with: {m["compared_with"]}']
         if difference is not None:
             lines.append(f'tokens and losses agree in float32 to {difference:.1g}')
-        if m['conditions']['device'] and m['compiled']:
+        if m['compiled']:
             lines.append('note: ours is compiled, the other is not')
     for name in ('reference', 'reference float32'):
         if name in seconds:
             label = name if name != 'reference' else f'reference, {m["precision"]}'
             lines.append(f'{ratios(seconds, name, "step").text()} times faster than the {label}')
+    for name in seconds:
+        if parts := m.get(f'parts_ms {name}'):
+            spread = ratios(seconds, 'step', name)
+            lines.append(f'{spread.text()} times the time of {name}')
+            lines.append(f'{name}: {m[f"gflop_per_image {name}"]:.2f} GFLOP per image, counted')
+            lines += _shares(parts)
     return lines
+
+
+def _shares(parts: dict[str, float]) -> list[str]:
+    total = sum(parts.values())
+    return [
+        f'  {name:<24}{value:9.1f} ms {100 * value / total:5.1f} %' for name, value in parts.items()
+    ]

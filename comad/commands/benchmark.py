@@ -12,6 +12,7 @@ EXAMPLES = """examples:
   python tools/benchmark.py step pretrain_configs/comad_tiny.py --batch 8 --compare reference
   python tools/benchmark.py step pretrain_configs/comad_tiny.py --device cuda --compile
   python tools/benchmark.py step seg_configs/upernet_comad_tiny.py --batch 2 --compare reference
+  python tools/benchmark.py step distill_configs/imagenet_fbt_swin_tiny_resnet18.py --compare kd
   python tools/benchmark.py data --compare imagefolder
   python tools/benchmark.py tables
 

@@ -78,6 +78,21 @@ def method_of(leaf: Any) -> str:
     return parse_pair(leaf.method, leaf.arch).method if leaf.folder == DISTILL else leaf.method
 
 
+def other_student(cfg: Config, method: str) -> str:
+    """What ``--student`` names of another method for a resolved config's teacher and student.
+
+    Raises:
+        ConfigError: the config trains a student alone, and the method needs a teacher.
+    """
+    student, teachers = cfg.run.arch, cfg.model.get('teachers') or ()
+    if method == ALONE:
+        return Pair(method, '', student).name + f'_{student}'
+    if not teachers:
+        raise ConfigError(f'{cfg.run.student} has no teacher: {method} cannot be compared with it')
+    teacher = teachers[0].arch.removeprefix('sample_')
+    return Pair(method, teacher, student).name + f'_{student}'
+
+
 def recipe_leaf(data: str, student: str) -> str:
     """The leaf whose recipe is that of a data set and a student's family.
 

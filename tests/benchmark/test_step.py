@@ -13,6 +13,7 @@ from comad.engine.run_config import RunOptions, load_run_config
 
 import comad.engine.register  # noqa: F401  isort:skip
 
+FBT = 'distill_configs/imagenet_fbt_swin_tiny_resnet18.py'
 COMAD = 'pretrain_configs/comad_tiny.py'
 CPU = torch.device('cpu')
 
@@ -91,6 +92,20 @@ def test_transfers_are_compared_with_stock_parts(config, capsys):
     assert 'student' in text
 
 
+def test_a_distillation_is_compared_with_another_method(capsys, tmp_path):
+    path = tmp_path / 'step.json'
+    options = ['--sample', '--batch', '4', '--rounds', '2', '--threads', '1', '--json', str(path)]
+    assert main(['step', FBT, *options, '--compare', 'kd']) == 0
+    text = capsys.readouterr().out
+    assert 'times the time of kd' in text and 'imagenet_kd_swin_tiny_resnet18; ' in text
+    found = json.loads(path.read_text())
+    assert set(found['seconds_per_step']) == {'step', 'kd'}
+    assert found['gflop_per_image'] > found['gflop_per_image kd'] > 0
+    own, others = set(found['parts_ms']), set(found['parts_ms kd'])
+    assert own - others == {'teacher Swin-T, tail', 'between'}
+    assert {'student', 'teacher Swin-T', 'backward', 'losses and rest'} <= others <= own
+
+
 @pytest.mark.parametrize(('arch', 'size'), [('tiny', 512), ('sample_tiny', 128)])
 def test_the_stock_network_takes_images_of_the_task(arch, size):
     """Dense tasks have larger ones than the pretraining, which names the architecture's own."""
@@ -105,6 +120,9 @@ def test_the_stock_network_takes_images_of_the_task(arch, size):
         (['step', 'none.py'], 'does not exist'),
         (['step', 'cls_configs/knn_comad_tiny.py'], 'trains nothing'),
         (['step', 'pretrain_configs/mae_tiny.py', '--batch', '0'], '--batch 0'),
+        (['step', COMAD, '--sample', '--compare', 'kd'], '--compare kd: expected reference'),
+        (['step', FBT, '--sample', '--compare', 'fbt'], 'that is what is measured'),
+        (['step', FBT, '--sample', '--compare', 'reference'], "no method 'reference'; one of"),
         (
             ['step', 'seg_configs/upernet_comad_tiny.py', '--sample', '--batch', '1'],
             '--batch 1: a batch norm of this model sees one value per image',
