@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         command = command_for(arguments, args.gpus)
     except (ConfigError, LaunchError) as error:
         print(f'error: {error}', file=sys.stderr)
-        return 1
+        return 2
     become(command, args.dry_run)
 
 

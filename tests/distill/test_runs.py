@@ -123,7 +123,7 @@ def test_the_command_names_the_recipe(capsys):
         (['fbt', 'cifar100', 'swin', 'resnet18'], "no network 'swin'; one of: resnet18"),
         (['fbd'], "no method 'fbd'; one of: plain kd"),
     ):
-        assert distill.main(words) == 1
+        assert distill.main(words) == 2
         assert line in capsys.readouterr().err
     assert command_of('cifar100_fbt_swin_tiny_resnet18') == (
         'tools/distill.sh fbt cifar100 swin_tiny resnet18'
