@@ -68,6 +68,35 @@ def test_commands_of_the_page_make_a_row(home):
     assert {(row['method'], row['teachers']) for row in rows} == {('amd', 'videomae')}
 
 
+@pytest.mark.parametrize('kind', ['k400_linear', 'ssv2_linear', 'k400_knn', 'ssv2_knn'])
+def test_frozen_features_make_rows_too(kind, home):
+    options = ['test_cfg.neighbours=[5]', 'test_cfg.report_k=5']
+    if 'linear' in kind:
+        options = [
+            'train_cfg.max_epochs=21',
+            'train_cfg.val_interval=21',
+            'train_dataloader.batch_size=12',
+        ]
+    student = ('--student', 'scratch_video_small')
+    leaf = FILES / f'video_configs/{kind}_amd_video_small.py'
+    done = call('train', leaf, '--sample', *student, '--cfg-options', *options, cwd=home)
+    assert done.returncode == 0, done.stderr
+    (record,) = (
+        r for r in read_records(home / 'results/sample/records').accepted if r.task == kind
+    )
+    assert set(record.metrics) == {'top1_mean', 'top5_mean'} and not record.missing
+    assert record.protocol.fields['views'] == {
+        'k400_linear': '5 clips x 3 crops',
+        'ssv2_linear': '2 clips x 3 crops',
+    }.get(kind, '1 clips x 1 crops')
+    build_leaderboards(True, home / 'results/sample/records', home / 'out')
+    rows = list(csv.DictReader((home / 'out/leaderboard_video.csv').open()))
+    assert {(r['pool'], r['metric']) for r in rows if r['protocol'] == kind} == {
+        ('mean', 'top1'),
+        ('mean', 'top5'),
+    }
+
+
 def config(leaf, folder, **options):
     changes = {
         'train_cfg.max_epochs': 3,
