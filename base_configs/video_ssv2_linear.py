@@ -15,9 +15,7 @@ train_dataloader = dict(
     )
 )
 val_dataloader = dict(
-    dataset=dict(
-        sampling=dict(_delete_=True, type='segment_views', frames=16, clips=2), **_ssv2
-    )
+    dataset=dict(sampling=dict(_delete_=True, type='segment_views', frames=16, clips=2), **_ssv2)
 )
 test_dataloader = val_dataloader
 del _ssv2
