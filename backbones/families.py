@@ -57,3 +57,38 @@ FAMILIES: dict[str, Family] = {
         dict(patch_size=14, img_size=518, layer_scale=1.0),
     ),
 }
+
+
+@dataclass(frozen=True)
+class VideoFamily:
+    """How one family of files of networks on video is read, see `video_files`.
+
+    Attributes:
+        parts: Start of a tensor's name below the wrappers -> what it is; none of the encoder.
+        proof: Start of a name that every pretraining file of the family has.
+        licence: Of the official weights.
+    """
+
+    parts: Mapping[str, str]
+    proof: str
+    licence: str
+
+
+VIDEO_PARTS = {
+    r'decoder\.': "VideoMAE's decoder",
+    r'encoder_to_decoder\.': "VideoMAE's decoder",
+    r'mask_token$': 'mask token of pretraining',
+}
+VIDEO_FAMILIES: dict[str, VideoFamily] = {
+    'amd_video': VideoFamily(
+        {
+            **VIDEO_PARTS,
+            r'projection_heads\.': "AMD's maps to the teacher",
+            r'generators\.': "AMD's generators",
+        },
+        'generators.',
+        'not stated',
+    ),
+    # Fine-tuned files have no norm of the encoder.
+    'videomae': VideoFamily(VIDEO_PARTS, 'norm.', 'CC-BY-NC 4.0'),
+}

@@ -23,12 +23,12 @@ from .checkpoints import (
     read_checkpoint,
 )
 from .contents import Network, choose_network, detect_family, find_networks
-from .families import FAMILIES
+from .families import FAMILIES, VIDEO_FAMILIES
 from .frozen import Frozen, FrozenNetwork, FrozenTokens
 from .networks import build_network
 from .student import check_architecture, read_student
 from .timm_tokens import TimmTokens
-from .video_files import VIDEO_FAMILIES, read_video_network
+from .video_files import read_video_network
 from .video_vit import NETWORK, MaskedVideoViT
 from .vit import MaskedViT
 

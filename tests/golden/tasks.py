@@ -51,7 +51,7 @@ KINDS: dict[str, tuple[str, dict[str, float]]] = {
 }
 COMMON = 'every kind'
 SCALES = '_ms'
-UNTRAINED = ('knn', 'lowshot_1pct', 'lowshot_10pct')
+UNTRAINED = ('knn', 'lowshot_1pct', 'lowshot_10pct', 'k400_knn', 'ssv2_knn')
 ARCHITECTURE = {'img_size': 64, 'patch_size': 8, 'embed_dim': 64, 'depth': 4, 'num_heads': 2}
 DATA = DataIdentity(
     name='sample', split='val', images=4000, classes=10, manifest=digest('data'), problems=0
