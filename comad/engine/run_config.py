@@ -21,6 +21,7 @@ from comad.engine.cfg_options import check_kept, merge
 from comad.engine.config_keys import RUNNER_KEYS, check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
+from comad.engine.own_networks import put_networks
 from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths
 from comad.engine.schedules import accumulate, check_schedule
 from comad.engine.staged_backbone import fit_staged
@@ -112,6 +113,7 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     leaf_sample = cfg.pop('sample', None)
     if leaf is not None and options.sample:
         apply_sample(cfg, leaf, leaf_sample)
+    leaf = put_networks(cfg, leaf, options.teachers, options.student_arch)
     hooks = set(cfg.get('default_hooks') or {})
     if options.cfg_options:
         merge(cfg, options.cfg_options)
@@ -394,6 +396,6 @@ def use_multi_scale(cfg: Config) -> None:
         if 'run_record' in cfg.default_hooks:
             cfg.default_hooks.run_record.of_test = True
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    hook = dict(type='MultiScaleTestHook', model=cfg.tta_model)
-    cfg.default_hooks = {**cfg.get('default_hooks', {}), 'multi_scale': hook}
+    hook = dict(multi_scale=dict(type='MultiScaleTestHook', model=cfg.tta_model))
+    cfg.default_hooks = {**cfg.get('default_hooks', {}), **hook}
     cfg.work_dir = f'{cfg.work_dir}/multi_scale'

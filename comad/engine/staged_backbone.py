@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backbones.architectures import network_type, sample_name
-from backbones.staged_table import STAGED, entry_of
+from backbones.staged_table import CNN, STAGED, entry_of
 from comad.engine.options import ConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +42,13 @@ def fit_staged(cfg: Config, arch: str, sample: bool) -> None:
     wrapper = cfg.get('optim_wrapper', {})
     if wrapper.get('paramwise_cfg', {}).get('decay_rate', 1.0) != 1.0:
         wrapper.paramwise_cfg.decay_rate = 1.0  # layers are counted in blocks of a ViT
+    if entry.family == CNN or entry.pyramid:  # no class token
+        if 'pools' in model or model.type in ('LinearProbe', 'FrozenFeatures'):
+            if set(model.get('pools', ('mean',))) - {'cls', 'mean'}:
+                raise ConfigError(f'{name} reads class tokens; {entry.title} has none')
+            model.pools = ('mean',)
+        if cfg.get('test_cfg', {}).get('pools'):
+            cfg.test_cfg.pools = ('mean',)
     dense = 'decode_head' in model or 'roi_head' in model
     if not dense:
         return

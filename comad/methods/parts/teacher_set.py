@@ -83,3 +83,8 @@ def unique(names: Sequence[str]) -> list[str]:
     """Names with a running number where one occurs twice."""
     numbered = [f'{name}{names[: i + 1].count(name)}' for i, name in enumerate(names)]
     return [n if names.count(n) == 1 else m for n, m in zip(names, numbered, strict=True)]
+
+
+def cell_of(backbone: nn.Module) -> int | None:
+    """Edge in pixels of a student's token where it is a cell of a map; None of patches of a ViT."""
+    return None if hasattr(backbone, 'embed') else backbone.patch_size
