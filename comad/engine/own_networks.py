@@ -76,6 +76,17 @@ def mask_ratios(count: int) -> list[float]:
     return [round(HEAVIEST - k * step, 3) for k in range(count)]
 
 
+def own_command(method: str, arch: str) -> str | None:
+    """The command that makes a student with other networks than its leaf's; None if none does."""
+    leaf, _, teachers = method.partition('_from_')
+    if leaf.lower() not in map(str.lower, ANY_NETWORK):
+        return None
+    words = ['tools/pretrain.sh', leaf]
+    words += ['--teachers NAME=FILE ...'] if teachers else []
+    words += ['--student-arch', arch] if arch != 'tiny' else []
+    return ' '.join(words)
+
+
 def _entry(text: str) -> dict[str, Any]:
     """A teacher's entry in a config; `build_teacher` explains its keys."""
     match = TEACHER.fullmatch(text)

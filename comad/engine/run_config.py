@@ -177,8 +177,7 @@ def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
     """
     video = leaf.folder == PRETRAIN and network_type(leaf.arch) != VIT
     name = f'{leaf.folder}_video' if video else leaf.folder
-    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{name}.py')
-    content = overlay._cfg_dict.to_dict()
+    content = parse_config(FILES / f'base_configs/sample/{name}.py')._cfg_dict.to_dict()
     parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
     own = [content.get(part) for part in parts]
     # Helper variables of the overlay and the parts of its other kinds stay behind.
@@ -295,9 +294,9 @@ def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOpti
     seed = f'seed{options.seed}'
     if leaf.folder not in MAKING and pretrain_seed:
         seed = f'pretrain{pretrain_seed}_{seed}'
-    root = 'work_dirs/sample' if options.sample else 'work_dirs'
     kind = PRETRAIN if leaf.folder in MAKING else leaf.kind
-    cfg.work_dir = options.work_dir or f'{root}/{kind}/{leaf.student}/{seed}'
+    root = f'work_dirs/sample/{kind}' if options.sample else f'work_dirs/{kind}'
+    cfg.work_dir = options.work_dir or f'{root}/{leaf.student}/{seed}'
     cfg.run = dict(
         config=_relative(options.config),
         folder=leaf.folder,

@@ -10,6 +10,7 @@ import comad.methods  # noqa: F401
 from backbones import StagedClassifier, load_student, save_student
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.own_networks import mask_ratios
+from comad.engine.paths import check_paths
 from comad.engine.run_config import load_run_config
 from comad.weights import export_timm
 
@@ -75,6 +76,15 @@ def test_a_student_without_classifier_comes_back_and_opens_in_timm(arch, tmp_pat
     export_timm(path, tmp_path / 'timm')  # compares features itself
     opened = timm.create_model(f'local-dir:{tmp_path / "timm"}', pretrained=True).eval()
     assert torch.equal(opened(images), network.features(images)['mean'])
+
+
+def test_a_missing_student_is_told_with_the_command_that_makes_it():
+    options = RunOptions(config='cls_configs/knn_comad_tiny.py', student='comad_from_a_b_resnet18')
+    cfg = load_run_config(options, check=False)
+    assert cfg.model.pools == ('mean',) and cfg.model.backbone.arch == 'resnet18'
+    cfg.test_dataloader.dataset.root = cfg.test_cfg.bank_dataloader.dataset.root = '.'
+    with pytest.raises(ConfigError, match='comad --teachers NAME=FILE ... --student-arch resnet18'):
+        check_paths(cfg, False)
 
 
 def config(**options):
