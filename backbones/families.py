@@ -58,6 +58,25 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+# Networks of timm by the short names of their families; any other one is named by timm's own.
+TIMM_NETWORKS: dict[str, str] = {
+    'dinov3': 'vit_base_patch16_dinov3',
+    'dinov3_vits16': 'vit_small_patch16_dinov3',
+    'dinov3_vitb16': 'vit_base_patch16_dinov3',
+    'dinov3_vitl16': 'vit_large_patch16_dinov3',
+    'dinov3_convnext_tiny': 'convnext_tiny.dinov3_lvd1689m',
+    'dinov3_convnext_small': 'convnext_small.dinov3_lvd1689m',
+    'dinov3_convnext_base': 'convnext_base.dinov3_lvd1689m',
+    'siglip2': 'vit_base_patch16_siglip_224.v2_webli',
+    'siglip2_vitb16': 'vit_base_patch16_siglip_224.v2_webli',
+    'siglip2_vitl16': 'vit_large_patch16_siglip_256.v2_webli',
+    'siglip2_so400m': 'vit_so400m_patch14_siglip_224.v2_webli',
+    'clip_vitb16': 'vit_base_patch16_clip_quickgelu_224.openai',
+    'clip_vitl14': 'vit_large_patch14_clip_quickgelu_224.openai',
+    'eva02_vitb14': 'eva02_base_patch14_224.mim_in22k',
+    'eva02_vitl14': 'eva02_large_patch14_224.mim_in22k',
+}
+
 
 @dataclass(frozen=True)
 class VideoFamily:

@@ -104,6 +104,16 @@ class RunOptions:
         'comad_tiny:4; the student is then called <method>_equal<FACTOR>_<arch>',
         metavar='STUDENT:FACTOR',
     )
+    teachers: list[str] | None = _option(
+        None,
+        'pretraining with CoMAD or DMT: other teachers, a family or timm name each and its file, '
+        'e.g. mae=FILE dinov3_vitb16=FILE siglip2=DIR',
+        nargs='+',
+        metavar='NAME=FILE',
+    )
+    student_arch: str | None = _option(
+        None, 'pretraining: another student, e.g. small, resnet18 or convnext_atto', metavar='ARCH'
+    )
     cfg_options: dict[str, Any] = _option(
         {},
         'override config keys, e.g. optim_wrapper.optimizer.lr=1e-4',
@@ -148,6 +158,8 @@ def command_of(options: dict[str, Any]) -> str:
         words.append(_flag(entry.name))
         if isinstance(value, dict):
             words += [f'{key}={item}'.replace(' ', '') for key, item in value.items()]
+        elif isinstance(value, list):
+            words += value
         elif value is not True:
             words.append(str(value))
     return shlex.join(words)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from comad.engine.distillation import DISTILL, command_of
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
+from comad.engine.own_networks import own_command
 from comad.runs.place import FILES, pretrain_dir, worded
 
 if TYPE_CHECKING:
@@ -80,13 +81,17 @@ def check_paths(cfg: Config, sample: bool) -> None:
             method, factor = split_equal(run.method)
             distilled = command_of(run.student)
             config = f'pretrain_configs/{method}_{run.arch}.py'
-            if not distilled and not (FILES / config).is_file():
+            own = own_command(run.method, run.arch)
+            if not distilled and not (FILES / config).is_file() and not own:
                 raise ConfigError(
                     f'missing student: {student}/student.safetensors, and no {config} makes it; a '
                     'student has the name of its config, such as comad_tiny'
                 )
-            command = distilled or (
-                f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}'
+            made = (FILES / config).is_file()
+            command = (
+                distilled
+                or (own if not made else None)
+                or (f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}')
             )
             options = (' --sample' if sample else '') + (
                 f' --seed {run.pretrain_seed}' if run.pretrain_seed else ''

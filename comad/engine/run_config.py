@@ -21,6 +21,7 @@ from comad.engine.cfg_options import check_kept, merge
 from comad.engine.config_keys import RUNNER_KEYS, check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
+from comad.engine.own_networks import put_networks
 from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths
 from comad.engine.schedules import accumulate, check_schedule
 from comad.engine.staged_backbone import fit_staged
@@ -112,6 +113,7 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     leaf_sample = cfg.pop('sample', None)
     if leaf is not None and options.sample:
         apply_sample(cfg, leaf, leaf_sample)
+    leaf = put_networks(cfg, leaf, options.teachers, options.student_arch)
     hooks = set(cfg.get('default_hooks') or {})
     if options.cfg_options:
         merge(cfg, options.cfg_options)
@@ -175,8 +177,7 @@ def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
     """
     video = leaf.folder == PRETRAIN and network_type(leaf.arch) != VIT
     name = f'{leaf.folder}_video' if video else leaf.folder
-    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{name}.py')
-    content = overlay._cfg_dict.to_dict()
+    content = parse_config(FILES / f'base_configs/sample/{name}.py')._cfg_dict.to_dict()
     parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
     own = [content.get(part) for part in parts]
     # Helper variables of the overlay and the parts of its other kinds stay behind.
@@ -293,9 +294,9 @@ def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOpti
     seed = f'seed{options.seed}'
     if leaf.folder not in MAKING and pretrain_seed:
         seed = f'pretrain{pretrain_seed}_{seed}'
-    root = 'work_dirs/sample' if options.sample else 'work_dirs'
     kind = PRETRAIN if leaf.folder in MAKING else leaf.kind
-    cfg.work_dir = options.work_dir or f'{root}/{kind}/{leaf.student}/{seed}'
+    root = f'work_dirs/sample/{kind}' if options.sample else f'work_dirs/{kind}'
+    cfg.work_dir = options.work_dir or f'{root}/{leaf.student}/{seed}'
     cfg.run = dict(
         config=_relative(options.config),
         folder=leaf.folder,
@@ -394,6 +395,6 @@ def use_multi_scale(cfg: Config) -> None:
         if 'run_record' in cfg.default_hooks:
             cfg.default_hooks.run_record.of_test = True
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    hook = dict(type='MultiScaleTestHook', model=cfg.tta_model)
-    cfg.default_hooks = {**cfg.get('default_hooks', {}), 'multi_scale': hook}
+    hook = dict(multi_scale=dict(type='MultiScaleTestHook', model=cfg.tta_model))
+    cfg.default_hooks = {**cfg.get('default_hooks', {}), **hook}
     cfg.work_dir = f'{cfg.work_dir}/multi_scale'

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backbones.architectures import network_type, sample_name
-from backbones.staged_table import STAGED, entry_of
+from backbones.staged_table import CNN, STAGED, Entry, entry_of
 from comad.engine.options import ConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def fit_staged(cfg: Config, arch: str, sample: bool) -> None:
     wrapper = cfg.get('optim_wrapper', {})
     if wrapper.get('paramwise_cfg', {}).get('decay_rate', 1.0) != 1.0:
         wrapper.paramwise_cfg.decay_rate = 1.0  # layers are counted in blocks of a ViT
+    if not _has_class_token(entry):
+        _read_means(cfg, name, entry.title)
     dense = 'decode_head' in model or 'roi_head' in model
     if not dense:
         return
@@ -63,3 +65,23 @@ def fit_staged(cfg: Config, arch: str, sample: bool) -> None:
     model.decode_head.in_channels = widths
     if 'auxiliary_head' in model:
         model.auxiliary_head.in_channels = widths[model.auxiliary_head.get('in_index', 2)]
+
+
+def _has_class_token(entry: Entry) -> bool:
+    return entry.family != CNN and not entry.pyramid
+
+
+def _read_means(cfg: Config, name: str, title: str) -> None:
+    """Probe the mean over the map alone, where a task would probe class tokens too.
+
+    Raises:
+        ConfigError: a task that reads class tokens and nothing else.
+    """
+    probes = [(cfg.model, ('LinearProbe', 'FrozenFeatures'))]
+    probes.append((cfg.get('test_cfg') or {}, ('KNNTestLoop', 'LowShotTestLoop')))
+    for part, kinds in probes:
+        if part.get('type') not in kinds and 'pools' not in part:
+            continue
+        if 'mean' not in part.get('pools', ('mean',)):
+            raise ConfigError(f'{name} reads class tokens, of which {title} has none')
+        part.pools = ('mean',)

@@ -33,6 +33,7 @@ the patch tokens in raster order, after the final norm.""",
     'cubes': '`cubes` are the tokens of all cubes, slot by slot, after the final norm.',
     'map': '`map` is the last feature map.',
     'logits': '`logits` are class scores.',
+    'features': '`features` are the mean over the last map.',
 }
 
 
@@ -57,7 +58,7 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
     """
     path, output, card = _read(student)
     config = timm_config(output.backbone, card)
-    call = 'forward_features' if output.name != 'logits' else 'forward'
+    call = 'forward' if output.name in ('logits', 'features') else 'forward_features'
     arguments = ''.join(f', {k}={v}' for k, v in config['model_args'].items())
     page = model_card(
         card,
@@ -110,7 +111,7 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
         import onnxscript  # noqa: F401  torch.onnx needs it and says so less clearly
     except ImportError as error:
         raise CheckpointError(
-            f"{error.name} is missing: the ONNX export needs pip install -e '.[export]'"
+            f"{error.name} is missing: the ONNX export needs pip install -e '.[onnx]'"
         ) from error
     path, output, card = _read(student)
     images = torch.randn(
@@ -201,6 +202,8 @@ class Output(nn.Module):
             self.name = 'cubes'
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.name == 'features':
+            return self.backbone.features(images)['mean']
         if self.name == 'map':
             return self.backbone.maps(images)[-1]
         return (
