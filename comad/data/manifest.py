@@ -14,6 +14,7 @@ from typing import Any
 from backbones.files import read_json, write_json
 
 MANIFEST = 'manifest.json'
+PROBLEMS = 'check.txt'
 SHARDS = 'shards.json'
 FORMAT = 1
 LEVELS = 3
