@@ -39,6 +39,7 @@ class FileIndex:
         paths: (N,) of image files, as bytes and relative to ``root``.
         tables: (T,) of annotations, lists and shards, the same.
         digest: sha256 over names and sizes of all these, as `digest_lines` makes it.
+        folders: (F,) that were searched, ``root`` as b''.
         others: (O,) first few of files whose suffix says that they are images of another format.
     """
 
@@ -46,12 +47,19 @@ class FileIndex:
     paths: np.ndarray
     tables: np.ndarray
     digest: str
+    folders: np.ndarray
     others: np.ndarray
 
     @cached_property
     def table_names(self) -> list[str]:
         """Paths of ``tables`` as texts."""
         return [os.fsdecode(path) for path in self.tables.tolist()]
+
+    def below(self, folder: bytes) -> np.ndarray:
+        """Paths of the images in a folder, relative to ``root``, and in those below it."""
+        # '0' is the byte after '/'.
+        first, last = np.searchsorted(self.paths, np.array([folder + b'/', folder + b'0']))
+        return self.paths[first:last]
 
 
 def index_files(root: str | Path, fresh: bool = False) -> FileIndex:
@@ -70,8 +78,8 @@ def index_files(root: str | Path, fresh: bool = False) -> FileIndex:
         lambda: _search(root),
         lambda columns: len(columns['paths']) >= KEPT_FROM and columns['settled'].all(),
     )
-    paths, tables, others = (columns[key] for key in ('paths', 'tables', 'others'))
-    return FileIndex(root, paths, tables, str(columns['digest']), others)
+    found = {key: columns[key] for key in ('paths', 'tables', 'folders', 'others')}
+    return FileIndex(root, digest=str(columns['digest']), **found)
 
 
 def _is_unchanged(root: Path, columns: Columns) -> bool:

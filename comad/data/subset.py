@@ -46,11 +46,14 @@ def select_subset(storage: Storage, subset: Mapping[str, Any]) -> np.ndarray:
     check_subset(subset)
     if 'list' in subset:
         return _listed(storage, Path(subset['list']))
-    return _drawn(storage, subset['share'], subset.get('seed', 0))
+    return draw_share(storage, subset['share'], subset.get('seed', 0))
 
 
-def _drawn(storage: Storage, share: float, seed: int) -> np.ndarray:
-    """Those whose hash comes first: free of any generator's state, version and of the order."""
+def draw_share(storage: Storage, share: float, seed: int) -> np.ndarray:
+    """Positions of that share of every class, rounded, at least one image of each, ascending.
+
+    Those whose hash comes first: free of any generator's state, version and of the order.
+    """
     chosen: list[int] = []
     # The images of a class are neighbours.
     bounds = np.searchsorted(storage.labels, np.arange(len(storage.classes) + 1)).tolist()
