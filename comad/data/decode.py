@@ -17,6 +17,7 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp')
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF')
 # What an image of class indices may be; of 16 bits as long as the classes need 8.
 LABEL_MODES = ('1', 'L', 'P', 'I', 'I;16', 'I;16B')
+IGNORED = 255  # of those: neither learnt nor scored
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 PNG_START = b'\x89PNG'
 # What Pillow raises for damaged or hostile files, by format.

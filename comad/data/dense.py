@@ -14,12 +14,13 @@ from comad.data.coco import annotations_type
 from comad.data.decode import (
     DECODE_ERRORS,
     FORMATS,
+    IGNORED,
     LABEL_MODES,
     first_line,
     orientation_of,
 )
+from comad.data.own_dense import mask_folder, mask_folder_type
 
-IGNORED = 255
 FILES = ('img_path', 'seg_map_path')
 
 
@@ -33,13 +34,20 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
     with DATASETS.switch_scope_and_registry(config.get('_scope_')) as registry:
         kind = config.get('type')
         kind = registry.get(kind) if isinstance(kind, str) else kind
+        own = config.get('own')
+        if kind is mask_folder:
+            kind = mask_folder_type()
+            config = {**config, 'type': kind}
+        elif own is not None:
+            config = {key: value for key, value in config.items() if key != 'own'}
         if not (inspect.isclass(kind) and issubclass(kind, BaseDataset)):
             return registry.build(config)
         dataset = registry.build({**config, 'lazy_init': True})
     if hasattr(dataset, 'COCOAPI'):
         steps = dataset.pipeline.transforms
         masks = any(getattr(step, 'with_mask', False) for step in steps)
-        dataset.COCOAPI = partial(annotations_type(), masks=masks)
+        dataset.COCOAPI = partial(annotations_type(), masks=masks, own=own)
+        dataset.own = own
     try:
         dataset.full_init()
         left = len(dataset)

@@ -4,6 +4,7 @@ Plain Python: run records and cards hold it, and tables are made without importi
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,6 +85,11 @@ def identify(dataset: Any) -> DataIdentity:
     return _with_manifest(name, Path(root), split, None, len(dataset), len(classes))
 
 
+def slug(name: str) -> str:
+    """The name as part of a student's or folder's name: ``my_photos`` of 'My photos'."""
+    return re.sub('[^a-z0-9]+', '_', name.lower()).strip('_') or 'data'
+
+
 def _of_imagenet_layout(dataset: Any) -> DataIdentity:
     from comad.data.check.imagenet import ImageNetCheck, imagenet_wnids
 
@@ -107,7 +113,7 @@ def _of_own(dataset: Any) -> DataIdentity:
     from comad.data.own import cite_own, own_name
 
     described = hasattr(dataset, 'data_prefix')
-    root = dataset.own['source'] if described else dataset.root
+    root = dataset.own['root'] if described else dataset.root
     manifest, problems = cite_own(root)
     return DataIdentity(
         name=_own_name(own_name(root)),
@@ -191,6 +197,11 @@ def _with_manifest(
         manifest=cited_digest(root),
         problems=problems if isinstance(problems, int) and problems >= 0 else None,
     )
+
+
+def own_slug(name: str) -> str:
+    """The `slug` of the name that data of one's own have."""
+    return slug(_own_name(name))
 
 
 def _own_name(name: str) -> str:

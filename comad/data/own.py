@@ -7,7 +7,6 @@ What is read has a name, that of the folder or file, and a digest over names and
 import csv
 import hashlib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,11 +112,6 @@ def own_name(source: str | Path) -> str:
     """Name of the data set: that of the folder or file."""
     path = Path(source).absolute()
     return path.name if path.is_dir() else path.stem
-
-
-def slug(name: str) -> str:
-    """The name as part of a student's or folder's name: ``my_photos`` of 'My photos'."""
-    return re.sub('[^a-z0-9]+', '_', name.lower()).strip('_') or 'data'
 
 
 def cite_own(source: str | Path) -> tuple[str, int | None]:

@@ -60,6 +60,8 @@ class _Run:
     def train(self) -> int:
         options = self.options
         cfg = self.cfg = load_run_config(options)
+        if (note := (cfg.get('run') or {}).get('note')) and is_first_process():
+            say(note)
         trains, digest = cfg.get('train_cfg') is not None, config_digest(cfg)
         if trains and options.resume == AUTO and is_finished(cfg.work_dir, digest):
             say(f'{cfg.work_dir} is finished: nothing to resume')

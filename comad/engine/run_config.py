@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.architectures import NAMES, VIT, network_type, sample_name, split_name
-from comad.engine import bridges, distillation
+from comad.engine import bridges, distillation, own_data
 from comad.engine.cfg_options import check_kept, merge
 from comad.engine.config_keys import RUNNER_KEYS, check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
@@ -96,8 +96,10 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     if not path.is_file():
         raise ConfigError(f'config {path} does not exist; see the *_configs/ folders')
     leaf = parse_leaf_name(path)
-    if leaf is None and (options.sample or options.student):
-        raise ConfigError(f'--sample and --student need a config of {"/, ".join(CONFIG_FOLDERS)}/')
+    if leaf is None and (options.sample or options.student or options.data):
+        raise ConfigError(
+            f'--sample, --student and --data need a config of {"/, ".join(CONFIG_FOLDERS)}/'
+        )
     if options.student:
         parse_student(options.student)
     if options.extend and not options.resume:
@@ -113,17 +115,22 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     if leaf is not None and options.sample:
         apply_sample(cfg, leaf, leaf_sample)
     hooks = set(cfg.get('default_hooks') or {})
+    data, note = ('', '') if not options.data else own_data.use(cfg, leaf.folder, options.data)
     if options.cfg_options:
         merge(cfg, options.cfg_options)
     check_shapes(cfg, path)
     _drop_hooks(cfg, hooks)
     if leaf is not None:
         leaf, pretrain_seed = _name_student(cfg, leaf, options)
+        if data and leaf.folder == PRETRAIN:
+            leaf = replace(leaf, method=own_data.own_method(leaf.method, data))
         if options.compute_of:
             leaf = _equal_length(cfg, leaf, options)
         if options.sample:
-            replace_values(cfg, _sample_value)
-        _place_run(cfg, leaf, pretrain_seed, options)
+            replace_values(cfg, lambda key, value: _sample_value(key, value, options.data))
+        _place_run(cfg, leaf, pretrain_seed, options, data)
+        if data:
+            cfg.run.update(data=data, note=note)
     elif options.work_dir or not cfg.get('work_dir'):
         cfg.work_dir = options.work_dir or f'work_dirs/{path.stem}'
     _apply_run_options(cfg, leaf, options)
@@ -186,8 +193,8 @@ def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
             cfg.merge_from_dict(dict(part), allow_list_keys=False)
 
 
-def _sample_value(key: str, value: Any) -> Any:
-    if not isinstance(value, str):
+def _sample_value(key: str, value: Any, own: str | None = None) -> Any:
+    if not isinstance(value, str) or (own and value.startswith(own)):
         return value
     if key == 'arch' and value in NAMES:
         if sample_name(value) is None:
@@ -289,13 +296,17 @@ def _equal_length(cfg: Config, leaf: LeafName, options: RunOptions) -> LeafName:
     return replace(leaf, method=equal_method(leaf.method, factor))
 
 
-def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOptions) -> None:
+def _place_run(
+    cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOptions, data: str = ''
+) -> None:
     seed = f'seed{options.seed}'
     if leaf.folder not in MAKING and pretrain_seed:
         seed = f'pretrain{pretrain_seed}_{seed}'
     root = 'work_dirs/sample' if options.sample else 'work_dirs'
     kind = PRETRAIN if leaf.folder in MAKING else leaf.kind
-    cfg.work_dir = options.work_dir or f'{root}/{kind}/{leaf.student}/{seed}'
+    # A student is found by its name alone, which says what it was trained on.
+    place = own_data.own_method(kind, data) if data and kind != PRETRAIN else kind
+    cfg.work_dir = options.work_dir or f'{root}/{place}/{leaf.student}/{seed}'
     cfg.run = dict(
         config=_relative(options.config),
         folder=leaf.folder,

@@ -22,6 +22,7 @@ HOME, CALLER = 'COMAD_HOME', 'COMAD_CALLER'
 RESULTS = Path('results')
 SAMPLE_RESULTS = RESULTS / 'sample'
 RECORDS = (RESULTS / 'records', SAMPLE_RESULTS / 'records')
+OWN = 'own'  # below either
 
 
 def home() -> Path:
@@ -102,9 +103,11 @@ def worded(text: str) -> str:
     )
 
 
-def results_folder(sample: bool) -> Path:
-    """Folder of the tables; records lie in ``records/`` below it."""
-    return SAMPLE_RESULTS if sample else RESULTS
+def results_folder(sample: bool, data: str = '') -> Path:
+    """Folder of the tables, of ``data`` of one's own where they are named; records lie in
+    ``records/`` below it."""
+    folder = SAMPLE_RESULTS if sample else RESULTS
+    return folder / OWN / data if data else folder
 
 
 def pretrain_root(sample: bool) -> str:
