@@ -38,10 +38,10 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
         if kind is mask_folder:
             kind = mask_folder_type()
             config = {**config, 'type': kind}
-        elif own is not None:
-            config = {key: value for key, value in config.items() if key != 'own'}
         if not (inspect.isclass(kind) and issubclass(kind, BaseDataset)):
             return registry.build(config)
+        if kind is not config['type']:  # COCO's, by its name: the file is what is drawn from
+            config = {key: value for key, value in config.items() if key != 'own'}
         dataset = registry.build({**config, 'lazy_init': True})
     if hasattr(dataset, 'COCOAPI'):
         steps = dataset.pipeline.transforms
