@@ -19,7 +19,7 @@ from comad.data.decode import (
     first_line,
     orientation_of,
 )
-from comad.data.own_dense import mask_folder, mask_folder_type
+from comad.data.own_dense import OWN_TYPES
 
 FILES = ('img_path', 'seg_map_path')
 
@@ -34,20 +34,16 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
     with DATASETS.switch_scope_and_registry(config.get('_scope_')) as registry:
         kind = config.get('type')
         kind = registry.get(kind) if isinstance(kind, str) else kind
-        own = config.get('own')
-        if kind is mask_folder:
-            kind = mask_folder_type()
+        if kind in OWN_TYPES:
+            kind = OWN_TYPES[kind]()
             config = {**config, 'type': kind}
         if not (inspect.isclass(kind) and issubclass(kind, BaseDataset)):
             return registry.build(config)
-        if kind is not config['type']:  # COCO's, by its name: the file is what is drawn from
-            config = {key: value for key, value in config.items() if key != 'own'}
         dataset = registry.build({**config, 'lazy_init': True})
     if hasattr(dataset, 'COCOAPI'):
         steps = dataset.pipeline.transforms
         masks = any(getattr(step, 'with_mask', False) for step in steps)
-        dataset.COCOAPI = partial(annotations_type(), masks=masks, own=own)
-        dataset.own = own
+        dataset.COCOAPI = partial(annotations_type(), masks=masks, own=getattr(dataset, 'own', None))
     try:
         dataset.full_init()
         left = len(dataset)

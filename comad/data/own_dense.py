@@ -232,7 +232,31 @@ def mask_folder_type() -> type:
     return MaskFolder
 
 
+@cache
+def object_file_type() -> type:
+    """mmdet's `CocoDataset` of a file that a split may be drawn from; a function as above."""
+    from mmdet.datasets import CocoDataset
+
+    class ObjectFile(CocoDataset):
+        """Args: ``own``, how a split is drawn, and those of mmdet's."""
+
+        def __init__(self, own: Mapping[str, Any] | None = None, **options: Any) -> None:
+            self.own = own
+            super().__init__(**options)
+
+    return ObjectFile
+
+
+@DATASETS.register_module(name='ObjectFile')
+def object_file(**options: Any) -> Any:
+    """The data set of `object_file_type`."""
+    return object_file_type()(**options)
+
+
 @DATASETS.register_module(name='MaskFolder')
 def mask_folder(**options: Any) -> Any:
     """The data set of `mask_folder_type`."""
     return mask_folder_type()(**options)
+
+
+OWN_TYPES = {mask_folder: mask_folder_type, object_file: object_file_type}

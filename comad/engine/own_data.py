@@ -135,7 +135,7 @@ def use_objects(cfg: Config, source: str) -> str:
     for split, dataset in datasets:
         annotations, images = own.splits.get(split, own.splits['train'])
         dataset.update(
-            type='CocoDataset',
+            type='ObjectFile',
             data_root=str(own.root),
             ann_file=annotations,
             data_prefix=dict(img=images),
