@@ -82,11 +82,10 @@ def _annotation_files(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise FileNotFoundError(f'{root}: no such folder or file; expected a COCO file in JSON')
     places = (root, root / 'annotations', *(root / name for name in SPLITS))
-    found = [path for place in places for path in sorted(place.glob('*.json'))]
+    found = [path for place in places for path in sorted(place.glob('[!.]*.json'))]
+    found = [path for path in found if path.name != MANIFEST]
     files: dict[str, list[Path]] = {}
     for path in found:
-        if path.name == MANIFEST or path.name.startswith('.'):
-            continue
         own = path.parent.name if path.parent.name in SPLITS else path.stem
         files.setdefault(SPLITS.get(own.lower().removeprefix('instances_'), own), []).append(path)
     if len(files) == 1 and sum(map(len, files.values())) == 1:

@@ -19,19 +19,6 @@ if TYPE_CHECKING:
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 PRETRAIN, IMAGES = 'pretrain', 'ImageNetFolder'
 AS_PUBLIC = 'read as such'
-# A pretraining's own method on data of one's own is called so: `comad_on_photos`.
-ON = '_on_'
-
-
-def own_method(method: str, data: str) -> str:
-    """Name of a method that is trained on data of one's own."""
-    return f'{method}{ON}{data}'
-
-
-def split_own(method: str) -> tuple[str, str]:
-    """``comad_on_photos`` -> ``comad`` and ``photos``; no data for one trained on ImageNet."""
-    method, _, data = method.partition(ON)
-    return method, data
 
 
 def use(cfg: Config, folder: str, source: str) -> tuple[str, str]:

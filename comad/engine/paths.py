@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from comad.engine.distillation import DISTILL, command_of
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
-from comad.engine.own_data import split_own
-from comad.runs.place import FILES, pretrain_dir, worded
+from comad.runs.place import FILES, pretrain_dir, split_own, worded
 
 if TYPE_CHECKING:
     from mmengine.config import Config

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.architectures import NAMES, VIT, network_type, sample_name, split_name
-from comad.engine import bridges, distillation, own_data
+from comad.engine import bridges, distillation
 from comad.engine.cfg_options import check_kept, merge
 from comad.engine.config_keys import RUNNER_KEYS, check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
@@ -24,7 +24,7 @@ from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths
 from comad.engine.schedules import accumulate, check_schedule
 from comad.engine.staged_backbone import fit_staged
-from comad.runs.place import FILES, pretrain_root, worded
+from comad.runs.place import FILES, own_method, pretrain_root, worded
 from comad.tasks.task import FOLDERS, TASKS, tasks_of_folder
 
 if TYPE_CHECKING:
@@ -115,7 +115,11 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     if leaf is not None and options.sample:
         apply_sample(cfg, leaf, leaf_sample)
     hooks = set(cfg.get('default_hooks') or {})
-    data, note = ('', '') if not options.data else own_data.use(cfg, leaf.folder, options.data)
+    data = note = ''
+    if options.data:
+        from comad.engine import own_data  # NumPy, which a refusal need not wait for
+
+        data, note = own_data.use(cfg, leaf.folder, options.data)
     if options.cfg_options:
         merge(cfg, options.cfg_options)
     check_shapes(cfg, path)
@@ -123,7 +127,7 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     if leaf is not None:
         leaf, pretrain_seed = _name_student(cfg, leaf, options)
         if data and leaf.folder == PRETRAIN:
-            leaf = replace(leaf, method=own_data.own_method(leaf.method, data))
+            leaf = replace(leaf, method=own_method(leaf.method, data))
         if options.compute_of:
             leaf = _equal_length(cfg, leaf, options)
         if options.sample:
@@ -305,7 +309,7 @@ def _place_run(
     root = 'work_dirs/sample' if options.sample else 'work_dirs'
     kind = PRETRAIN if leaf.folder in MAKING else leaf.kind
     # A student is found by its name alone, which says what it was trained on.
-    place = own_data.own_method(kind, data) if data and kind != PRETRAIN else kind
+    place = own_method(kind, data) if data and kind != PRETRAIN else kind
     cfg.work_dir = options.work_dir or f'{root}/{place}/{leaf.student}/{seed}'
     cfg.run = dict(
         config=_relative(options.config),
