@@ -55,6 +55,13 @@ class RunOptions:
 
     config: str
     sample: bool = _option(False, 'run on the embedded sample data')
+    data: str | None = _option(
+        None,
+        "data of one's own instead of the config's: a folder, a list of paths, a CSV path,label, a "
+        'COCO file; its rows have tables of their own (docs/own_data.md)',
+        type=typed,
+        metavar='PATH',
+    )
     seed: int = _option(0, 'seed of this run (default 0)')
     student: str | None = _option(
         None,
@@ -123,7 +130,7 @@ class RunOptions:
     )
 
 
-COMMON = ('sample', 'seed', 'student', 'work_dir', 'cfg_options', 'launcher')
+COMMON = ('sample', 'data', 'seed', 'student', 'work_dir', 'cfg_options', 'launcher')
 # What belongs to one start, or to tests, and not to a command that repeats a step.
 OF_ONE_START = ('config', 'resume', 'extend', 'overwrite', 'launcher', 'tta')
 

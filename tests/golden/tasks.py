@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from comad.data.identity import DataIdentity
+from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import RunOptions
-from comad.engine.run_config import load_run_config, use_multi_scale
+from comad.engine.run_config import load_run_config
 from comad.runs.card import make_card
 from comad.tasks.recording import build_record
 from tests.golden.records import ENVIRONMENT, digest
