@@ -24,7 +24,7 @@ from comad.engine.options import ConfigError, RunOptions
 from comad.engine.own_networks import put_networks
 from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths
 from comad.engine.schedules import accumulate, check_schedule
-from comad.engine.staged_backbone import fit_staged
+from comad.engine.staged_backbone import fit_staged, fit_vit
 from comad.runs.place import FILES, own_method, pretrain_root, worded
 from comad.tasks.task import FOLDERS, TASKS, tasks_of_folder
 
@@ -274,6 +274,7 @@ def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[Lea
     pretrain_seed = 0
     if options.student:
         method, arch, pretrain_seed = parse_student(options.student)
+        fit_vit(cfg, leaf.arch, arch, options.sample)
         leaf = LeafName(leaf.folder, leaf.kind, method, arch)
         init_cfg.student = leaf.student
         cfg.model.backbone.update(type=network_type(arch), arch=arch)
