@@ -105,7 +105,10 @@ def introduce(runner: Any) -> str:
     trains = hasattr(runner._train_loop, 'run')
     rows = {'model': _model(cfg)}
     if teachers := cfg.model.get('teachers'):
-        shown = (f'{teacher["family"]} {teacher.get("arch", "")}'.strip() for teacher in teachers)
+        shown = (
+            teacher.get('name') or f'{teacher["family"]} {teacher.get("arch", "")}'.strip()
+            for teacher in teachers
+        )
         rows['teachers'] = ', '.join(shown)
     loops = (runner._train_loop, runner._val_loop if trains else runner._test_loop)
     rows['data'] = ', then '.join(_data(loop) for loop in loops if hasattr(loop, 'run'))
