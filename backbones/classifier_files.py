@@ -1,7 +1,5 @@
 """Weight files of classifiers: timm's, of today and of timm 0.6, and students of this suite."""
 
-from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +7,13 @@ import torch
 from torch import Tensor
 
 from .architectures import ARCHITECTURES
-from .checkpoints import CheckpointError, check_pin, fill_completely, find_file, read_checkpoint
+from .checkpoints import check_pin, fill_completely, find_file, read_checkpoint
 from .frozen import Frozen
 from .stage_cuts import Stages, Tail
 from .staged import StagedClassifier
 from .student import CARD_FILE, check_architecture, read_student
 from .teachers import is_untrained
-
-# Where training codes keep the network of a file: timm's, and DeiT's, Swin's and ConvNeXt's.
-KEYS = ('state_dict', 'model')
-# Buffers that older files hold and timm now computes.
-COMPUTED = ('relative_position_index', 'attn_mask')
+from .timm_files import read_timm
 
 
 class FrozenStages(Frozen):
@@ -125,7 +119,7 @@ def load_classifier(
         check_architecture(card, own, path)
         licence = card.get('licence') or 'not stated'
     else:
-        tensors = _timm_names(read_checkpoint(path), network, path)
+        tensors = read_timm(read_checkpoint(path), network.net, path).tensors
         licence = (network.net.pretrained_cfg or {}).get('license') or 'not stated by timm'
     if new_head:
         head = network.head_names()
@@ -134,36 +128,3 @@ def load_classifier(
         tensors |= {k: own[k] for k in head}
     fill_completely(network.network, tensors, path)
     return licence
-
-
-def _timm_names(
-    content: Mapping[str, Any], network: StagedClassifier, path: Path
-) -> dict[str, Tensor]:
-    """The tensors of a file by today's names of timm; sizes are never changed.
-
-    Raises:
-        CheckpointError: no tensors, or of another size than the network's.
-    """
-    while key := next((key for key in KEYS if isinstance(content.get(key), Mapping)), None):
-        content = content[key]
-    tensors = {
-        str(name).removeprefix('module.'): value
-        for name, value in content.items()
-        if isinstance(value, Tensor) and not str(name).endswith(COMPUTED)
-    }
-    if not tensors:
-        raise CheckpointError(f'{path} holds no tensors of a classifier by name')
-    module = import_module(type(network.net).__module__)
-    rename = getattr(module, 'checkpoint_filter_fn', None)
-    if rename is None:
-        return tensors
-    try:
-        renamed = rename(dict(tensors), network.net)
-    except (KeyError, AttributeError, RuntimeError, IndexError) as error:
-        raise CheckpointError(
-            f'{path} does not fit {network.model}: {type(error).__name__} {error}'
-        ) from error
-    # timm would stretch position tables and patch embeddings to another size.
-    if sorted(v.numel() for v in renamed.values()) != sorted(v.numel() for v in tensors.values()):
-        raise CheckpointError(f'{path} is of another size than {network.model}: nothing is resized')
-    return dict(renamed)

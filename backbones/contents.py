@@ -5,7 +5,7 @@ Hugging Face's transformers renames every tensor; `transformers_to_timm` undoes 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,7 @@ def find_networks(content: Mapping[str, Any]) -> dict[str, Network]:
     """All ViTs of a checkpoint's content by name, known prefixes taken off."""
     found: dict[str, Network] = {}
     for key, default in CONTAINERS.items():
-        tensors = _tensors(content if key is None else content.get(key))
+        tensors = tensors_of(content if key is None else content.get(key))
         if any(TRANSFORMERS_TOKEN.fullmatch(name) for name in tensors):
             found['transformers'] = _network('transformers', transformers_to_timm(tensors))
             continue
@@ -107,7 +107,7 @@ def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
 def unknown_prefixes(content: Mapping[str, Any]) -> list[str]:
     """What stands before class tokens that `find_networks` does not find."""
     values = (content, *content.values())
-    found = {prefix for value in values for prefix in _prefixes(_tensors(value))}
+    found = {prefix for value in values for prefix in _prefixes(tensors_of(value))}
     return sorted(prefix for prefix in found if not _is_known(prefix))
 
 
@@ -243,27 +243,38 @@ TRANSFORMERS_NAMES = (
     (r'\.layer_scale(\d)\.lambda1$', r'.ls\1.gamma'),
     (r'^layernorm\.', 'norm.'),
 )
-PROJECTION = re.compile(r'(blocks\.\d+)\.attention\.attention\.(query|key|value)\.(weight|bias)')
+PROJECTION = re.compile(
+    r'(blocks\.\d+)\.(?:attention\.attention\.(query|key|value)|attn\.([qkv]))\.(weight|bias)'
+)
 
 
 def transformers_to_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a ViT of Hugging Face's transformers; query, key and value become one matrix."""
+    bare = {re.sub(r'^(vit|dinov2|dinov2_with_registers)\.', '', k): v for k, v in tensors.items()}
+    renamed = fuse_projections(bare, TRANSFORMERS_NAMES)
+    # A pooler is trained by nobody, random in these files.
+    return {name: tensor for name, tensor in renamed.items() if not name.startswith('pooler.')}
+
+
+def fuse_projections(
+    tensors: Mapping[str, Tensor], names: Iterable[tuple[str, str]]
+) -> dict[str, Tensor]:
+    """Rename tensors by patterns, those of a decoder aside; query, key, value become one matrix."""
     renamed: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        name = re.sub(r'^(vit|dinov2|dinov2_with_registers)\.', '', name)
         if not name.startswith('decoder.'):
-            for old, new in TRANSFORMERS_NAMES:
+            for old, new in names:
                 name = re.sub(old, new, name)
         projection = PROJECTION.fullmatch(name)
         if projection:
-            fused = f'{projection[1]}.attn.qkv.{projection[3]}'
-            parts.setdefault(fused, {})[projection[2]] = tensor
-        elif not name.startswith('pooler.'):  # trained by nobody, random in these files
+            fused = f'{projection[1]}.attn.qkv.{projection[4]}'
+            parts.setdefault(fused, {})[(projection[2] or projection[3])[0]] = tensor
+        else:
             renamed[name] = tensor
     for fused, three in parts.items():
         if len(three) == 3 and len({tensor.shape for tensor in three.values()}) == 1:
-            renamed[fused] = torch.cat([three[part] for part in ('query', 'key', 'value')])
+            renamed[fused] = torch.cat([three[part] for part in 'qkv'])
         else:  # none that fits: whoever fills a network names them
             renamed |= {f'{fused} of {part}': tensor for part, tensor in three.items()}
     return renamed
@@ -278,7 +289,7 @@ def _rename(name: str) -> str:
     return 'reg_token' if name == 'register_tokens' else name
 
 
-def _tensors(content: Any) -> dict[str, Tensor]:
+def tensors_of(content: Any) -> dict[str, Tensor]:
     """The tensors of a dictionary, without what torch.compile puts into names."""
     if not isinstance(content, Mapping):
         return {}

@@ -1,5 +1,6 @@
 """Networks that nothing changes by accident: what makes a teacher of a network."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -54,7 +55,12 @@ class Frozen(nn.Module):
         """Change the type of all weights, which `unchanged` then takes for its own."""
         if dtype != next(self.parameters()).dtype:
             intact = self.unchanged()
+            # The angles of rotary positions need more digits than bfloat16 has.
+            ropes = [m for name, m in self.named_modules() if name.rpartition('.')[2] == 'rope']
+            exact = [dict(rope.named_buffers()) for rope in ropes]
             self.to(dtype)
+            for rope, buffers in zip(ropes, exact, strict=True):
+                rope._buffers.update(buffers)
             self._cast_digest = self.digest() if intact else 'changed before it was cast'
 
     def unchanged(self) -> bool:
@@ -98,15 +104,23 @@ class FrozenTokens(Frozen):
     """Mixin of teachers that are token networks.
 
     Attributes:
-        token_grid: Patches per column and row of the images that it sees.
+        drops: Whether the network leaves hidden patches out. One that cannot sees the whole image,
+            and the tokens that are kept are gathered afterwards.
+        token_grid: Places per column and row for which it gives tokens.
+        split: Patches per column and row of one such place, of networks that leave patches out;
+            the place's token is their mean.
     """
 
+    drops = True
+    split = 1
     token_grid: tuple[int, int]
 
     def freeze(self) -> None:
         """Make it a teacher; called once, at the end of the constructor."""
         super().freeze()
         self.token_grid = self.grid_size
+        if not getattr(self, 'any_size', True):
+            self.input_size = self.img_size
 
     def compile_calls(self, **options: Any) -> None:
         """Compile the network in place, once per number of tokens; ``options`` of torch.compile."""
@@ -115,7 +129,47 @@ class FrozenTokens(Frozen):
     def _network_tokens(
         self, images: Tensor, keep: Tensor | None, layers: list[int] | None
     ) -> Tensor | list[Tensor]:
-        return super().tokens(images, keep, layers)
+        if not self.drops:
+            return self._of_whole_image(super().tokens(images, None, layers), keep)
+        if self.split == 1:
+            return super().tokens(images, keep, layers)
+        if keep is None:
+            places = self.token_grid[0] * self.token_grid[1]
+            keep = torch.arange(places, device=images.device).expand(len(images), -1)
+        found = super().tokens(images, self._patches_of(keep), layers)
+        area = self.split**2
+        outputs = [
+            torch.cat([x[:, :1], x[:, 1:].unflatten(1, (-1, area)).mean(2)], dim=1)
+            for x in (found if layers is not None else [found])
+        ]
+        return outputs if layers is not None else outputs[0]
+
+    def _patches_of(self, places: Tensor) -> Tensor:
+        """Indices (B, n * split^2) of the patches of places (B, n)."""
+        columns, split = self.token_grid[1], self.split
+        inside = torch.arange(split, device=places.device)
+        rows = (places // columns * split)[..., None, None] + inside[:, None]
+        return (
+            rows * columns * split + (places % columns * split)[..., None, None] + inside
+        ).flatten(1)
+
+    def _of_whole_image(self, tokens: Tensor, keep: Tensor | None) -> Tensor:
+        """Tokens (B, 1 + N, D) of all cells for the places of ``token_grid`` that are kept.
+
+        Another grid is averaged where it is finer, and interpolated bilinearly where it is not (our
+        choice).
+        """
+        places, side = tokens[:, 1:], math.isqrt(tokens.shape[1] - 1)
+        if (side, side) != self.token_grid:
+            cells = places.transpose(1, 2).unflatten(2, (side, side))
+            if side > self.token_grid[0]:
+                cells = F.adaptive_avg_pool2d(cells, self.token_grid)
+            else:
+                cells = F.interpolate(cells, self.token_grid, mode='bilinear', align_corners=False)
+            places = cells.flatten(2).transpose(1, 2)
+        if keep is not None:
+            places = places.gather(1, keep[..., None].expand(-1, -1, places.shape[-1]))
+        return torch.cat([tokens[:, :1], places], dim=1)
 
     def tokens(
         self, images: Tensor, keep: Tensor | None = None, layers: list[int] | None = None
@@ -123,13 +177,22 @@ class FrozenTokens(Frozen):
         """As `TokenNetwork.tokens`, without a graph; the result may take part in one."""
         return self.ask(self._network_tokens, images, keep, layers)
 
-    def fit_grid(self, grid: int) -> None:
-        """Resize images from now on so that they are ``grid`` patches wide.
+    def fit_grid(self, grid: int, cell: int | None = None) -> None:
+        """Give tokens for ``grid`` x ``grid`` places from now on, whatever its own images are.
 
-        Does nothing if the teacher's own images are; other patch sizes than the student's need it.
+        A network that leaves patches out sees images resized to whole patches per place: one, or
+        as many as fit into ``cell``. Of any other the last map is resampled.
+
+        Args:
+            grid: Places per column and row.
+            cell: Edge of a place in pixels of the student, where it is no patch of a ViT's.
         """
-        if self.grid_size != (grid, grid):
-            self.input_size, self.token_grid = grid * self.patch_size, (grid, grid)
+        if self.drops:
+            self.split = max(1, round(cell / self.patch_size)) if cell else 1
+            patches = grid * self.split
+            if self.grid_size != (patches, patches):
+                self.input_size = patches * self.patch_size
+        self.token_grid = (grid, grid)
 
 
 class FrozenNetwork(Frozen):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from timm.models.convnext import ConvNeXt
 from timm.models.efficientnet import EfficientNet
 from timm.models.mlp_mixer import MlpMixer
+from timm.models.repvit import RepVit
 from timm.models.resnet import ResNet
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -89,6 +90,15 @@ class Cut(ABC):
         """What the head reads of stage 4."""
         return stage
 
+    def places(self, stage: Tensor) -> Tensor:
+        """Stage 4 as tokens (B, T, D), normalised as the head does, each by itself."""
+        x = self.norm(stage)
+        if self.family == TOKEN:
+            return x.flatten(1, 2) if x.dim() == 4 else x
+        # ConvNeXt normalises behind its pooling.
+        norm = getattr(getattr(self.net, 'head', None), 'norm', None)
+        return (x if norm is None else norm(x)).flatten(2).transpose(1, 2)
+
     def pool(self, normed: Tensor, penultimate: Tensor) -> Tensor:
         """The mean over all places: of most networks what the classifier reads."""
         return penultimate
@@ -128,6 +138,16 @@ class ConvNeXtCut(Cut):
 
     def last(self, x: Tensor) -> Tensor:
         return self.net.norm_pre(self.net.stages[3](x))
+
+
+class RepVitCut(Cut):
+    """RepViT: a stage begins with its downsampling."""
+
+    def front(self, images: Tensor) -> list[Tensor]:
+        return _run(self.net.stages[:3], self.net.stem(images))
+
+    def last(self, x: Tensor) -> Tensor:
+        return self.net.stages[3](x)
 
 
 class SwinCut(Cut):
@@ -200,6 +220,7 @@ CUTS: dict[type[nn.Module], type[Cut]] = {
     ResNet: ResNetCut,
     EfficientNet: MobileNetCut,
     ConvNeXt: ConvNeXtCut,
+    RepVit: RepVitCut,
     SwinTransformer: SwinCut,
     VisionTransformer: ViTCut,
     MlpMixer: MixerCut,

@@ -31,7 +31,7 @@ class StagedClassifier(LoadsStudent, nn.Module):
         arch: Name in `ARCHITECTURES`, whose arguments are the defaults of all others.
         model: timm's name; ``MlpMixer`` for that class, whose named forms have fixed sizes.
         img_size: Edge of its images in pixels.
-        num_classes: Outputs of the classifier.
+        num_classes: Outputs of the classifier; 0: there is none.
         out_indices: Stages, from 0, whose maps `forward` gives; the network then has no
             classifier, takes images of any size, and what the maps do not reach is not trained.
         frozen: Nothing is trained and batch norms stay as they are.
@@ -50,14 +50,12 @@ class StagedClassifier(LoadsStudent, nn.Module):
         ValueError: timm has no such model, nobody knows its cuts, or it has no maps.
     """
 
-    exports = 'logits'
-
     def __init__(
         self,
         arch: str | None = None,
         model: str | None = None,
         img_size: int | None = None,
-        num_classes: int = 1000,
+        num_classes: int = 0,
         out_indices: Sequence[int] | None = None,
         frozen: bool = False,
         drop_path_rate: float | None = None,
@@ -90,6 +88,51 @@ class StagedClassifier(LoadsStudent, nn.Module):
             self.requires_grad_(False)
 
     @property
+    def exports(self) -> str:
+        """What it is exported for: class scores, or pooled features without a classifier."""
+        return 'logits' if self.num_classes else 'features'
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Places per column and row of the last stage."""
+        return (self.grids[-1],) * 2
+
+    @property
+    def num_patches(self) -> int:
+        """Places of the last stage."""
+        return self.grids[-1] ** 2
+
+    @property
+    def patch_size(self) -> int:
+        """Edge in pixels of a place of the last stage."""
+        return self.img_size // self.grids[-1]
+
+    def tokens(
+        self, images: Tensor, keep: Tensor | None = None, layers: list[int] | None = None
+    ) -> Tensor:
+        """Places of the last stage (B, 1 + n, D), normalised; first the class token or their mean.
+
+        Nothing can be left out of a map: places that are not kept are grey in the image, 0 after
+        normalisation (our choice), and cost what the others cost.
+
+        Raises:
+            ValueError: ``layers``, which are blocks of ViTs.
+        """
+        if layers is not None:
+            raise ValueError(f'{self.model} is read after its last stage only')
+        if keep is not None:
+            seen = images.new_zeros(len(images), self.num_patches).scatter(1, keep, 1.0)
+            seen = seen.view(-1, 1, *self.grid_size)
+            images = images * nn.functional.interpolate(seen, images.shape[-2:], mode='nearest')
+        found = self.cut.places(self.cut.last(self.enter(self.front(images)[-1])))
+        first, places = found[:, :1], found[:, self.num_prefix :]
+        if keep is not None:
+            places = places.gather(1, keep[..., None].expand(-1, -1, places.shape[-1]))
+        if not self.num_prefix:
+            first = places.mean(1, keepdim=True)
+        return torch.cat([first, places], dim=1)
+
+    @property
     def size_divisor(self) -> int:
         """Edges of images: any for CNNs, whole windows of patches for Swin, else the network's."""
         if self.family == CNN:
@@ -98,7 +141,7 @@ class StagedClassifier(LoadsStudent, nn.Module):
 
     def architecture(self) -> dict[str, Any]:
         """timm's name and what differs from it; classes unless there is no classifier."""
-        head = {'num_classes': self.num_classes} if self.out_indices is None else {}
+        head = {'num_classes': self.num_classes} if self.num_classes else {}
         network = {'type': STAGED, 'model': self.model, 'img_size': self.img_size}
         return {**network, **head, **{k: _listed(v) for k, v in self.changes.items()}}
 
@@ -183,7 +226,7 @@ class StagedClassifier(LoadsStudent, nn.Module):
 
     def adapt(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Those of a student's file that this network has: without a classifier, all others."""
-        if self.out_indices is None:
+        if self.num_classes:
             return tensors
         return {name: value for name, value in tensors.items() if not self._is_head(name)}
 

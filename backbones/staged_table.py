@@ -62,6 +62,12 @@ NETWORKS: dict[str, Entry] = {
     'resnet50': Entry('ResNet-50', 'resnet50.a1_in1k', CNN, (256, 512, 1024, 2048), crop=0.95),
     'mobilenetv2': Entry('MobileNetV2', 'mobilenetv2_100.ra_in1k', CNN, (24, 32, 96, 1280)),
     'convnext_tiny': Entry('ConvNeXt-T', 'convnext_tiny.fb_in1k', CNN, (96, 192, 384, 768)),
+    'convnext_atto': Entry('ConvNeXt-A', 'convnext_atto.d2_in1k', CNN, (40, 80, 160, 320)),
+    'repvit_m1': Entry(
+        *('RepViT-M1', 'repvit_m1.dist_in1k', CNN, (48, 96, 192, 384)),
+        crop=0.95,
+        changes={'distillation': False},
+    ),
     'deit_tiny': Entry(
         'DeiT-T', 'deit_tiny_patch16_224.fb_in1k', TOKEN, (192,) * 4, crop=0.9, pyramid=False
     ),

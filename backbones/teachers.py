@@ -1,8 +1,9 @@
-"""Frozen teachers: official files of MAE, MoCo v3, iBOT, DINO, DINOv2, VideoMAE and AMD, timm's
-plain ViTs with a class token, and students of this suite.
+"""Frozen teachers: official files of MAE, MoCo v3, iBOT, DINO, DINOv2, VideoMAE and AMD, what timm
+builds with patch tokens or maps (DINOv3, SigLIP, CLIP, EVA-02, Swin, ConvNeXt, ResNet, ...), and
+students of this suite.
 
-`contents` picks one network out of a file and sets aside what is known not to belong to the
-backbone. Whatever is left must fill the network completely, else it stops.
+`contents` and `timm_files` pick one network out of a file and set aside what is known not to
+belong to the backbone. Whatever is left must fill the network completely, else it stops.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,16 +24,19 @@ from .checkpoints import (
     read_checkpoint,
 )
 from .contents import Network, choose_network, detect_family, find_networks
-from .families import FAMILIES
+from .families import FAMILIES, TIMM_NETWORKS, VIDEO_FAMILIES
 from .frozen import Frozen, FrozenNetwork, FrozenTokens
+from .model_folders import describe
 from .networks import build_network
 from .student import check_architecture, read_student
+from .timm_files import Found, OtherSize, read_timm
 from .timm_tokens import TimmTokens
-from .video_files import VIDEO_FAMILIES, read_video_network
+from .video_files import read_video_network
 from .video_vit import NETWORK, MaskedVideoViT
 from .vit import MaskedViT
 
 OTHERS = ('timm', 'student', 'auto')
+WHOLE_IMAGE = 'whole image'  # what a network sees that cannot leave patches out
 
 _UNTRAINED: ContextVar[bool] = ContextVar('untrained_teachers', default=False)
 
@@ -70,21 +74,21 @@ class VideoTeacher(FrozenTokens, MaskedVideoViT):
         super().__init__(frozen=True, **options)
         self.freeze()
 
-    def fit_grid(self, grid: int) -> None:
+    def fit_grid(self, grid: int, cell: int | None = None) -> None:
         """Clips are never resized: whoever compares the grids finds another one."""
 
 
 class TimmTeacher(FrozenTokens, TimmTokens):
-    """A frozen timm ViT."""
+    """A frozen network of timm."""
 
-    def __init__(self, model: str, **overrides: Any) -> None:
-        super().__init__(model, **overrides)
+    def __init__(self, model: str, **options: Any) -> None:
+        super().__init__(model, **options)
         self.freeze()
 
     @property
     def network(self) -> nn.Module:
         """The module that a weight file fills."""
-        return self.vit
+        return self.net
 
 
 def build_teacher(
@@ -93,6 +97,8 @@ def build_teacher(
     arch: str = 'base',
     model: str | None = None,
     grid: int | None = None,
+    cell: int | None = None,
+    name: str | None = None,
     sha256: str | None = None,
     md5: str | None = None,
     **overrides: Any,
@@ -101,33 +107,41 @@ def build_teacher(
 
     Args:
         family: ``mae``, ``mocov3``, ``ibot``, ``dino``, ``dinov2``; ``videomae`` and ``amd_video``
-            for networks on video; ``timm`` for its plain ViTs
-            with a class token; ``student`` for a ``student.safetensors`` of any registered
-            architecture; or ``auto`` to tell an official family from the file's content.
+            for networks on video; a name in ``TIMM_NETWORKS`` (``dinov3_vitb16``, ``siglip2``) or
+            ``timm`` for what it builds with patch tokens or maps; ``student`` for a
+            ``student.safetensors`` of any registered architecture; or ``auto`` to tell an official
+            family from the file's content.
         checkpoint: An official file, the same weights as timm or transformers save them, a file
-            of ``tools/weights.py convert``, or a directory with one of these.
+            of ``tools/weights.py convert``, or a directory with one of these. A ``config.json``
+            beside the weights of a network of timm says which one it is.
         arch: Architecture of the file; ``overrides`` replace entries (embed_dim, depth, num_heads,
             patch_size, img_size).
-        model: Name of the timm model, for ``family='timm'`` only.
-        grid: Patches per side that are wanted: images are resized to fit, positions interpolated.
+        model: Name of the timm model, for ``family='timm'`` only; needless where a ``config.json``
+            tells it.
+        grid, cell: Places per side that are wanted, and their edge in pixels of the student; see
+            `FrozenTokens.fit_grid`.
+        name: What its card calls it; the family by default.
         sha256, md5: Digests of the file, or their first digits (MAE publishes six of an md5).
 
     Raises:
         CheckpointError: the file is missing, of another family or architecture, or incomplete.
-        ValueError: unknown family, a model without family timm, or a malformed pin.
+        ValueError: unknown family or model, a model without family timm, or a malformed pin.
     """
-    if family not in (*FAMILIES, *VIDEO_FAMILIES, *OTHERS):
-        known = ', '.join((*FAMILIES, *VIDEO_FAMILIES, *OTHERS))
+    if family not in (*FAMILIES, *TIMM_NETWORKS, *VIDEO_FAMILIES, *OTHERS):
+        known = ', '.join((*FAMILIES, *TIMM_NETWORKS, *VIDEO_FAMILIES, *OTHERS))
         raise ValueError(f'teacher family {family!r} is unknown; known: {known}')
-    if (family == 'timm') != (model is not None):
+    if model is not None and family != 'timm':
         raise ValueError(f"teacher family {family!r}: model= is for family='timm', which needs it")
     if _UNTRAINED.get():
-        return _untrained_teacher(family, arch, model, grid, overrides)
+        teacher = _untrained_teacher(family, checkpoint, arch, model, overrides)
+        return _finish(teacher, dict(family=name or family, untrained=True), grid, cell)
     path = find_file(checkpoint)
     check_pin(path, sha256, md5)
-    if family == 'timm':
-        teacher = TimmTeacher(model, **overrides)
-        tensors, licence = teacher.select(read_checkpoint(path), path), teacher.licence
+    said = ''
+    if _is_timm(family):
+        options = _timm_options(family, checkpoint, model, overrides)
+        teacher, found = _timm_teacher(options, path)
+        tensors, licence, said = found.tensors, teacher.licence, found.said
     elif family == 'student':
         teacher = _student_network(arch, overrides)
         tensors, card = read_student(path)
@@ -150,31 +164,75 @@ def build_teacher(
         tensors = network.split()[0]
     fill_completely(teacher.network, tensors, f'{path} (read as {family})')
     teacher.loaded = True
+    card = dict(family=name or family, file=path.name, licence=licence)
+    return _finish(teacher, card | ({'read': said} if said else {}), grid, cell)
+
+
+def _finish(teacher: Frozen, card: dict[str, Any], grid: int | None, cell: int | None) -> Frozen:
+    """Fit a teacher to the student's grid, and say in its card what it sees."""
     if grid is not None and isinstance(teacher, FrozenTokens):
-        teacher.fit_grid(grid)
-    teacher.card = dict(family=family, file=path.name, licence=licence, digest=teacher.digest())
+        teacher.fit_grid(grid, cell)
+    teacher.card = card | {'digest': teacher.digest()}
     if teacher.input_size:
         teacher.card['input_size'] = teacher.input_size
+    if not getattr(teacher, 'drops', True):
+        teacher.card['sees'] = WHOLE_IMAGE
     return teacher
+
+
+def _is_timm(family: str) -> bool:
+    return family == 'timm' or family in TIMM_NETWORKS
+
+
+def _timm_options(
+    family: str, checkpoint: str | Path, model: str | None, overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments of `TimmTeacher`: as named, else as the folder describes, else the table's.
+
+    Raises:
+        ValueError: none of them names a network.
+    """
+    described = describe(checkpoint) if model is None else None
+    if described is not None:
+        statistics = dict(mean=described.mean, std=described.std)
+        return {'model': described.model, **statistics, **described.arguments, **overrides}
+    name = model or TIMM_NETWORKS.get(family)
+    if name is None:
+        raise ValueError(
+            f"teacher family='timm': {checkpoint} has no config.json that tells the network; "
+            "model= names it, as in model='vit_base_patch16_dinov3'"
+        )
+    return {'model': name, **overrides}
+
+
+def _timm_teacher(options: Mapping[str, Any], path: Path) -> tuple[TimmTeacher, Found]:
+    """A network of timm and its tensors, for images of the size that the positions are made for."""
+    teacher, content = TimmTeacher(**options), read_checkpoint(path)
+    try:
+        return teacher, read_timm(content, teacher.net, path)
+    except OtherSize as other:
+        if 'img_size' in options:
+            raise
+        teacher = TimmTeacher(**options, img_size=other.size)
+        return teacher, read_timm(content, teacher.net, path)
 
 
 def _untrained_teacher(
-    family: str, arch: str, model: str | None, grid: int | None, overrides: Mapping[str, Any]
+    family: str,
+    checkpoint: str | Path,
+    arch: str,
+    model: str | None,
+    overrides: Mapping[str, Any],
 ) -> Frozen:
     """The same network with random weights, see `untrained_teachers`."""
-    if family == 'timm':
-        teacher: Frozen = TimmTeacher(model, **overrides)
-    elif family == 'student':
-        teacher = _student_network(arch, overrides)
-    elif family in VIDEO_FAMILIES:
-        teacher = VideoTeacher(arch=arch, **overrides)
-    else:
-        options = FAMILIES[family].options if family in FAMILIES else {}
-        teacher = Teacher(arch=arch, **{**options, **overrides})
-    if grid is not None and isinstance(teacher, FrozenTokens):
-        teacher.fit_grid(grid)
-    teacher.card = dict(family=family, untrained=True, digest=teacher.digest())
-    return teacher
+    if _is_timm(family):
+        return TimmTeacher(**_timm_options(family, checkpoint, model, overrides))
+    if family == 'student':
+        return _student_network(arch, overrides)
+    if family in VIDEO_FAMILIES:
+        return VideoTeacher(arch=arch, **overrides)
+    options = FAMILIES[family].options if family in FAMILIES else {}
+    return Teacher(arch=arch, **{**options, **overrides})
 
 
 def _student_network(arch: str, overrides: Mapping[str, Any]) -> Frozen:

@@ -1,57 +1,24 @@
 """Official weight files of ViTs on video: VideoMAE's, AMD's and transformers' of the same weights.
 
 Their networks have neither a class token nor a position table, by which `contents` finds those of
-images. Adding a family is adding an entry.
+images.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .checkpoints import CheckpointError
+from .families import VIDEO_FAMILIES
 
 EMBEDDING = 'patch_embed.proj.weight'
 # Where the tensors stand: DeepSpeed's files have 'module'.
 CONTAINERS = ('model', 'module')
-PARTS = {
-    r'decoder\.': "VideoMAE's decoder",
-    r'encoder_to_decoder\.': "VideoMAE's decoder",
-    r'mask_token$': 'mask token of pretraining',
-}
 CLASSIFIER = re.compile(r'(fc_norm|head)\.')
 
-
-@dataclass(frozen=True)
-class VideoFamily:
-    """How one family of files is read.
-
-    Attributes:
-        parts: Start of a tensor's name below the wrappers -> what it is; none of the encoder.
-        proof: Start of a name that every pretraining file of the family has.
-        licence: Of the official weights.
-    """
-
-    parts: Mapping[str, str]
-    proof: str
-    licence: str
-
-
-VIDEO_FAMILIES: dict[str, VideoFamily] = {
-    'amd_video': VideoFamily(
-        {
-            **PARTS,
-            r'projection_heads\.': "AMD's maps to the teacher",
-            r'generators\.': "AMD's generators",
-        },
-        'generators.',
-        'not stated',
-    ),
-    'videomae': VideoFamily(PARTS, 'decoder.', 'CC-BY-NC 4.0'),
-}
 
 # transformers' names -> the official ones, tried in order.
 TRANSFORMERS = (
@@ -95,14 +62,27 @@ def read_video_network(family: str, content: Mapping[str, Any], source: str) -> 
             f'{source} has {classifier[0]}: it was fine-tuned and has no final norm of its own; '
             'expected the pretraining file'
         )
-    bare = {name.removeprefix('encoder.'): value for name, value in tensors.items()}
-    if not any(name.startswith(VIDEO_FAMILIES[family].proof) for name in bare):
-        raise CheckpointError(
-            f'{source} has no {VIDEO_FAMILIES[family].proof}*: expected a pretraining file of '
-            f'{family}'
-        )
-    parts = VIDEO_FAMILIES[family].parts
-    return fused({k: v for k, v in bare.items() if not any(re.match(part, k) for part in parts)})
+    used, _ = split_pretraining(family, tensors)
+    proof = VIDEO_FAMILIES[family].proof
+    if not any(name.removeprefix('encoder.').startswith(proof) for name in tensors):
+        raise CheckpointError(f'{source} has no {proof}*: expected a pretraining file of {family}')
+    return used
+
+
+def split_pretraining(
+    family: str, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The encoder by our names, and what each other tensor is, by its name."""
+    encoder, others = {}, {}
+    for name, value in tensors.items():
+        bare = name.removeprefix('encoder.')
+        parts = VIDEO_FAMILIES[family].parts.items()
+        what = next((what for part, what in parts if re.match(part, bare)), None)
+        if what is None:
+            encoder[bare] = value
+        else:
+            others[name] = what
+    return fused(encoder), others
 
 
 def read_video_classifier(content: Mapping[str, Any], source: str) -> dict[str, Tensor]:

@@ -16,6 +16,10 @@ from comad.tasks.task import Task
 VIDEO_STUDENTS = {
     'k400_finetune': 'amd_video_small',
     'ssv2_finetune': 'amd_video_small',
+    'k400_linear': 'amd_video_small',
+    'ssv2_linear': 'amd_video_small',
+    'k400_knn': 'amd_video_small',
+    'ssv2_knn': 'amd_video_small',
     'k400_finetune_base': 'amd_video_base',
     'ssv2_finetune_base': 'amd_video_base',
 }

@@ -37,5 +37,31 @@ ssv2_finetune = dict(
     test_dataloader=_ssv2_test,
     **_common,
 )
+# The rate follows from the length: 1,800 steps on cached features, as the probe of images has.
+_probe = dict(
+    optim_wrapper=dict(optimizer=dict(lr=25.6)),
+    train_cfg=dict(max_epochs=200, cached_passes=1, val_interval=200),
+    param_scheduler=[
+        dict(type='WarmUpLR', begin=0, end=20, convert_to_iter_based=True),
+        dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=20, convert_to_iter_based=True),
+    ],
+    default_hooks=dict(checkpoint=dict(interval=200)),
+)
+k400_linear = dict(
+    model=dict(num_classes=10),
+    train_dataloader=dict(dataset=dict(views=_train, **_k400), batch_size=128, **_loader),
+    val_dataloader=_k400_test,
+    test_dataloader=_k400_test,
+    **_probe,
+)
+ssv2_linear = dict(
+    model=dict(num_classes=8),
+    train_dataloader=dict(dataset=dict(views=_train, **_ssv2), batch_size=128, **_loader),
+    val_dataloader=_ssv2_test,
+    test_dataloader=_ssv2_test,
+    **_probe,
+)
+k400_knn = dict(test_dataloader=_k400_test, test_cfg=dict(bank_dataloader=_k400_test))
+ssv2_knn = dict(test_dataloader=_ssv2_test, test_cfg=dict(bank_dataloader=_ssv2_test))
 
-del _loader, _train, _test, _common, _model, _k400, _ssv2, _k400_test, _ssv2_test
+del _loader, _train, _test, _common, _model, _probe, _k400, _ssv2, _k400_test, _ssv2_test

@@ -121,10 +121,10 @@ def link_images(source: Path, root: Path, count: int) -> None:
     Raises:
         ValueError: there are fewer, or the images are in shards.
     """
-    from comad.data.storage import ClassFolders, open_storage
+    from comad.data.storage import ImageFiles, open_storage
 
     storage = open_storage(source, 'train')
-    if not isinstance(storage, ClassFolders):
+    if not isinstance(storage, ImageFiles):
         raise ValueError(f'--root {source}: holds {storage.kind}, expected class folders')
     if len(storage) < count:
         raise ValueError(f'--root {source}: holds {len(storage):,} images, --images {count:,}')

@@ -13,6 +13,7 @@ EPILOG = """examples:
   python tools/data.py sample                    # data/sample, what every --sample run reads
   python tools/data.py check imagenet            # is data/imagenet complete and readable?
   python tools/data.py check coco --quick        # names, counts and annotations only
+  python tools/data.py check photos              # images of your own, labels or not
   python tools/data.py shard imagenet            # data/imagenet_shards, small and fast to read
 """
 SAMPLE = """Write the embedded sample: 64 px scenes of scikit-learn's handwritten digits.
@@ -47,6 +48,7 @@ CHECK = """Look at every file of a data set, and write DATA/manifest.json.
   kinetics400 lists against files, labels; 240,436 / 19,796 videos, of which some may be gone
   ssv2        the same, files or frames; 168,913 / 24,777 videos
   sample      against its own manifest
+  a folder    data of your own: images, class folders or CSV, COCO files, masks (docs/own_data.md)
 
 Everything is decoded in parallel, which takes long for ImageNet; --quick looks at names, sizes,
 counts and annotations only. The first problems of each kind are shown, all of them are in
@@ -129,7 +131,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     check = add('check', 'check a data set and write its manifest', CHECK, CHECK_EPILOG, check_data)
     names = ('imagenet', 'ade20k', 'coco', 'cifar100', 'kinetics400', 'ssv2', 'sample')
-    check.add_argument('name', choices=names)
+    check.add_argument('name', help=f'one of {", ".join(names)}, or a folder of your own')
     check.add_argument(
         '--root', type=typed, help='its folder DATA (default: where the configs look for it)'
     )
@@ -197,12 +199,19 @@ def write_sample(args: argparse.Namespace) -> None:
 
 def check_data(args: argparse.Namespace) -> None:
     from comad.data.check import run
+    from comad.data.check.own import OwnCheck
     from comad.data.check.run import TERMS
     from comad.data.pool import usable_cores
 
-    root = Path(args.root or run.ROOTS[args.name])
+    if args.name not in run.ROOTS:
+        root = Path(typed(args.name))
+        if args.root or not root.is_dir():
+            known = ', '.join(run.ROOTS)
+            raise ValueError(f'{args.name}: no folder; expected one without --root, or {known}')
+    else:
+        root = Path(args.root or run.ROOTS[args.name])
+        print(TERMS[args.name])
     workers = usable_cores() if args.workers is None else args.workers
-    print(TERMS[args.name])
     options = dict(workers=workers, quick=args.quick, progress=Progress('files'))
     videos = args.name in ('kinetics400', 'ssv2')
     if args.missing_share is not None and not videos:
@@ -211,7 +220,8 @@ def check_data(args: argparse.Namespace) -> None:
     if args.name == 'sample':
         outcome = run.check_sample(root, **options)
     else:
-        outcome = run.check_dataset(run.CHECKS[args.name](root, **share), **options)
+        kind = run.CHECKS.get(args.name, OwnCheck)
+        outcome = run.check_dataset(kind(root, **share), **options)
     print('\n'.join(outcome.lines()))
     if outcome.findings.total:
         raise ValueError(outcome.summary())

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from comad.commands.command import command
-from comad.runs.place import PUBLISHED_CSV, RECORDS, enter_home, results_folder, typed, worded
+from comad.runs.place import OWN, PUBLISHED_CSV, RECORDS, enter_home, results_folder, typed, worded
 
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
   python tools/leaderboard.py --sample    # results/sample/leaderboard_*.csv
+  python tools/leaderboard.py --data photos    # results/own/photos/leaderboard_*.csv
   python tools/leaderboard.py --format csv markdown latex json
   python tools/leaderboard.py verify      # are the tables what records and files give?
   python tools/leaderboard.py diff A B    # what differs between two runs
@@ -128,7 +129,9 @@ def add_inputs(parser: argparse.ArgumentParser, **options: Any) -> None:
     """Where records and published figures are read."""
     sample = 'tables of the embedded sample'
     parser.add_argument('--sample', action='store_true', help=sample, **options)
-    records = 'default: results/[sample/]records'
+    data = "tables of data of one's own, by the name that results/own/ has for them"
+    parser.add_argument('--data', metavar='NAME', help=data, **({'default': ''} | options))
+    records = 'default: results/[sample/][own/NAME/]records'
     parser.add_argument('--records', type=typed, metavar='DIR', help=records, **options)
     options = {'default': PUBLISHED_CSV, **options}
     parser.add_argument(
@@ -187,7 +190,7 @@ def verify(args: argparse.Namespace) -> int:
     """Compare the tables with their sources."""
     from comad.leaderboard.verify import verify
 
-    found = verify(args.sample, args.records, args.out, args.published)
+    found = verify(args.sample, args.records, args.out, args.published, data=args.data)
     for line in found.looked:
         print(line)
     for line in found.notes:
@@ -209,7 +212,8 @@ def build(args: argparse.Namespace) -> int:
     from comad.leaderboard.results_page import update_page
     from comad.leaderboard.tables import build_leaderboards
 
-    boards = build_leaderboards(args.sample, args.records, args.out, args.published)
+    _check_data(args)
+    boards = build_leaderboards(args.sample, args.records, args.out, args.published, args.data)
     for name, rows in boards.tables.items():
         if not args.quiet:
             print(format_table(name, rows), end='\n\n')
@@ -221,10 +225,20 @@ def build(args: argparse.Namespace) -> int:
         print(f'note: {note}')
     for line in boards.refused:
         print(f'refused: {line}', file=sys.stderr)
-    if not args.sample and args.out is None and not args.no_docs:
+    if not (args.sample or args.data or args.no_docs) and args.out is None:
         for path in update_page(boards.tables):
             print(f'wrote {path}')
     return 1 if boards.refused else 0
+
+
+def _check_data(args: argparse.Namespace) -> None:
+    """Refuse a name that no run on data of one's own has left records under."""
+    folder = results_folder(args.sample, args.data) / 'records'
+    if args.data and args.records is None and not folder.is_dir():
+        known = sorted(path.parent.name for path in folder.parent.parent.glob('*/records'))
+        raise FileNotFoundError(
+            f'--data {args.data}: no {folder}; there are {", ".join(known) or "none"}'
+        )
 
 
 def diff(args: argparse.Namespace) -> int:
@@ -233,7 +247,8 @@ def diff(args: argparse.Namespace) -> int:
     from comad.leaderboard.find_run import find_run
     from comad.leaderboard.side_by_side import draw_curves, format_runs
 
-    folders = (Path(args.records),) if args.records else RECORDS
+    own = (path for folder in RECORDS for path in sorted(folder.parent.glob(f'{OWN}/*/records')))
+    folders = (Path(args.records),) if args.records else (*RECORDS, *own)
     found = compare_runs(find_run(args.a, folders), find_run(args.b, folders))
     if args.figure:
         draw_curves(*found.drawn, found.names, args.figure)
@@ -249,8 +264,8 @@ def report(args: argparse.Namespace) -> int:
     from comad.leaderboard.tables import make_leaderboards
     from comad.report.page import write_report
 
-    boards = make_leaderboards(args.sample, args.records, published=args.published)
-    out = args.out or results_folder(args.sample) / 'report.html'
+    boards = make_leaderboards(args.sample, args.records, published=args.published, data=args.data)
+    out = args.out or results_folder(args.sample, args.data) / 'report.html'
     path = write_report(boards, out, args.sample, args.root)
     print(f'wrote {path} ({path.stat().st_size / 1000:.0f} kB)')
     for line in boards.refused:

@@ -38,6 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'config', type=find_config, help='a leaf of pretrain_, cls_, seg_, det_ or distill_configs/'
     )
     add_options(parser, *COMMON, 'resume', 'extend', 'overwrite', 'amp', 'compute_of')
+    add_options(parser, 'teachers', 'student_arch')
     add_options(parser, 'auto_scale_lr', 'accumulate')
     parser.add_argument(
         '--print-work-dir', action='store_true', help="print the run's folder and do nothing"

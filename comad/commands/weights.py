@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from backbones.families import FAMILIES  # imports no torch
+from backbones.families import FAMILIES, VIDEO_FAMILIES  # imports no torch
 from comad.commands.command import command
 from comad.runs.place import enter_home, typed, worded
 
@@ -12,6 +12,7 @@ EXAMPLES = """examples:
   python tools/weights.py inspect teachers/vit-b-300ep.pth.tar
   python tools/weights.py convert teachers/vit-b-300ep.pth.tar teachers/mocov3_base.safetensors
   python tools/weights.py export work_dirs/pretrain/comad_tiny/seed0 comad_tiny --to timm
+  python tools/weights.py export work_dirs/pretrain/amd_video_small/seed0 amd --to videomae
 
 Nothing in a file is ever executed: one that asks for code is refused.
 """
@@ -41,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         part.add_argument(
             '--family',
             default='auto',
-            choices=('auto', *FAMILIES),
+            choices=('auto', *FAMILIES, *VIDEO_FAMILIES),
             help='default: told by content',
         )
     export = commands.add_parser('export', help='write a student for other libraries')
@@ -51,7 +52,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     export.add_argument(
         'out', type=typed, metavar='FOLDER', help='gets weights, configuration and model card'
     )
-    export.add_argument('--to', choices=('timm', 'onnx'), default='timm', help='default: timm')
+    export.add_argument(
+        '--to', choices=('timm', 'onnx', 'videomae'), default='timm', help='default: timm'
+    )
     return parser.parse_args(argv)
 
 
@@ -78,6 +81,10 @@ def main(argv: list[str] | None = None) -> int:
         if args.to == 'onnx':
             difference = weights.export_onnx(args.student, args.out)
             print(f'{args.out}: model.onnx, largest difference in onnxruntime {difference:.1e}')
+            return 0
+        if args.to == 'videomae':
+            tensors = weights.export_videomae(args.student, args.out)
+            print(f'{args.out}: videomae.pth, {len(tensors)} tensors that come back as they were')
             return 0
         config = weights.export_timm(args.student, args.out)
         print(f'{args.out}: {config["architecture"]}, features in timm identical')

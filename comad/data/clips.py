@@ -75,12 +75,14 @@ def _segments(n: int, frames: int, stride: int, clips: int) -> Indices:
 def _dense_views(n: int, frames: int, stride: int, clips: int) -> Indices:
     """Test on Kinetics: windows, evenly placed, of every ``stride``-th frame of the video.
 
-    Fewer of these than ``frames`` are padded with the last: all clips are then the same.
+    Fewer of these than ``frames`` are padded with the last: all clips are then the same. One clip
+    is the middle one.
     """
     every = list(range(0, n, stride))
     every += every[-1:] * (frames - len(every))
-    step = (len(every) - frames) / (clips - 1) if clips > 1 else 0
-    starts = [int(k * step) for k in range(clips)]
+    spare = len(every) - frames
+    step = spare / (clips - 1) if clips > 1 else 0
+    starts = [int(k * step) for k in range(clips)] if clips > 1 else [spare // 2]
     return [np.array(every[start : start + frames]) for start in starts]
 
 

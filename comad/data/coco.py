@@ -5,7 +5,7 @@ take an id of 0 for none. Here a file is looked at as a whole before anything is
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from backbones.files import parse_json
+from comad.data.subset import keep_split
 
 ONE = {'images': 'image', 'annotations': 'annotation', 'categories': 'category'}
 LISTS = tuple(ONE)
@@ -140,17 +141,27 @@ def annotations_type() -> type:
     from mmdet.datasets.api_wrappers import COCO
 
     class WholeCOCO(COCO):
-        """Args: the file, and whether its annotations have to have masks."""
+        """Args: the file, whether its annotations have to have masks, and which split is drawn."""
 
-        def __init__(self, path: str, masks: bool = True) -> None:
+        def __init__(
+            self, path: str, masks: bool = True, own: Mapping[str, Any] | None = None
+        ) -> None:
             super().__init__()
             self.path, self.dataset = path, read_whole(path, masks)
+            kept = keep_split([entry['file_name'] for entry in self.dataset['images']], own)
+            images = [entry for entry in self.dataset['images'] if entry['file_name'] in kept]
+            self.dataset['images'] = images
             self.imgs = {entry['id']: entry for entry in self.dataset['images']}
             self.cats = {entry['id']: entry for entry in self.dataset['categories']}
-            for entry in self.dataset['annotations']:
+            for entry in self.dataset['annotations'] if own is None else self._of_images():
                 self.anns[entry['id']] = entry
                 self.imgToAnns[entry['image_id']].append(entry)
                 self.catToImgs[entry['category_id']].append(entry['image_id'])
+
+        def _of_images(self) -> list[dict[str, Any]]:
+            entries = self.dataset['annotations']
+            self.dataset['annotations'] = [e for e in entries if e['image_id'] in self.imgs]
+            return self.dataset['annotations']
 
         def get_cat_ids(self, cat_names: Sequence[str] = (), **options: Any) -> list[Any]:
             """Ids in the order of the names, which is that of labels; mmdet's is the file's."""

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp')
 # What a file with such a suffix may really be. Pillow also knows formats that it hands to other
 # programs: PostScript to Ghostscript.
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP')
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF')
 # What an image of class indices may be; of 16 bits as long as the classes need 8.
 LABEL_MODES = ('1', 'L', 'P', 'I', 'I;16', 'I;16B')
+IGNORED = 255  # of those: neither learnt nor scored
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 PNG_START = b'\x89PNG'
 # What Pillow raises for damaged or hostile files, by format.
@@ -70,12 +71,14 @@ def open_image(data: bytes) -> Image.Image:
 def decode_pillow(data: bytes) -> Image.Image:
     """Decode an image file as RGB, pixels as they are stored: an EXIF orientation is ignored.
 
-    Of 16 bits a channel the higher 8 are taken, as OpenCV does.
+    Grey becomes three equal channels; of 16 bits a channel the higher 8 are taken, as OpenCV does.
 
     Raises:
-        DECODE_ERRORS: it is no image, or damaged.
+        DECODE_ERRORS: it is no image, damaged, or of 32 bits a channel.
     """
     with open_image(data) as image:
+        if image.mode == 'F' or (image.mode == 'I' and image.format != 'PNG'):
+            raise OSError('32 bits a channel have no white of their own; convert it to 8 or 16')
         if image.mode.startswith('I'):  # 16-bit grey, which Pillow would clip at 255
             higher = np.asarray(image).astype(np.int64) >> 8
             return Image.fromarray(higher.astype(np.uint8)).convert('RGB')

@@ -14,12 +14,13 @@ from comad.data.coco import annotations_type
 from comad.data.decode import (
     DECODE_ERRORS,
     FORMATS,
+    IGNORED,
     LABEL_MODES,
     first_line,
     orientation_of,
 )
+from comad.data.own_dense import OWN_TYPES
 
-IGNORED = 255
 FILES = ('img_path', 'seg_map_path')
 
 
@@ -33,13 +34,16 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
     with DATASETS.switch_scope_and_registry(config.get('_scope_')) as registry:
         kind = config.get('type')
         kind = registry.get(kind) if isinstance(kind, str) else kind
+        if kind in OWN_TYPES:
+            kind = OWN_TYPES[kind]()
+            config = {**config, 'type': kind}
         if not (inspect.isclass(kind) and issubclass(kind, BaseDataset)):
             return registry.build(config)
         dataset = registry.build({**config, 'lazy_init': True})
     if hasattr(dataset, 'COCOAPI'):
         steps = dataset.pipeline.transforms
         masks = any(getattr(step, 'with_mask', False) for step in steps)
-        dataset.COCOAPI = partial(annotations_type(), masks=masks)
+        dataset.COCOAPI = partial(annotations_type(), masks=masks, own=getattr(dataset, 'own', None))
     try:
         dataset.full_init()
         left = len(dataset)

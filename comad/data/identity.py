@@ -4,6 +4,7 @@ Plain Python: run records and cards hold it, and tables are made without importi
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,6 +68,8 @@ def identify(dataset: Any) -> DataIdentity:
     """
     while 'dataset' in vars(dataset):
         dataset = dataset.dataset
+    if getattr(dataset, 'own', None) is not None:
+        return _of_own(dataset)
     if hasattr(dataset, 'storage'):
         return _of_imagenet_layout(dataset)
     if hasattr(dataset, 'data_prefix'):
@@ -80,6 +83,11 @@ def identify(dataset: Any) -> DataIdentity:
         return DataIdentity(name=type(dataset).__name__, split=split, **counts)
     name = getattr(dataset, 'official_name', None)
     return _with_manifest(name, Path(root), split, None, len(dataset), len(classes))
+
+
+def slug(name: str) -> str:
+    """The name as part of a student's or folder's name: ``my_photos`` of 'My photos'."""
+    return re.sub('[^a-z0-9]+', '_', name.lower()).strip('_') or 'data'
 
 
 def _of_imagenet_layout(dataset: Any) -> DataIdentity:
@@ -97,6 +105,24 @@ def _of_imagenet_layout(dataset: Any) -> DataIdentity:
         len(dataset),
         len(storage.classes),
         describe_images(storage.folder),
+    )
+
+
+def _of_own(dataset: Any) -> DataIdentity:
+    """Named after its folder or file, whatever it holds."""
+    from comad.data.own import cite_own, own_name
+
+    described = hasattr(dataset, 'data_prefix')
+    root = dataset.own['root'] if described else dataset.root
+    manifest, problems = cite_own(root)
+    return DataIdentity(
+        name=_own_name(own_name(root)),
+        split=dataset.own['split'] if described else dataset.split,
+        subset=_slice(dataset._indices) if described else _subset(dataset),
+        images=len(dataset),
+        classes=len(_classes(dataset) if described else dataset.storage.classes),
+        manifest=manifest,
+        problems=problems,
     )
 
 
@@ -162,7 +188,7 @@ def _with_manifest(
     else:
         problems = manifest.get('problems') if manifest else None
     return DataIdentity(
-        name=name or _own_name(root),
+        name=name or _own_name(root.absolute().name),
         split=split,
         subset=subset,
         images=images,
@@ -173,9 +199,13 @@ def _with_manifest(
     )
 
 
-def _own_name(root: Path) -> str:
+def own_slug(name: str) -> str:
+    """The `slug` of the name that data of one's own have."""
+    return slug(_own_name(name))
+
+
+def _own_name(name: str) -> str:
     """The folder's name; it does not make other data one of the known sets."""
-    name = root.absolute().name
     return f'{name} (other data)' if name in NAMES else name
 
 

@@ -1,4 +1,4 @@
-"""ImageNet as a data set: class folders or tar shards, whole or a part of it."""
+"""Images as a data set: ImageNet's layout in class folders or tar shards, or anyone's own images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
 from comad.data.decode import DECODE_ERRORS, get_decoder, unreadable
+from comad.data.own import open_own
 from comad.data.storage import open_storage
 from comad.data.subset import check_subset, select_subset
 from comad.data.views import build_views
@@ -30,6 +31,8 @@ class ImageNetFolder(Dataset):
             the same rectangles and draws, colours that may differ by rounding. A field of the
             protocol. Views whose further steps are Pillow's go on in Pillow.
         with_index: items tell their ``index``, for methods with a memory.
+        own: how ``root`` is read as data of one's own, see `comad.data.own.open_own`:
+            ``dict(labels=True, holdout=0.2, seed=0)``; None: in ImageNet's layout.
 
     Raises:
         FileNotFoundError: the folder of the split does not exist.
@@ -45,15 +48,16 @@ class ImageNetFolder(Dataset):
         subset: Mapping[str, Any] | None = None,
         decode: str = 'pillow',
         with_index: bool = False,
+        own: Mapping[str, Any] | None = None,
     ) -> None:
         # Before the scan of a million files.
         self.views = build_views(views or {'type': 'SingleView'})
         self.decoder = get_decoder(decode)
         if subset is not None:
             check_subset(subset)
-        self.root, self.split, self.subset = root, split, subset
+        self.root, self.split, self.subset, self.own = root, split, subset, own
         self.with_index = with_index
-        self.storage = open_storage(root, split)
+        self.storage = open_storage(root, split) if own is None else open_own(root, split, **own)
         self.indices = (
             np.arange(len(self.storage)) if subset is None else select_subset(self.storage, subset)
         )

@@ -14,6 +14,7 @@ from typing import Any
 from backbones.files import read_json, write_json
 
 MANIFEST = 'manifest.json'
+PROBLEMS = 'check.txt'
 SHARDS = 'shards.json'
 FORMAT = 1
 LEVELS = 3
@@ -143,17 +144,23 @@ def data_manifest(config: Mapping[str, Any]) -> str | None:
     else:
         bank = (config.get('test_cfg') or {}).get('bank_dataloader')
         loaders = [bank, config.get('test_dataloader')]
-    roots: list[str] = []
+    from comad.data.own import cite_own
+
+    roots: list[tuple[str, bool]] = []
     _collect_roots(loaders, roots)
-    digests = list(dict.fromkeys(cited_digest(root) for root in roots))
+    digests = list(
+        dict.fromkeys(cite_own(root)[0] if own else cited_digest(root) for root, own in roots)
+    )
     return None if not digests or None in digests else '+'.join(map(str, digests))
 
 
-def _collect_roots(node: Any, roots: list[str]) -> None:
-    if isinstance(node, Mapping):
+def _collect_roots(node: Any, roots: list[tuple[str, bool]]) -> None:
+    if isinstance(node, Mapping) and isinstance(node.get('own'), Mapping):
+        roots.append((node['own'].get('root') or node['root'], True))
+    elif isinstance(node, Mapping):
         for key, value in node.items():
             if key in DATA_KEYS and isinstance(value, str):
-                roots.append(value)
+                roots.append((value, False))
             else:
                 _collect_roots(value, roots)
     elif isinstance(node, (list, tuple)):

@@ -23,7 +23,7 @@ from comad.data.decode import DECODE_ERRORS, decode_pillow, unreadable
 from comad.data.manifest import SHARDS, ShardManifest, digest_lines, read_shard_manifest
 from comad.data.pool import run_tasks
 from comad.data.shards import CLASSES, Progress, TarShards, read_classes, scan_shard, shard_files
-from comad.data.storage import ClassFolders, open_storage
+from comad.data.storage import ImageFiles, open_storage
 
 IMAGES_PER_SHARD = 5000
 # Header, padding and the label's own two blocks.
@@ -121,7 +121,7 @@ class Shard(NamedTuple):
 
 
 def plan_shards(
-    storage: ClassFolders,
+    storage: ImageFiles,
     folder: Path,
     split: str,
     images_per_shard: int,
@@ -145,7 +145,7 @@ def plan_shards(
     ]
 
 
-def _items(storage: ClassFolders) -> Iterator[Item]:
+def _items(storage: ImageFiles) -> Iterator[Item]:
     keys = set()
     for index, label in enumerate(storage.labels.tolist()):
         path = Path(storage.path(index))

@@ -1,31 +1,29 @@
 """Storage in tar shards of WebDataset's layout, read at random places.
 
-``root/<split>/*.tar`` hold samples ``<key>.<jpg|jpeg|png>`` with ``<key>.cls``, the label as
-decimal text; ``root/classes.txt`` names the classes, one per line in the order of labels. What lies
-where is scanned once and kept in ``index.npz`` beside the shards.
+``root/<split>/*.tar`` hold samples ``<key>.<jpg|png|webp|...>`` with ``<key>.cls``, the label as
+decimal text; ``root/classes.txt`` names the classes, one per line in the order of labels. Shards of
+others may lack both where no labels are asked for. What lies where is scanned once and kept in
+``index.npz`` beside the shards.
 """
 
-import fcntl
+import copy
 import logging
 import os
 import tarfile
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from backbones.files import atomic_file
 from comad.data.decode import IMAGE_SUFFIXES, first_line
+from comad.data.index import Columns, kept_index
 from comad.data.manifest import describe_images
 
 CLASSES = 'classes.txt'
 INDEX = 'index.npz'
-FORMAT = 1
 MAX_LABEL_BYTES = 32
 MAX_OPEN = 256  # of one process; the usual limit is 1,024
 IMAGES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
@@ -34,11 +32,12 @@ logger = logging.getLogger(__name__)
 
 
 class TarShards:
-    """Images of the shards in ``folder``, in the order that `ClassFolders` would give them.
+    """Images of the shards in ``folder``, in the order that class folders would give them.
 
     Args:
         folder: of the split; ``classes.txt`` lies beside it.
         progress: called with shards done and in all, if the shards must be scanned.
+        labelled: False reads images alone: all have the label 0 of no class.
 
     Attributes:
         classes: of classes.txt.
@@ -53,15 +52,18 @@ class TarShards:
 
     kind = 'tar shards'
 
-    def __init__(self, folder: str | Path, progress: Progress | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, progress: Progress | None = None, labelled: bool = True
+    ) -> None:
         self.folder = Path(folder)
-        self.classes = read_classes(self.folder.parent)
+        self.classes = read_classes(self.folder.parent) if labelled else ()
         self.images = describe_images(self.folder)
-        self.index = load_index(self.folder, len(self.classes), progress)
-        self.labels = self.index.labels
+        self.index = load_index(self.folder, len(self.classes) if labelled else None, progress)
+        self.labels = self.index.labels if labelled else np.zeros_like(self.index.labels)
         members = self.index.members.tolist()
         self.names = np.array([name.rpartition(b'/')[2] for name in members], dtype=bytes)
         empty = np.flatnonzero(np.bincount(self.labels, minlength=len(self.classes)) == 0)
+        empty = empty if labelled else np.array(())
         if empty.size:
             name = self.classes[empty[0]]
             raise ValueError(f'{self.folder}: the shards hold no image of class {name}')
@@ -70,6 +72,17 @@ class TarShards:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, positions: np.ndarray) -> 'TarShards':
+        """The images at these positions alone."""
+        part = copy.copy(self)
+        part._open = OrderedDict()
+        part.labels, part.names = self.labels[positions], self.names[positions]
+        of_image = ('members', 'shards', 'offsets', 'sizes', 'labels')
+        part.index = replace(
+            self.index, **{name: getattr(self.index, name)[positions] for name in of_image}
+        )
+        return part
 
     def place(self, index: int) -> str:
         """Where the image is, for messages: shard and member."""
@@ -182,32 +195,35 @@ class ShardIndex:
     labels: np.ndarray
 
 
-def load_index(folder: Path, classes: int, progress: Progress | None = None) -> ShardIndex:
+def load_index(folder: Path, classes: int | None, progress: Progress | None = None) -> ShardIndex:
     """The index of the shards in ``folder``; scans them where it is absent or older than they.
-
-    One of several processes scans, the others wait. A folder that cannot be written is scanned
-    each time, with a warning.
 
     Args:
         folder: with ``*.tar``.
-        classes: number of classes.
+        classes: number of classes; None where labels do not matter.
         progress: called with shards done and shards in all; without it, a line is logged.
 
     Raises:
         ValueError: see `scan_shard`; a key that two shards share; a label out of range.
     """
     files = shard_files(folder)
-    index = _read_index(folder, files)
-    if index is None:
-        with _locked(folder):
-            index = _read_index(folder, files)
-            if index is None:
-                if progress is None:
-                    # Minutes for ImageNet, longer on a network disk: not in silence.
-                    logger.warning('%s: scanning %d shards, once', folder, len(files))
-                index = build_index(folder, progress)
-                _write_index(folder, index)
-    outside = np.flatnonzero((index.labels < 0) | (index.labels >= classes))
+
+    def is_true(columns: Columns) -> bool:
+        index = ShardIndex(**columns)
+        same = index.files.tolist() == [path.name for path in files]
+        if classes is not None and (index.labels < 0).any():
+            return False  # scanned again, as only that tells what is missing
+        return same and np.array_equal(index.stamps, _stamps(files))
+
+    def build() -> Columns:
+        if progress is None:
+            # Minutes for ImageNet, longer on a network disk: not in silence.
+            logger.warning('%s: scanning %d shards, once', folder, len(files))
+        built = build_index(folder, progress, classes is not None)
+        return {entry.name: getattr(built, entry.name) for entry in fields(ShardIndex)}
+
+    index = ShardIndex(**kept_index(folder / INDEX, is_true, build))
+    outside = np.flatnonzero(index.labels >= (np.inf if classes is None else classes))
     if outside.size:
         first = outside[0]
         raise ValueError(
@@ -223,14 +239,16 @@ def shard_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob('*.tar') if not path.name.startswith('.'))
 
 
-def build_index(folder: Path, progress: Progress | None = None) -> ShardIndex:
+def build_index(
+    folder: Path, progress: Progress | None = None, labelled: bool = True
+) -> ShardIndex:
     """Scan the headers of all shards; see `load_index`."""
     files = shard_files(folder)
     stamps = _stamps(files)
     samples: list[tuple[int, str, str, Sample]] = []
     owners: dict[str, int] = {}
     for number, path in enumerate(files):
-        for sample in scan_shard(path):
+        for sample in scan_shard(path, labelled):
             key, name = _key(sample.member)[0], sample.member.rpartition('/')[2]
             if (owner := owners.setdefault(key, number)) != number:
                 raise ValueError(
@@ -255,11 +273,12 @@ def build_index(folder: Path, progress: Progress | None = None) -> ShardIndex:
     )
 
 
-def scan_shard(path: Path) -> list[Sample]:
-    """Samples of one uncompressed tar: ``<key>.<jpg|jpeg|png>`` and ``<key>.cls`` each.
+def scan_shard(path: Path, labelled: bool = True) -> list[Sample]:
+    """Samples of one uncompressed tar: an image ``<key>.jpg`` or the like and ``<key>.cls`` each.
 
     As in WebDataset a key ends at the first dot of the file name; members with other extensions
-    are ignored, folders and hidden files too.
+    are ignored, folders and hidden files too. Where they need not be ``labelled`` a missing label
+    is -1, and a sample without an image, as of a failed download, is left out.
 
     Raises:
         ValueError: not an uncompressed tar; cut off; a name that leaves the folder; a link; a
@@ -278,18 +297,19 @@ def scan_shard(path: Path) -> list[Sample]:
                 if key in images:
                     raise ValueError(f'{path}: duplicate key: member {member.name} is there twice')
                 images[key] = Sample(member.name, member.offset_data, member.size, -1)
-            elif extension == 'cls':
+            elif extension == 'cls' and labelled:
                 if key in labels:
                     raise ValueError(f'{path}: duplicate key: member {member.name} is there twice')
                 labels[key] = _read_label(path, file.fileno(), member)
-    for key, name in first.items():
+    for key, name in first.items() if labelled else ():
         if key not in images:
             raise ValueError(f'{path}: member {name} has no image {key}.{"|".join(IMAGES)}')
         if key not in labels:
             raise ValueError(f'{path}: member {images[key].member} has no label {key}.cls')
     if not images:
-        raise ValueError(f'{path}: the tar holds no samples <key>.jpg and <key>.cls')
-    return [sample._replace(label=labels[key]) for key, sample in images.items()]
+        needed = ' and <key>.cls' if labelled else ''
+        raise ValueError(f'{path}: the tar holds no samples <key>.jpg{needed}')
+    return [sample._replace(label=labels.get(key, -1)) for key, sample in images.items()]
 
 
 def _members(path: Path, file) -> Iterator[tarfile.TarInfo]:
@@ -339,39 +359,3 @@ def _stamps(files: list[Path]) -> np.ndarray:
     stats = [path.stat() for path in files]
     stamps = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
     return np.array(stamps, dtype=np.int64).reshape(-1, 2)
-
-
-def _read_index(folder: Path, files: list[Path]) -> ShardIndex | None:
-    """The stored index if it describes just these shards."""
-    try:
-        with np.load(folder / INDEX, allow_pickle=False) as stored:
-            if int(stored['format']) != FORMAT:
-                return None
-            index = ShardIndex(**{entry.name: stored[entry.name] for entry in fields(ShardIndex)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    same = index.files.tolist() == [path.name for path in files]
-    return index if same and np.array_equal(index.stamps, _stamps(files)) else None
-
-
-def _write_index(folder: Path, index: ShardIndex) -> None:
-    columns = {entry.name: getattr(index, entry.name) for entry in fields(ShardIndex)}
-    try:
-        with atomic_file(folder / INDEX) as file:
-            np.savez(file, format=np.int64(FORMAT), **columns)
-    except OSError as error:
-        logger.warning('%s: the index cannot be kept, so every start scans (%s)', folder, error)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Wait for another process that scans the same shards, where the folder can be written."""
-    try:
-        file = (folder / '.index.lock').open('w')
-    except OSError:
-        yield
-        return
-    with file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

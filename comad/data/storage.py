@@ -1,61 +1,62 @@
-"""Where the images of a split are: class folders or tar shards, whichever is there.
+"""Where the images of a split are: files in class folders or anywhere, or tar shards.
 
 Every storage has ``classes``, ``labels`` and ``names`` (the file names), sorted by label and file
-name, ``read(index)`` and ``place(index)``; nothing here imports torch.
+name, ``read(index)``, ``place(index)`` and ``take(positions)``; nothing here imports torch.
 """
 
 import os
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from comad.data.decode import IMAGE_SUFFIXES, is_image_name
+from comad.data.files import OTHER_IMAGES
 from comad.data.shards import Progress, TarShards, read_classes, shard_files
 
 OTHER_SPLIT = {'train': 'val', 'val': 'train'}
-# Read by others, not here: rather an error than images that are silently left out.
-OTHER_IMAGES = ('.bmp', '.gif', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
 
 
-class ClassFolders:
-    """Images of ``folder/<class>/``; the sorted class folders are the labels.
+class ImageFiles:
+    """Image files in the order given.
 
     Args:
-        folder: of the split.
-
-    Attributes:
-        classes: names of the class folders.
-        labels: (N,) int64.
-        names: (N,) file names as bytes; arrays, so that worker processes share the memory.
-
-    Raises:
-        ValueError: no class folder; one without images, with a folder inside, or with images in a
-            format that is not read.
+        folder: that the paths are relative to.
+        paths: (N,) as bytes; an array, so that worker processes share the memory.
+        labels: (N,) int64; None: all 0, of no class.
+        classes: their names.
+        kind: what the files are, in words.
     """
 
-    kind = 'class folders'
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.classes = tuple(class_folders(self.folder))
-        if not self.classes:
-            raise ValueError(f'{folder}: no class folders; expected {folder}/<class>/*.JPEG')
-        names: list[bytes] = []
-        counts = []
-        for name in self.classes:
-            found = _image_names(self.folder / name)
-            names += found
-            counts.append(len(found))
-        self.names = np.array(names, dtype=bytes)
-        self.labels = np.repeat(np.arange(len(counts)), counts)
+    def __init__(
+        self,
+        folder: str | Path,
+        paths: np.ndarray,
+        labels: np.ndarray | None = None,
+        classes: Sequence[str] = (),
+        kind: str = 'image files',
+    ) -> None:
+        self.folder, self.paths, self.kind = Path(folder), paths, kind
+        self.labels = np.zeros(len(paths), dtype=np.int64) if labels is None else labels
+        self.classes = tuple(classes)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def names(self) -> np.ndarray:
+        """(N,) file names without their folders, as bytes."""
+        return np.array([os.path.basename(path) for path in self.paths.tolist()], dtype=bytes)
+
+    def take(self, positions: np.ndarray) -> 'ImageFiles':
+        """The images at these positions alone."""
+        paths, labels = self.paths[positions], self.labels[positions]
+        return ImageFiles(self.folder, paths, labels, self.classes, self.kind)
+
     def path(self, index: int) -> str:
         """Path of the image file."""
-        name = os.fsdecode(bytes(self.names[index]))
-        return os.path.join(self.folder, self.classes[self.labels[index]], name)
+        return os.path.join(self.folder, os.fsdecode(bytes(self.paths[index])))
 
     def place(self, index: int) -> str:
         """Where the image is, for messages."""
@@ -65,6 +66,27 @@ class ClassFolders:
         """The bytes of the image file."""
         with open(self.path(index), 'rb') as file:
             return file.read()
+
+
+def open_class_folders(folder: str | Path) -> ImageFiles:
+    """Images of ``folder/<class>/``; the sorted class folders are the labels.
+
+    Raises:
+        ValueError: no class folder; one without images, with a folder inside, or with images in a
+            format that is not read.
+    """
+    folder = Path(folder)
+    classes = class_folders(folder)
+    if not classes:
+        raise ValueError(f'{folder}: no class folders; expected {folder}/<class>/*.JPEG')
+    paths: list[bytes] = []
+    counts = []
+    for name in classes:
+        found = _image_names(folder / name)
+        paths += [os.path.join(os.fsencode(name), image) for image in found]
+        counts.append(len(found))
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return ImageFiles(folder, np.array(paths, dtype=bytes), labels, classes, 'class folders')
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -91,7 +113,7 @@ def _image_names(folder: Path) -> list[bytes]:
     return sorted(names)
 
 
-Storage = ClassFolders | TarShards
+Storage = ImageFiles | TarShards
 
 
 def open_storage(root: str | Path, split: str, progress: Progress | None = None) -> Storage:
@@ -105,7 +127,7 @@ def open_storage(root: str | Path, split: str, progress: Progress | None = None)
     Raises:
         FileNotFoundError: the folder of the split does not exist, or no classes.txt.
         ValueError: neither class folders nor shards, or both; classes that differ from those of
-            the other split; see also `ClassFolders` and `TarShards`.
+            the other split; see also `open_class_folders` and `TarShards`.
     """
     root = Path(root)
     folder, other = root / split, OTHER_SPLIT.get(split)
@@ -128,7 +150,7 @@ def open_storage(root: str | Path, split: str, progress: Progress | None = None)
         name = difference[0]
         here, there = (split, other) if name in mine else (other, split)
         raise ValueError(f'{root}: the class folder {name} is in {here} but not in {there}')
-    return TarShards(folder, progress) if shard_files(folder) else ClassFolders(folder)
+    return TarShards(folder, progress) if shard_files(folder) else open_class_folders(folder)
 
 
 def class_names(root: Path, split: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,14 @@ def select_subset(storage: Storage, subset: Mapping[str, Any]) -> np.ndarray:
     check_subset(subset)
     if 'list' in subset:
         return _listed(storage, Path(subset['list']))
-    return _drawn(storage, subset['share'], subset.get('seed', 0))
+    return draw_share(storage, subset['share'], subset.get('seed', 0))
 
 
-def _drawn(storage: Storage, share: float, seed: int) -> np.ndarray:
-    """Those whose hash comes first: free of any generator's state, version and of the order."""
+def draw_share(storage: Storage, share: float, seed: int) -> np.ndarray:
+    """Positions of that share of every class, rounded, at least one image of each, ascending.
+
+    Those whose hash comes first: free of any generator's state, version and of the order.
+    """
     chosen: list[int] = []
     # The images of a class are neighbours.
     bounds = np.searchsorted(storage.labels, np.arange(len(storage.classes) + 1)).tolist()
@@ -63,6 +66,24 @@ def _drawn(storage: Storage, share: float, seed: int) -> np.ndarray:
         count = max(1, int(share * len(ranks) + 0.5))
         chosen += sorted(ranks, key=ranks.__getitem__)[:count]
     return np.sort(np.array(chosen))
+
+
+def keep_split(names: Sequence[str], own: Mapping[str, Any] | None) -> set[str]:
+    """Those of the names that belong to a split that is drawn; all where none is.
+
+    Args:
+        names: of all images.
+        own: ``dict(split='val', holdout=0.2, seed=0)``: the share whose hash comes first is 'val'.
+    """
+    if not own or own.get('holdout') is None:
+        return set(names)
+
+    def rank(name: str) -> bytes:
+        return hashlib.sha256(os.fsencode(f'{own["seed"]}/{name}')).digest()
+
+    count = max(1, int(own['holdout'] * len(names) + 0.5))
+    held = set(sorted(names, key=rank)[:count])
+    return held if own['split'] == 'val' else set(names) - held
 
 
 def _listed(storage: Storage, path: Path) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 
 from comad.engine.console import warnings_to_log
 from comad.engine.lease import leased
+from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import AUTO, ConfigError, RunOptions
 from comad.engine.preemption import (
     FAILED,
@@ -23,7 +24,7 @@ from comad.engine.preemption import (
     write_finished,
 )
 from comad.engine.replaced import check_replaced, clear
-from comad.engine.run_config import config_digest, load_run_config, use_multi_scale
+from comad.engine.run_config import config_digest, load_run_config
 from comad.engine.segments import settings
 
 TRACEBACK = 'COMAD_TRACEBACK'
@@ -60,6 +61,8 @@ class _Run:
     def train(self) -> int:
         options = self.options
         cfg = self.cfg = load_run_config(options)
+        if (note := (cfg.get('run') or {}).get('note')) and is_first_process():
+            say(note)
         trains, digest = cfg.get('train_cfg') is not None, config_digest(cfg)
         if trains and options.resume == AUTO and is_finished(cfg.work_dir, digest):
             say(f'{cfg.work_dir} is finished: nothing to resume')

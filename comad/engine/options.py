@@ -55,6 +55,13 @@ class RunOptions:
 
     config: str
     sample: bool = _option(False, 'run on the embedded sample data')
+    data: str | None = _option(
+        None,
+        "data of one's own instead of the config's: a folder, a list of paths, a CSV path,label, a "
+        'COCO file; its rows have tables of their own (docs/own_data.md)',
+        type=typed,
+        metavar='PATH',
+    )
     seed: int = _option(0, 'seed of this run (default 0)')
     student: str | None = _option(
         None,
@@ -104,6 +111,16 @@ class RunOptions:
         'comad_tiny:4; the student is then called <method>_equal<FACTOR>_<arch>',
         metavar='STUDENT:FACTOR',
     )
+    teachers: list[str] | None = _option(
+        None,
+        'pretraining with CoMAD or DMT: other teachers, a family or timm name each and its file, '
+        'e.g. mae=FILE dinov3_vitb16=FILE siglip2=DIR',
+        nargs='+',
+        metavar='NAME=FILE',
+    )
+    student_arch: str | None = _option(
+        None, 'pretraining: another student, e.g. small, resnet18 or convnext_atto', metavar='ARCH'
+    )
     cfg_options: dict[str, Any] = _option(
         {},
         'override config keys, e.g. optim_wrapper.optimizer.lr=1e-4',
@@ -113,7 +130,7 @@ class RunOptions:
     )
 
 
-COMMON = ('sample', 'seed', 'student', 'work_dir', 'cfg_options', 'launcher')
+COMMON = ('sample', 'data', 'seed', 'student', 'work_dir', 'cfg_options', 'launcher')
 # What belongs to one start, or to tests, and not to a command that repeats a step.
 OF_ONE_START = ('config', 'resume', 'extend', 'overwrite', 'launcher', 'tta')
 
@@ -148,6 +165,8 @@ def command_of(options: dict[str, Any]) -> str:
         words.append(_flag(entry.name))
         if isinstance(value, dict):
             words += [f'{key}={item}'.replace(' ', '') for key, item in value.items()]
+        elif isinstance(value, list):
+            words += value
         elif value is not True:
             words.append(str(value))
     return shlex.join(words)

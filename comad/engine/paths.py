@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from comad.engine.distillation import DISTILL, command_of
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
-from comad.runs.place import FILES, pretrain_dir, worded
+from comad.engine.own_networks import own_command
+from comad.runs.place import FILES, pretrain_dir, split_own, worded
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -48,7 +49,7 @@ def check_paths(cfg: Config, sample: bool) -> None:
     read = ['train_dataloader', 'val_dataloader'] if cfg.get('train_cfg') else ['test_dataloader']
     for part in (*read, 'test_cfg'):  # k-NN keeps its bank there
         for key, value in _walk(cfg.get(part), part):
-            if key.rpartition('.')[2] in DATA_KEYS and not Path(value).is_dir():
+            if key.rpartition('.')[2] in DATA_KEYS and not Path(value).exists():
                 name = next((part for part in Path(value).parts if part in LAYOUTS), '')
                 layout = f' ({LAYOUTS[name]})' if name else ''
                 video = ' --video' if 'sample_video' in Path(value).parts else ''
@@ -78,19 +79,25 @@ def check_paths(cfg: Config, sample: bool) -> None:
         student = pretrain_dir(sample, run.student, run.pretrain_seed)
         if not (student / 'student.safetensors').is_file():
             method, factor = split_equal(run.method)
+            method, data = split_own(method)
             distilled = command_of(run.student)
             config = f'pretrain_configs/{method}_{run.arch}.py'
-            if not distilled and not (FILES / config).is_file():
+            own = own_command(method, run.arch)
+            if not distilled and not (FILES / config).is_file() and not own:
                 raise ConfigError(
                     f'missing student: {student}/student.safetensors, and no {config} makes it; a '
                     'student has the name of its config, such as comad_tiny'
                 )
-            command = distilled or (
-                f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}'
+            made = (FILES / config).is_file()
+            command = (
+                distilled
+                or (own if not made else None)
+                or (f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}')
             )
             options = (' --sample' if sample else '') + (
                 f' --seed {run.pretrain_seed}' if run.pretrain_seed else ''
             )
+            options += f' --data {data}' if data else ''
             options += f' --compute-of STUDENT:{factor}' if factor else ''
             raise ConfigError(
                 f'missing student: {student}/student.safetensors; '

@@ -21,11 +21,12 @@ from comad.engine.cfg_options import check_kept, merge
 from comad.engine.config_keys import RUNNER_KEYS, check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
+from comad.engine.own_networks import put_networks
 from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths
 from comad.engine.schedules import accumulate, check_schedule
-from comad.engine.staged_backbone import fit_staged
-from comad.runs.place import FILES, pretrain_root, worded
-from comad.tasks.task import FOLDERS, MULTI_SCALE, TASKS, tasks_of_folder
+from comad.engine.staged_backbone import fit_staged, fit_vit
+from comad.runs.place import FILES, own_method, pretrain_root, worded
+from comad.tasks.task import FOLDERS, TASKS, tasks_of_folder
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -96,8 +97,10 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     if not path.is_file():
         raise ConfigError(f'config {path} does not exist; see the *_configs/ folders')
     leaf = parse_leaf_name(path)
-    if leaf is None and (options.sample or options.student):
-        raise ConfigError(f'--sample and --student need a config of {"/, ".join(CONFIG_FOLDERS)}/')
+    if leaf is None and (options.sample or options.student or options.data):
+        raise ConfigError(
+            f'--sample, --student and --data need a config of {"/, ".join(CONFIG_FOLDERS)}/'
+        )
     if options.student:
         parse_student(options.student)
     if options.extend and not options.resume:
@@ -112,18 +115,28 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     leaf_sample = cfg.pop('sample', None)
     if leaf is not None and options.sample:
         apply_sample(cfg, leaf, leaf_sample)
+    leaf = put_networks(cfg, leaf, options.teachers, options.student_arch)
     hooks = set(cfg.get('default_hooks') or {})
+    data = note = ''
+    if options.data:
+        from comad.engine import own_data  # NumPy, which a refusal need not wait for
+
+        data, note = own_data.use(cfg, leaf.folder, options.data)
     if options.cfg_options:
         merge(cfg, options.cfg_options)
     check_shapes(cfg, path)
     _drop_hooks(cfg, hooks)
     if leaf is not None:
         leaf, pretrain_seed = _name_student(cfg, leaf, options)
+        if data and leaf.folder == PRETRAIN:
+            leaf = replace(leaf, method=own_method(leaf.method, data))
         if options.compute_of:
             leaf = _equal_length(cfg, leaf, options)
         if options.sample:
-            replace_values(cfg, _sample_value)
-        _place_run(cfg, leaf, pretrain_seed, options)
+            replace_values(cfg, lambda key, value: _sample_value(key, value, options.data))
+        _place_run(cfg, leaf, pretrain_seed, options, data)
+        if data:
+            cfg.run.update(data=data, note=note)
     elif options.work_dir or not cfg.get('work_dir'):
         cfg.work_dir = options.work_dir or f'work_dirs/{path.stem}'
     _apply_run_options(cfg, leaf, options)
@@ -175,8 +188,7 @@ def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
     """
     video = leaf.folder == PRETRAIN and network_type(leaf.arch) != VIT
     name = f'{leaf.folder}_video' if video else leaf.folder
-    overlay = parse_config(FILES / 'base_configs' / 'sample' / f'{name}.py')
-    content = overlay._cfg_dict.to_dict()
+    content = parse_config(FILES / f'base_configs/sample/{name}.py')._cfg_dict.to_dict()
     parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
     own = [content.get(part) for part in parts]
     # Helper variables of the overlay and the parts of its other kinds stay behind.
@@ -186,8 +198,8 @@ def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
             cfg.merge_from_dict(dict(part), allow_list_keys=False)
 
 
-def _sample_value(key: str, value: Any) -> Any:
-    if not isinstance(value, str):
+def _sample_value(key: str, value: Any, own: str | None = None) -> Any:
+    if not isinstance(value, str) or (own and value.startswith(own)):
         return value
     if key == 'arch' and value in NAMES:
         if sample_name(value) is None:
@@ -262,6 +274,7 @@ def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[Lea
     pretrain_seed = 0
     if options.student:
         method, arch, pretrain_seed = parse_student(options.student)
+        fit_vit(cfg, leaf.arch, arch, options.sample)
         leaf = LeafName(leaf.folder, leaf.kind, method, arch)
         init_cfg.student = leaf.student
         cfg.model.backbone.update(type=network_type(arch), arch=arch)
@@ -289,13 +302,17 @@ def _equal_length(cfg: Config, leaf: LeafName, options: RunOptions) -> LeafName:
     return replace(leaf, method=equal_method(leaf.method, factor))
 
 
-def _place_run(cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOptions) -> None:
+def _place_run(
+    cfg: Config, leaf: LeafName, pretrain_seed: int, options: RunOptions, data: str = ''
+) -> None:
     seed = f'seed{options.seed}'
     if leaf.folder not in MAKING and pretrain_seed:
         seed = f'pretrain{pretrain_seed}_{seed}'
-    root = 'work_dirs/sample' if options.sample else 'work_dirs'
     kind = PRETRAIN if leaf.folder in MAKING else leaf.kind
-    cfg.work_dir = options.work_dir or f'{root}/{kind}/{leaf.student}/{seed}'
+    # A student is found by its name alone, which says what it was trained on.
+    place = own_method(kind, data) if data and kind != PRETRAIN else kind
+    root = f'work_dirs/sample/{place}' if options.sample else f'work_dirs/{place}'
+    cfg.work_dir = options.work_dir or f'{root}/{leaf.student}/{seed}'
     cfg.run = dict(
         config=_relative(options.config),
         folder=leaf.folder,
@@ -368,32 +385,3 @@ def _apply_run_options(cfg: Config, leaf: LeafName | None, options: RunOptions) 
         cfg.resume = True
         if options.resume != 'auto':
             cfg.load_from = options.resume
-
-
-def use_multi_scale(cfg: Config) -> None:
-    """Turn a run's config, in place, into that of its test with ``tta_model`` and ``tta_pipeline``.
-
-    Its record is of a kind of its own, so that it stands beside the single-scale one, and so do
-    its log and figure: in the folder ``multi_scale`` of the run.
-
-    Raises:
-        ConfigError: a config without these two keys, or a task without such a kind.
-    """
-    run = cfg.get('run')
-    name = run.config if run else cfg.filename
-    if not cfg.get('tta_model') or not cfg.get('tta_pipeline'):
-        raise ConfigError(
-            f'--tta: {name} has no tta_model and tta_pipeline; only segmentation is tested at '
-            'several scales, seg_configs/'
-        )
-    if run:
-        if run.kind + MULTI_SCALE not in TASKS:
-            raise ConfigError(f'--tta: no task is called {run.kind + MULTI_SCALE!r}')
-        run.kind += MULTI_SCALE
-        cfg.protocol.name += MULTI_SCALE
-        if 'run_record' in cfg.default_hooks:
-            cfg.default_hooks.run_record.of_test = True
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    hook = dict(type='MultiScaleTestHook', model=cfg.tta_model)
-    cfg.default_hooks = {**cfg.get('default_hooks', {}), 'multi_scale': hook}
-    cfg.work_dir = f'{cfg.work_dir}/multi_scale'

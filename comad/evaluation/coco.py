@@ -49,7 +49,7 @@ def column_coco_metric(**options: Any) -> Any:
     """mmdet's `CocoMetric`, encoded by `encode_masks` and evaluated by faster-coco-eval.
 
     All options and results are its own; the twelve figures of COCO agree to 1e-15. Annotations are
-    read as the data sets read them, by `comad.data.coco`.
+    read as the data sets read them, by `comad.data.coco`; ``own`` is the data set's.
 
     After an evaluation ``per_class`` holds the AP of every class, in percent, by box and by mask.
     A function, because comad is importable without mmdet.
@@ -58,10 +58,16 @@ def column_coco_metric(**options: Any) -> Any:
     from mmdet.evaluation.metrics import CocoMetric, coco_metric
 
     class ColumnCocoMetric(CocoMetric):
-        def __init__(self, ann_file: str | None = None, **options: Any) -> None:
+        def __init__(
+            self,
+            ann_file: str | None = None,
+            own: Mapping[str, Any] | None = None,
+            **options: Any,
+        ) -> None:
             super().__init__(**options)
             if ann_file is not None:
-                self._coco_api = annotations_type()(ann_file, masks='segm' in self.metrics)
+                masks = 'segm' in self.metrics
+                self._coco_api = annotations_type()(ann_file, masks=masks, own=own)
 
         def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
             super().process(data_batch, [_encoded(sample) for sample in data_samples])

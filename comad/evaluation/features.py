@@ -1,4 +1,4 @@
-"""Pooled image features of a frozen backbone, the input of the linear probe and of k-NN."""
+"""Pooled features of a frozen backbone, the input of the linear probe and of k-NN."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +13,7 @@ from backbones.contract import Backbone, BlockNetwork
 # Pool -> feature width as a multiple of the backbone's.
 WIDTHS = {'cls': 1, 'mean': 1, 'cls_mean': 2, 'cls4': 4}
 POOLS = ('cls', 'mean')
+VIEWS_OF_CLIPS = 6  # dimensions of a batch
 
 
 def check_pools(pools: Sequence[str]) -> tuple[str, ...]:
@@ -30,8 +31,11 @@ def pooled_features(backbone: Backbone, images: Tensor, pools: Sequence[str]) ->
     ``mean`` averages the normalised patch tokens. CoMAD's abstract gives the class token no
     target, hence both. The other two are those of DINO's and iBOT's linear evaluation: ``cls_mean``
     (2 D) is both side by side, ``cls4`` (4 D) the class tokens of the last four blocks, each
-    through the final norm.
+    through the final norm. Several views of a video, (B, V, 3, T, H, W), give the mean of theirs.
     """
+    if images.dim() == VIEWS_OF_CLIPS:
+        several = pooled_features(backbone, images.flatten(0, 1), pools)
+        return {pool: x.unflatten(0, images.shape[:2]).mean(1) for pool, x in several.items()}
     if 'cls4' in pools:
         pooled = _of_last_blocks(backbone, images, 4)
     else:

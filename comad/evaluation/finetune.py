@@ -24,7 +24,7 @@ class ImageClassifier(BaseModel):
     stops on trainable tensors without a gradient. Stochastic depth belongs to the backbone.
 
     Args:
-        backbone: Config of a `BlockNetwork`.
+        backbone: Config of a `BlockNetwork`, or of another one with pooled features.
         num_classes: Classes of the dataset.
         pool: ``mean`` or ``cls``.
         mixup: Arguments of `timm.data.Mixup` (``mixup_alpha``, ``cutmix_alpha``, ``prob``,
@@ -52,7 +52,10 @@ class ImageClassifier(BaseModel):
         self.backbone: BlockNetwork = MODELS.build(backbone)
         check_offers(self.backbone, 'tokens', f'backbone {type(self.backbone).__name__}')
         width = self.backbone.embed_dim
-        self.fc_norm = nn.LayerNorm(width, eps=1e-6) if pool == 'mean' else nn.Identity()
+        # Networks without blocks give pooled features, normalised in their own way.
+        self.of_blocks = isinstance(self.backbone, BlockNetwork)
+        new_norm = pool == 'mean' and self.of_blocks
+        self.fc_norm = nn.LayerNorm(width, eps=1e-6) if new_norm else nn.Identity()
         self.head = nn.Linear(width, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=head_std)
         nn.init.zeros_(self.head.bias)
@@ -61,9 +64,9 @@ class ImageClassifier(BaseModel):
         else:
             self.mixup = Mixup(**mixup, label_smoothing=label_smoothing, num_classes=num_classes)
             self.loss = SoftTargetCrossEntropy()
-        if pool == 'mean':
+        if new_norm:
             self.backbone.norm.requires_grad_(False)
-        if self.backbone.mask_token is not None:
+        if getattr(self.backbone, 'mask_token', None) is not None:
             self.backbone.mask_token.requires_grad_(False)
 
     def forward(
@@ -82,6 +85,8 @@ class ImageClassifier(BaseModel):
         return sample_predictions({self.pool: scores}, labels) if mode == 'predict' else scores
 
     def _scores(self, images: Tensor) -> Tensor:
+        if not self.of_blocks:
+            return self.head(self.backbone.features(images)[self.pool])
         raw = self.backbone.run(self.backbone.embed(images))
         pooled = (
             raw[:, self.backbone.num_prefix :].mean(1)

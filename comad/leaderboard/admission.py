@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pandas import DataFrame
 
+from comad.data.identity import slug
 from comad.runs.record import Record, RecordError, Records, read_records, refusal
 from comad.tasks.recording import check_task
 from comad.tasks.task import TASKS
@@ -20,12 +21,15 @@ from comad.tasks.task import TASKS
 NAMED = 3
 
 
-def read_admitted(directory: str | os.PathLike[str], sample: bool | None = None) -> Records:
+def read_admitted(
+    directory: str | os.PathLike[str], sample: bool | None = None, data: str = ''
+) -> Records:
     """Read a folder of records; refused are also those of no known task, and copies of a run.
 
     Args:
         directory: The folder.
         sample: Of which scale the tables are; a record without a place there is refused.
+        data: Of which data of one's own they are; '' for the public sets.
     """
     found = read_records(directory)
     folder, accepted, refused = Path(directory), [], list(found.refused)
@@ -39,34 +43,35 @@ def read_admitted(directory: str | os.PathLike[str], sample: bool | None = None)
     refused += [refusal(folder / file, reason) for file, reason in twice.items()]
     accepted = [record for record in accepted if record.file not in twice]
     if sample is not None:
-        reasons = {record.file: out_of_place(record, sample) for record in accepted}
+        reasons = {record.file: out_of_place(record, sample, data) for record in accepted}
         refused += [f'{file}: {reason}' for file, reason in reasons.items() if reason]
         accepted = [record for record in accepted if not reasons[record.file]]
     return Records(accepted, refused)
 
 
-def out_of_place(record: Record, sample: bool) -> str:
+def out_of_place(record: Record, sample: bool, data: str = '') -> str:
     """Return why a record has no place in the tables of that scale, '' if it has one.
 
     What a table is of is decided by the data that were read, not by what a run was told.
     """
     scale = 'the embedded sample' if sample else 'full scale'
+    scale += f' on data {data}' if data else ''
     if record.sample != sample:
         other = 'full scale' if sample else 'the embedded sample'
         return f'a record of {other} in a folder of {scale}'
-    task, data, train = TASKS[record.task], record.dataset, record.train_dataset
-    expected = task.dataset_name(sample)
-    for what, read in (('evaluated', data), ('trained', train)):
-        if read is not None and read.name != expected:
+    task, tested, train = TASKS[record.task], record.dataset, record.train_dataset
+    expected = data or task.dataset_name(sample)
+    for what, read in (('evaluated', tested), ('trained', train)):
+        if read is not None and (slug(read.name) if data else read.name) != expected:
             return (
                 f'{what} on {read.name!r} ({read.classes:,} classes, {read.images:,} images), not '
                 f'on {expected!r}: in no table of {scale}'
             )
-    if data.split != task.split or data.subset:
-        part = f'{data.split!r}' + (f' ({data.subset})' if data.subset else '')
+    if tested.split != task.split or tested.subset:
+        part = f'{tested.split!r}' + (f' ({tested.subset})' if tested.subset else '')
         return f'evaluated on {part}, not on all of {task.split!r}: in no table of {scale}'
-    if train is not None and train.split == data.split:
-        return f'trained on {data.split!r}, which is evaluated: in no table of {scale}'
+    if train is not None and train.split == tested.split:
+        return f'trained on {tested.split!r}, which is evaluated: in no table of {scale}'
     return ''
 
 

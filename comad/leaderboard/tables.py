@@ -85,9 +85,10 @@ def build_leaderboards(
     records: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] = PUBLISHED_CSV,
+    data: str = '',
 ) -> Leaderboards:
     """Build and write the leaderboards; arguments and errors as `make_leaderboards`."""
-    boards = make_leaderboards(sample, records, out, published)
+    boards = make_leaderboards(sample, records, out, published, data)
     for name, path in boards.files.items():
         write_text(path, to_csv(boards.tables[name]))
     return boards
@@ -98,26 +99,28 @@ def make_leaderboards(
     records: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] = PUBLISHED_CSV,
+    data: str = '',
 ) -> Leaderboards:
     """Read, refuse by name, and build the leaderboards in memory.
 
-    Published figures are full-scale figures: the sample's tables hold measured rows alone.
+    Published figures are of the public sets at full scale: other tables hold measured rows alone.
 
     Args:
         sample: Whether to build those of the embedded sample.
         records: Folder of run records; results/[sample/]records by default.
         out: Folder the CSVs belong in; results/[sample/] by default.
         published: File of published figures.
+        data: Name of the data of one's own that the tables are of; '' for the public sets.
 
     Raises:
         FileNotFoundError: If ``records`` is given and is no folder, or ``published`` is missing.
         ValueError: If ``published`` has other columns.
     """
-    home = results_folder(sample)
+    home = results_folder(sample, data)
     if records is not None and not Path(records).is_dir():
         raise FileNotFoundError(f'{records} is no folder of run records')
-    read = read_admitted(records or home / 'records', sample)
-    stated = PublishedRows(DataFrame(), []) if sample else read_published(published)
+    read = read_admitted(records or home / 'records', sample, data)
+    stated = PublishedRows(DataFrame(), []) if sample or data else read_published(published)
     found = figures(read.accepted)
     files = {name: Path(out or home) / f'leaderboard_{name}.csv' for name in TABLES}
     refused = [*read.refused, *stated.refused]

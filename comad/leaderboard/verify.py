@@ -79,6 +79,7 @@ def verify(
     out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] = PUBLISHED_CSV,
     root: Path = Path(),
+    data: str = '',
 ) -> Verification:
     """Rebuild the tables in memory and compare; nothing is written.
 
@@ -91,12 +92,13 @@ def verify(
         out: Folder of the tables; results/[sample/] by default.
         published: File of published figures.
         root: Folder that relative work dirs start from.
+        data: Name of the data of one's own that the tables are of.
 
     Raises:
         FileNotFoundError: If a folder or file that is needed is missing.
         ValueError: If ``published`` has other columns.
     """
-    home = results_folder(sample)
+    home = results_folder(sample, data)
     folder = Path(records or home / 'records')
     if out is not None and not Path(out).is_dir():
         raise FileNotFoundError(f'{out} is no folder of tables')
@@ -104,7 +106,7 @@ def verify(
         raise FileNotFoundError(
             f'{folder} is no folder of run records; tools/quickstart.sh makes some'
         )
-    boards = make_leaderboards(sample, records, out, published)
+    boards = make_leaderboards(sample, records, out, published, data)
     found = Verification(notes=boards.notes, refused=list(boards.refused))
     if folder.is_dir():
         left_out = len(list(folder.glob(RECORD_FILES))) - len(boards.records)
@@ -114,6 +116,7 @@ def verify(
     if boards.records:
         _check_files(boards.records, root, found)
     update = 'python tools/leaderboard.py' + (' --sample' if sample else '')
+    update += f' --data {data}' if data else ''
     for name, path in boards.files.items():
         table = boards.tables[name]
         if reason := difference(path, table):
@@ -123,9 +126,9 @@ def verify(
         found.looked.append(
             f'{path}: up to date, {measured} measured and {len(table) - measured} published rows'
         )
-    if not sample:
+    if not sample and not data:
         _check_kept(Path(out or home), found)
-    if not sample and records is None and out is None:
+    if not (sample or data) and records is None and out is None:
         if reason := stale_page(boards.tables):
             found.stale.append(f'{reason}; write it again with {update}')
         elif PAGE.is_file():

@@ -41,7 +41,7 @@ from comad.methods.parts.masking import (
 )
 from comad.methods.parts.positions import choose_positions
 from comad.methods.parts.statistics import TokenMoments
-from comad.methods.parts.teacher_set import TeacherSet
+from comad.methods.parts.teacher_set import TeacherSet, cell_of
 
 
 @MODELS.register_module()
@@ -52,7 +52,8 @@ class CoMAD(PretrainMethod):
     teacher k, D_k teacher width, d student width.
 
     Args:
-        backbone: config of the student, a MaskedViT (ViT-Tiny in the abstract).
+        backbone: config of the student (ViT-Tiny in the abstract): a MaskedViT, or a network whose
+            tokens are the cells of its last map and which sees grey where patches are hidden.
         teachers: one dict per teacher: arguments of ``build_teacher`` (family, checkpoint, arch)
             and ``mask_ratio``. A teacher of another patch size sees resized images, so that its
             grid is the student's (our choice). Families and "progressively lighter and unique"
@@ -122,7 +123,9 @@ class CoMAD(PretrainMethod):
         self.teacher_ratios = [float(teacher['mask_ratio']) for teacher in teachers]
         check_ratios(self.backbone.num_patches, self.mask_ratio, self.teacher_ratios)
         grid = self.backbone.grid_size
-        self.teacher_networks = TeacherSet(teachers, grid, reads=['mask_ratio'])
+        self.teacher_networks = TeacherSet(
+            teachers, grid, reads=['mask_ratio'], cell=cell_of(self.backbone)
+        )
         self.teacher_cards = self.teacher_networks.cards
         self.teacher_names = self.teacher_networks.names
 

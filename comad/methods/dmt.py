@@ -28,7 +28,7 @@ from comad.methods.parts.block_pairs import Pairs, check_pairs
 from comad.methods.parts.losses import normalize
 from comad.methods.parts.positions import choose_positions
 from comad.methods.parts.statistics import ChannelStandard, TokenMoments
-from comad.methods.parts.teacher_set import TeacherSet
+from comad.methods.parts.teacher_set import TeacherSet, cell_of
 
 HEADS = ('per_teacher', 'mean')
 PROJECTORS = ('linear', 'mlp')
@@ -41,7 +41,7 @@ class DMT(PretrainMethod):
     Shape letters: B images, K teachers, N patches, D_k teacher width, d student width.
 
     Args:
-        backbone: config of the student, a MaskedViT.
+        backbone: config of the student, a MaskedViT or a network with ``tokens`` of its last map.
         teachers: one dict per teacher: arguments of ``build_teacher``.
         heads: 'per_teacher' (our choice): a target and a projector for each. 'mean': one target,
             LN of the mean over the teachers in the common space of CoMAD's alignment; a mean of
@@ -98,7 +98,9 @@ class DMT(PretrainMethod):
             raise ValueError(f"heads='mean' with layers={layers!r}: expected layers='last'")
         self.heads, self.beta, self.cls_weight, self.n_fit = heads, beta, cls_weight, n_fit
 
-        self.teacher_networks = TeacherSet(teachers, self.backbone.grid_size)
+        self.teacher_networks = TeacherSet(
+            teachers, self.backbone.grid_size, cell=cell_of(self.backbone)
+        )
         self.teacher_cards = self.teacher_networks.cards
         width, dims = self.backbone.embed_dim, self.teacher_networks.dims
         self.pairs = None if layers == 'last' else self._check_pairs(layers)
@@ -253,6 +255,10 @@ class DMT(PretrainMethod):
             self.cls_alignment.fit(cls_moments)
 
     def _check_pairs(self, layers: Pairs) -> list[tuple[int, int]]:
+        if not hasattr(self.backbone, 'depth'):
+            raise ValueError(
+                f"layers={layers!r}: the student has no blocks to choose; expected layers='last'"
+            )
         depth = self.backbone.depth
         pairs = check_pairs('layers', layers, (depth, min(self.teacher_networks.depths)))
         blocks = [student for student, _ in pairs]

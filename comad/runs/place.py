@@ -22,6 +22,7 @@ HOME, CALLER = 'COMAD_HOME', 'COMAD_CALLER'
 RESULTS = Path('results')
 SAMPLE_RESULTS = RESULTS / 'sample'
 RECORDS = (RESULTS / 'records', SAMPLE_RESULTS / 'records')
+OWN, ON = 'own', '_on_'  # below either; in names of runs on data of one's own
 
 
 def home() -> Path:
@@ -102,9 +103,22 @@ def worded(text: str) -> str:
     )
 
 
-def results_folder(sample: bool) -> Path:
-    """Folder of the tables; records lie in ``records/`` below it."""
-    return SAMPLE_RESULTS if sample else RESULTS
+def results_folder(sample: bool, data: str = '') -> Path:
+    """Folder of the tables, of ``data`` of one's own where they are named; records lie in
+    ``records/`` below it."""
+    folder = SAMPLE_RESULTS if sample else RESULTS
+    return folder / OWN / data if data else folder
+
+
+def own_method(method: str, data: str) -> str:
+    """Name of a method that is trained on data of one's own."""
+    return f'{method}{ON}{data}'
+
+
+def split_own(method: str) -> tuple[str, str]:
+    """``comad_on_photos`` -> ``comad`` and ``photos``; no data for one trained on ImageNet."""
+    method, _, data = method.partition(ON)
+    return method, data
 
 
 def pretrain_root(sample: bool) -> str:

@@ -62,6 +62,8 @@ class Teacher(Section, forbid_unknown_fields=False):
     digest: str | None = None
     licence: str | None = None
     input_size: Whole | None = None
+    sees: str | msgspec.UnsetType = msgspec.UNSET
+    read: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Segment(Section):

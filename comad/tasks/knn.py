@@ -8,17 +8,24 @@ from comad.tasks.task import IMAGENET, Task, pooled
 def read(protocol: ProtocolReader) -> dict[str, Field]:
     """Fields of the votes, the bank and the queries."""
     bank = 'test_cfg.bank_dataloader.dataset'
-    neighbours = protocol.tell('test_cfg.neighbours', (10, 20, 100, 200))
     return {
         'resolution': protocol.get('test_dataloader.dataset.views.size'),
+        **votes(protocol),
+        'bank_data': protocol.data(bank),
+        'bank_view': view(protocol, f'{bank}.views'),
+        **testing(protocol),
+    }
+
+
+def votes(protocol: ProtocolReader) -> dict[str, Field]:
+    """Fields of the votes, whatever the features are of."""
+    neighbours = protocol.tell('test_cfg.neighbours', (10, 20, 100, 200))
+    return {
         'feature': features(protocol, 'test_cfg.pools'),
         'similarity': 'cosine',
         'neighbours': ' '.join(map(str, neighbours)),
         'reported': f'k = {protocol.tell("test_cfg.report_k", 20)}',
         'temperature': protocol.tell('test_cfg.temperature', 0.07),
-        'bank_data': protocol.data(bank),
-        'bank_view': view(protocol, f'{bank}.views'),
-        **testing(protocol),
     }
 
 

@@ -7,17 +7,24 @@ from comad.tasks.task import IMAGENET, Task, pooled, variant
 
 def read(protocol: ProtocolReader) -> dict[str, Field]:
     """Fields of a probe, with one rate or with several side by side."""
+    return {
+        'resolution': protocol.get('val_dataloader.dataset.views.size'),
+        **probe(protocol),
+        **training(protocol),
+        **train_crop(protocol),
+        **testing(protocol),
+    }
+
+
+def probe(protocol: ProtocolReader) -> dict[str, Field]:
+    """Fields of the classifiers, whatever they see."""
     rates = protocol.get('model.rates')
     norm = protocol.tell('model.batch_norm', True)
     head = 'BatchNorm without affine, linear, trunc normal 0.01' if norm else 'linear, normal 0.01'
     return {
-        'resolution': protocol.get('val_dataloader.dataset.views.size'),
         'feature': features(protocol, 'model.pools'),
         'head': f'{head}; {len(rates)} rates' if rates else head,
         'batch_norm': _batch_norm(protocol) if norm else 'none',
-        **training(protocol),
-        **train_crop(protocol),
-        **testing(protocol),
         'selection': 'best rate on validation' if rates else 'last checkpoint',
     }
 

@@ -8,7 +8,7 @@ from backbones.checkpoints import write_safetensors
 from backbones.families import FAMILIES
 from backbones.files import sha256_of, write_json
 from backbones.teachers import network_options
-from comad.weights.inspect import inspect_file
+from comad.weights.inspect import Report, inspect_file
 
 
 def convert(source: str | Path, target: str | Path, family: str = 'auto') -> dict[str, Any]:
@@ -31,6 +31,11 @@ def convert(source: str | Path, target: str | Path, family: str = 'auto') -> dic
     if target.suffix != '.safetensors':
         raise CheckpointError(f'{target}: the converted file is called *.safetensors')
     report = inspect_file(source, family)
+    if not isinstance(report, Report):
+        raise CheckpointError(
+            f'{report.path} is a network on video, whose official file is read as it is: there is '
+            'nothing to convert'
+        )
     if report.problem:
         raise CheckpointError(report.problem)
     digest = write_safetensors(target, report.used)

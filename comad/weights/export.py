@@ -24,13 +24,16 @@ from backbones.student import CARD_FILE, STUDENT_FILE
 from comad.data.cifar_files import MEAN as CIFAR_MEAN
 from comad.data.cifar_files import STD as CIFAR_STD
 from comad.data.identity import DataIdentity
+from comad.weights.video import VIDEOMAE_FILE, write_videomae
 
 ONNX_TOLERANCE = 1e-4
 OUTPUTS = {
     'tokens': """`tokens` are the class token, then
 the patch tokens in raster order, after the final norm.""",
+    'cubes': '`cubes` are the tokens of all cubes, slot by slot, after the final norm.',
     'map': '`map` is the last feature map.',
     'logits': '`logits` are class scores.',
+    'features': '`features` are the mean over the last map.',
 }
 
 
@@ -55,7 +58,7 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
     """
     path, output, card = _read(student)
     config = timm_config(output.backbone, card)
-    call = 'forward_features' if output.name != 'logits' else 'forward'
+    call = 'forward' if output.name in ('logits', 'features') else 'forward_features'
     arguments = ''.join(f', {k}={v}' for k, v in config['model_args'].items())
     page = model_card(
         card,
@@ -87,7 +90,8 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
 def export_onnx(student: str | Path, folder: str | Path) -> float:
     """Write ``model.onnx`` and ``README.md``, and compare with onnxruntime.
 
-    Input ``images`` (B, 3, S, S) float32 of any B and the student's own S, output ``tokens``
+    Input ``images`` (B, 3, S, S), or clips (B, 3, T, S, S), float32 of any B and the student's own
+    size, output ``tokens``
     (B, 1 + N, D), or what `Output` says of other networks.
 
     Args:
@@ -107,11 +111,12 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
         import onnxscript  # noqa: F401  torch.onnx needs it and says so less clearly
     except ImportError as error:
         raise CheckpointError(
-            f"{error.name} is missing: the ONNX export needs pip install -e '.[export]'"
+            f"{error.name} is missing: the ONNX export needs pip install -e '.[onnx]'"
         ) from error
     path, output, card = _read(student)
-    side = usual_size(output.backbone)
-    images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(
+        3, *input_shape(output.backbone), generator=torch.Generator().manual_seed(0)
+    )
 
     def write(file: Path) -> None:
         torch.onnx.export(
@@ -150,6 +155,22 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
     return difference
 
 
+def export_videomae(student: str | Path, folder: str | Path) -> dict[str, Tensor]:
+    """Write ``videomae.pth`` and ``README.md`` of a student on video, see `comad.weights.video`.
+
+    Args:
+        student: ``student.safetensors`` or its folder.
+        folder: New or existing folder; files of these names in it are replaced, both of them or,
+            after an error, none.
+    """
+    path, output, card = _read(student)
+    usage = f"tensors = torch.load('{VIDEOMAE_FILE}')['model']  # encoder.*, as VideoMAE names them"
+    with staged(Path(folder)) as stage:
+        tensors = write_videomae(path, output.backbone, stage)
+        (stage / 'README.md').write_text(model_card(card, usage, output.name))
+    return tensors
+
+
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """An empty folder whose files move to ``folder`` if the block ends without an error."""
@@ -166,7 +187,8 @@ class Output(nn.Module):
     """What a student is exported for, as a forward pass.
 
     Attributes:
-        name: ``tokens``, ``map`` (the last one) or ``logits``, the first that the student has.
+        name: ``tokens``, ``map`` (the last one) or ``logits``, the first that the student has;
+            ``cubes`` are the tokens of a network on video.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -175,12 +197,26 @@ class Output(nn.Module):
         kind = getattr(backbone, 'exports', None) or next(iter(offered(backbone)), None)
         if kind is None:
             raise CheckpointError(f'{type(backbone).__name__} offers nothing that can be exported')
-        self.name = kind.removesuffix('s') if kind == 'maps' else kind
+        self.name = 'map' if kind == 'maps' else kind
+        if hasattr(backbone, 'frames'):
+            self.name = 'cubes'
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.name == 'features':
+            return self.backbone.features(images)['mean']
         if self.name == 'map':
             return self.backbone.maps(images)[-1]
-        return getattr(self.backbone, self.name)(images)
+        return (
+            self.backbone(images)
+            if self.name == 'cubes'
+            else getattr(self.backbone, self.name)(images)
+        )
+
+
+def input_shape(backbone: nn.Module) -> tuple[int, ...]:
+    """(3, S, S) of the images that a network is made for, or (3, T, S, S) of clips."""
+    side = usual_size(backbone)
+    return (3, *([backbone.frames] if hasattr(backbone, 'frames') else []), side, side)
 
 
 def _read(student: str | Path) -> tuple[Path, Output, dict[str, Any]]:
@@ -204,6 +240,7 @@ def timm_config(backbone: nn.Module, card: Mapping[str, Any]) -> dict[str, Any]:
     if not hasattr(backbone, 'timm_model'):
         raise CheckpointError(
             f'{type(backbone).__name__} has no form in timm; --to onnx writes it for onnxruntime'
+            + (', --to videomae for that code' if hasattr(backbone, 'frames') else '')
         )
     try:
         name, arguments = backbone.timm_model()
@@ -290,7 +327,7 @@ def model_card(card: Mapping[str, Any], usage: str, output: str) -> str:
 {usage}
 ```
 
-RGB images, normalised by {statistics}. {OUTPUTS[output]}
+RGB {'clips' if output == 'cubes' else 'images'}, normalised by {statistics}. {OUTPUTS[output]}
 
 ## Made by
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from backbones import CheckpointError, Teacher, read_checkpoint
 from backbones.architectures import vits
-from backbones.checkpoints import files_behind, fill_completely, find_file
+from backbones.checkpoints import fill_completely, find_file
 from backbones.contents import Network, choose_network, find_networks, infer_architecture
-from backbones.families import FAMILIES
-from backbones.files import digest_of
+from backbones.families import FAMILIES, VIDEO_FAMILIES
 from backbones.teachers import network_options, tell_family
-
-# First digits of published md5 sums (official MAE repository) and the files they belong to.
-PUBLISHED_MD5 = {'8cad7c': 'mae_pretrain_vit_base.pth', '1b25e9': 'mae_finetuned_vit_base.pth'}
+from backbones.video_files import official_tensors
+from comad.weights.report import file_lines, table
+from comad.weights.video import VideoReport, inspect_video
 
 
 @dataclass
@@ -52,16 +51,9 @@ class Report:
         """A few lines for people."""
         a, used = self.architecture, self.used
         parameters = sum(tensor.numel() for tensor in used.values())
-        md5 = digest_of(self.path, 'md5')
-        known = PUBLISHED_MD5.get(md5[:6])
         dropped = Counter(self.dropped.values())
-        parts = files_behind(self.path)
-        size = sum(part.stat().st_size for part in parts) / 2**20
-        several = f' in {len(parts) - 1} files, digests of the index' if len(parts) > 1 else ''
         lines = [
-            ('file', f'{self.path} ({size:,.1f} MiB{several})'),
-            ('sha256', digest_of(self.path, 'sha256')),
-            ('md5', md5 + (f' (begins as published for {known})' if known else '')),
+            *file_lines(self.path),
             ('family', f'{self.family}: {self.evidence}'),
             ('network', f'{self.network.name}' + _others(self.others)),
             (
@@ -80,23 +72,29 @@ class Report:
             ('licence', f'{FAMILIES[self.family].licence} (of the official weights)'),
             ('verdict', self.problem or 'complete: every tensor of the network is in the file'),
         ]
-        return '\n'.join(f'{name:10} {value}' for name, value in lines)
+        return table(lines)
 
 
-def inspect_file(path: str | Path, family: str = 'auto') -> Report:
+def inspect_file(path: str | Path, family: str = 'auto') -> Report | VideoReport:
     """Read a file and try to fill the network that it describes.
 
     Args:
         path: A weight file, or a directory with one.
-        family: A name in ``FAMILIES``, or ``auto``.
+        family: A name in ``FAMILIES`` or ``VIDEO_FAMILIES``, or ``auto``.
 
     Raises:
         CheckpointError: unreadable, unsafe, or no network of that family in it.
     """
-    if family not in (*FAMILIES, 'auto'):
-        raise CheckpointError(f'family {family!r} is unknown; known: auto, {", ".join(FAMILIES)}')
+    if family not in (*FAMILIES, *VIDEO_FAMILIES, 'auto'):
+        known = ', '.join((*FAMILIES, *VIDEO_FAMILIES))
+        raise CheckpointError(f'family {family!r} is unknown; known: auto, {known}')
     path = find_file(path)
     content = read_checkpoint(path)
+    clips = official_tensors(content)
+    if clips and family in (*VIDEO_FAMILIES, 'auto'):
+        return inspect_video(path, clips, family)
+    if family in VIDEO_FAMILIES:
+        raise CheckpointError(f'{path} does not look like a {family} file: no cubes are embedded')
     networks = find_networks(content)
     evidence = 'as you say'
     if family == 'auto':

@@ -13,7 +13,8 @@ from torch import nn
 
 import comad.engine.register  # noqa: F401
 from backbones import MaskedViT, check_strides, save_student
-from comad.engine.run_config import parse_leaf_name
+from comad.engine.options import RunOptions
+from comad.engine.run_config import load_run_config, parse_leaf_name
 from comad.runs.place import FILES
 from comad.tasks.task import get_task
 from tests.resolved import leaves, resolved_config
@@ -96,6 +97,47 @@ def test_models_build_with_agreeing_strides(name, sample):
     cfg.model.backbone.init_cfg = None
     norms = [module for module in build(cfg).modules() if isinstance(module, nn.LayerNorm)]
     assert {norm.eps for norm in norms} == {1e-6}
+
+
+@pytest.mark.parametrize('name', BUILT)
+def test_a_teacher_of_another_width_runs_through_every_dense_task(name):
+    """Its rows stand in the students' group: the recipe, heads included, is theirs.
+
+    Only a linear layer is as wide as what it reads, and its record says so.
+    """
+    path = str(FILES / f'{name}_comad_tiny.py')
+    options = RunOptions(path, student='scratch_base', sample=True)
+    cfg = load_run_config(options, check=False)
+    assert cfg.model.backbone.arch == 'sample_base'
+    task = get_task(cfg.run.kind)
+    fields = [
+        task.read_protocol(c._cfg_dict.to_dict()) for c in (cfg, resolved_config(path, sample=True))
+    ]
+    differing = {key for key in fields[0] if fields[0][key] != fields[1][key]}
+    assert differing == ({'head'} if 'linear' in name else set())
+    cfg.model.backbone.init_cfg = None
+    model = build(cfg).eval()
+    maps = model.extract_feat(torch.zeros(1, 3, 64, 64))
+    if cfg.default_scope == 'mmseg':
+        scores = model.decode_head.forward(maps)
+        assert scores.shape[:2] == (1, 11)
+        if model.with_auxiliary_head:
+            assert model.auxiliary_head.forward(maps).shape[:2] == (1, 11)
+    else:
+        assert {one.shape[1] for one in maps} == {64}
+        model.rpn_head.forward(maps)
+
+
+def test_maps_of_a_deeper_network_lie_at_the_same_share_of_its_blocks():
+    def load(name):
+        path = str(FILES / f'{name}_comad_tiny.py')
+        return load_run_config(RunOptions(path, student='scratch_large'), check=False).model
+
+    assert load('seg_configs/upernet').backbone.out_indices == (7, 11, 15, 23)  # as MAE's ViT-L
+    assert load('seg_configs/upernet').decode_head.in_channels == [1024] * 4
+    detector = load('det_configs/mask_rcnn')
+    assert detector.backbone.global_blocks == (5, 11, 17, 23)  # as ViTDet's ViT-L
+    assert (detector.neck.in_channels, detector.neck.out_channels) == (1024, 256)
 
 
 def test_a_wrong_roi_stride_stops_the_real_detector():

@@ -12,8 +12,9 @@ from torch import nn
 from backbones.files import sha256_of
 from comad.engine.hooks import MultiScaleTestHook, RunRecordHook
 from comad.engine.models import unwrapped
+from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import ConfigError, RunOptions
-from comad.engine.run_config import load_run_config, use_multi_scale
+from comad.engine.run_config import load_run_config
 from comad.runs.place import FILES
 from comad.runs.record import resolved_name
 from comad.tasks.protocol import TEST_FIELDS

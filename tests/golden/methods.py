@@ -27,6 +27,11 @@ STEPS, BATCH, SIZE = 20, 8, 32
 # 4 x 4 patches of 8 px; one width for all would hide a map that is applied from the wrong side.
 STUDENT = dict(type='MaskedViT', arch='sample_tiny', img_size=SIZE, embed_dim=32, depth=3)
 TEACHER = dict(arch='sample_tiny', img_size=SIZE, embed_dim=48, depth=4, num_heads=4)
+# 2 x 4 x 4 cubes of 2 x 8 x 8.
+CLIP = dict(img_size=SIZE, frames=4, patch_size=8, tubelet=2)
+VIDEO_STUDENT = dict(STUDENT | CLIP, type='MaskedVideoViT', arch='sample_video_small', num_heads=2)
+VIDEO_TEACHER = dict(TEACHER | CLIP, arch='sample_video_large')
+ON_VIDEO = ('VideoMAE', 'AMDVideo')
 SMALL_DECODER = dict(arch='sample_tiny', width=32)
 CONTRASTIVE_HEAD = dict(hidden_dim=32, out_dim=16)
 PROTOTYPES = dict(out_dim=24, hidden_dim=32, bottleneck=8, norm=True)
@@ -42,6 +47,7 @@ SCHOOLS: dict[str, dict[str, Any]] = {
     'mae': dict(type='MAE', decoder=SMALL_DECODER),
     'mocov3': dict(type='MoCoV3', head=CONTRASTIVE_HEAD),
     'ibot': dict(type='IBOT', backbone=dict(use_mask_token=True), head=PROTOTYPES),
+    'videomae': dict(type='VideoMAE', decoder=SMALL_DECODER),
 }
 RATIOS = dict(mae=0.6, mocov3=0.4, ibot=0.2)
 COMAD = dict(type='CoMAD', decoder=SMALL_DECODER, diagnostics_every=5, teachers=RATIOS)
@@ -77,6 +83,8 @@ METHODS: dict[str, dict[str, Any]] = {
         mask_shape='random',
         init='mae',
     ),
+    'videomae': dict(SCHOOLS['videomae'], mask_ratio=0.75),
+    'amd_video': dict(type='AMDVideo', teachers=dict(videomae=0.75), decoder=SMALL_DECODER),
 }
 VIEWS = dict(MoCoV3=(SIZE, SIZE), IBOT=(SIZE, SIZE, SIZE // 2, SIZE // 2))
 
@@ -115,19 +123,20 @@ def train(name: str, folder: Path) -> dict[str, Any]:
     """
     with InFloat64():
         config = dict(METHODS[name])
+        video = config['type'] in ON_VIDEO
         if 'teachers' in config:
             config['teachers'] = [
                 dict(
                     family=family,
                     checkpoint=str(teacher_file(family, folder)),
-                    **TEACHER,
+                    **(VIDEO_TEACHER if video else TEACHER),
                     **(entry if isinstance(entry, dict) else dict(mask_ratio=entry)),
                 )
                 for family, entry in config['teachers'].items()
             ]
         torch.manual_seed(7)
         _progress(0)
-        model = _build(config, STUDENT)
+        model = _build(config, VIDEO_STUDENT if video else STUDENT)
         with torch.random.fork_rng():
             torch.manual_seed(11)
             model.fit(iter([images(SIZE) for _ in range(12)]))
@@ -159,7 +168,10 @@ def teacher_file(family: str, folder: Path) -> Path:
         return found[0]
     torch.manual_seed(len(family))
     _progress(0)
-    model = _build(SCHOOLS[family], dict(STUDENT, **TEACHER))
+    student, teacher = (
+        (VIDEO_STUDENT, VIDEO_TEACHER) if family == 'videomae' else (STUDENT, TEACHER)
+    )
+    model = _build(SCHOOLS[family], student | teacher)
     _train(model, 4)
     name, content = model.official_checkpoint()
     path = folder / f'{family}_{name}'
@@ -174,6 +186,19 @@ def images(size: int) -> Tensor:
     down, tint = across[:, None], torch.rand(shape) - 0.5
     waves = torch.sin(12 * (torch.rand(shape) * across + torch.rand(shape) * down))
     return waves * (1 + tint) + tint + 0.3 * torch.randn(BATCH, 3, size, size)
+
+
+def batch_of(method: str) -> Tensor | list[Tensor]:
+    """What a method is trained on: images, several views of them, or clips."""
+    if method in ON_VIDEO:
+        return clips()
+    return [images(size) for size in VIEWS[method]] if method in VIEWS else images(SIZE)
+
+
+def clips() -> Tensor:
+    """(BATCH, 3, 4, SIZE, SIZE): such images that fade in, with noise of their own per frame."""
+    frames = [images(SIZE) * share for share in (0.4, 0.6, 0.8, 1.0)]
+    return torch.stack(frames, 2) + images(SIZE).unsqueeze(2)
 
 
 def summary(tensor: Tensor) -> list[float]:
@@ -198,8 +223,7 @@ def _train(model: Any, count: int = STEPS) -> list[dict[str, float]]:
     steps = []
     for step in range(count):
         _progress(step, count)
-        sizes = VIEWS.get(type(model).__name__)
-        inputs = [images(size) for size in sizes] if sizes else images(SIZE)
+        inputs = batch_of(type(model).__name__)
         labels = torch.arange(BATCH) % 4
         logged = model.train_step(dict(inputs=inputs, labels=labels), wrapper)
         steps.append({key: value.item() for key, value in logged.items()})

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from comad.data.identity import DataIdentity
+from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import RunOptions
-from comad.engine.run_config import load_run_config, use_multi_scale
+from comad.engine.run_config import load_run_config
 from comad.runs.card import make_card
 from comad.tasks.recording import build_record
 from tests.golden.records import ENVIRONMENT, digest
@@ -51,7 +52,7 @@ KINDS: dict[str, tuple[str, dict[str, float]]] = {
 }
 COMMON = 'every kind'
 SCALES = '_ms'
-UNTRAINED = ('knn', 'lowshot_1pct', 'lowshot_10pct')
+UNTRAINED = ('knn', 'lowshot_1pct', 'lowshot_10pct', 'k400_knn', 'ssv2_knn')
 ARCHITECTURE = {'img_size': 64, 'patch_size': 8, 'embed_dim': 64, 'depth': 4, 'num_heads': 2}
 DATA = DataIdentity(
     name='sample', split='val', images=4000, classes=10, manifest=digest('data'), problems=0

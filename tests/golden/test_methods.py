@@ -1,6 +1,6 @@
 """Losses and student of twenty seeded steps of every pretraining: equal, before and after.
 
-Those of comad/distill are held by tests/distill/test_formulas.py, those on video by tests/video.
+Those of comad/distill are held by tests/distill/test_formulas.py.
 """
 
 import json
@@ -18,7 +18,6 @@ GOLDEN = json.loads(FILE.read_text())
 # two threads) losses differ by 6e-11 of themselves at most, figures of the student by 8e-11; a bias
 # that has no gradient but rounding differs by all of its 1e-11.
 RELATIVE, ABSOLUTE = 1e-8, 1e-9
-ON_VIDEO = {'VideoMAE', 'AMDVideo'}
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +39,6 @@ def test_every_method_is_there():
         if isinstance(kind, type)
         and issubclass(kind, PretrainMethod)
         and kind.__module__.startswith('comad.methods.')
-        and name not in ON_VIDEO
     }
     assert known == {config['type'] for config in METHODS.values()}
     assert list(METHODS) == list(GOLDEN)

@@ -26,7 +26,8 @@ def test_kinds_tables_and_folders_in_the_order_of_the_tables():
     main = [task.kind for task in TASKS.values() if not task.variant_of]
     assert main == [
         *('linear', 'finetune', 'knn', 'lowshot_1pct', 'lowshot_10pct', 'upernet', 'mask_rcnn'),
-        *('cifar100', 'imagenet', 'k400_finetune', 'ssv2_finetune'),
+        *('cifar100', 'imagenet', 'k400_finetune', 'k400_linear', 'k400_knn'),
+        *('ssv2_finetune', 'ssv2_linear', 'ssv2_knn'),
     ]
     assert TABLES == ('classification', 'segmentation', 'detection', 'distillation', 'video')
     assert FOLDERS == ('cls', 'seg', 'det', 'distill', 'video')

@@ -7,6 +7,7 @@ from mmengine.registry import MODELS
 import comad.evaluation  # noqa: F401
 import comad.methods  # noqa: F401
 from backbones import CheckpointError
+from comad.evaluation.features import pooled_features
 from comad.evaluation.layer_decay import LayerWiseDecayConstructor
 from tests.video import reference
 
@@ -53,6 +54,26 @@ def test_probabilities_of_views_are_averaged():
         torch.testing.assert_close(sample['scores']['frozen'], each.mean(0))
     assert [int(sample['label']) for sample in found] == [1, 4]
     assert set(build()(views, torch.tensor([0, 0]), mode='predict')[0]['scores']) == {'mean'}
+
+
+@torch.no_grad()
+def test_features_of_views_are_averaged():
+    probe = MODELS.build(
+        dict(
+            type='LinearProbe',
+            backbone=dict(type='MaskedVideoViT', **SHAPE),
+            num_classes=5,
+            pools=('mean',),
+        )
+    ).eval()
+    views = torch.randn(2, 3, 3, 4, 32, 32)
+    found = probe(views)['mean']
+    for video, scores in zip(views, found, strict=True):
+        each = torch.stack([probe.backbone.tokens(view[None])[0].mean(0) for view in video])
+        expected = probe.heads['mean'](each.mean(0, keepdim=True))[0]
+        torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match='pool cls: MaskedVideoViT has mean'):
+        pooled_features(probe.backbone, views, ('cls',))
 
 
 def test_cutmix_has_one_box_for_all_frames():

@@ -69,6 +69,8 @@ def test_kinetics_views_go_from_end_to_end():
     short = sampling(64)
     assert len(short) == 5 and all(clip.tolist() == list(range(0, 64, 4)) for clip in short)
     assert sampling(10)[4].tolist() == [0, 4] + [8] * 14
+    (middle,) = build_sampling(dict(type='dense_views', frames=16, stride=4))(300)
+    assert middle.tolist() == list(range(4 * 29, 4 * 29 + 64, 4))
 
 
 def test_something_something_views_take_turns():

@@ -152,7 +152,7 @@ def test_onnxruntime_gives_the_students_features(tmp_path):
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    with pytest.raises(CheckpointError, match=r'onnxruntime is missing: .*\[export\]'):
+    with pytest.raises(CheckpointError, match=r'onnxruntime is missing: .*\[onnx\]'):
         export_onnx(tmp_path, tmp_path)
 
 

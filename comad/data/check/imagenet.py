@@ -7,7 +7,7 @@ import numpy as np
 
 from comad.data.check.findings import Check, File, Findings
 from comad.data.shards import TarShards, shard_files
-from comad.data.storage import ClassFolders, Storage, class_names, loose_images
+from comad.data.storage import ImageFiles, Storage, class_names, loose_images, open_class_folders
 
 SPLITS = ('train', 'val')
 
@@ -61,7 +61,7 @@ class ImageNetCheck(Check):
                 count = loose_images(folder)
                 findings.add('layout', unsorted_line(folder, count) if count else empty)
                 return None
-            return TarShards(folder) if shard_files(folder) else ClassFolders(folder)
+            return TarShards(folder) if shard_files(folder) else open_class_folders(folder)
         except (OSError, ValueError) as error:
             findings.add('layout', str(error))
             return None
@@ -106,7 +106,7 @@ class ImageNetCheck(Check):
 
     def _files(self, split: str, storage: Storage) -> list[File]:
         names = (self._name(split, storage, index) for index in range(len(storage)))
-        if isinstance(storage, ClassFolders):
+        if isinstance(storage, ImageFiles):
             return [File(name, storage.path(index)) for index, name in enumerate(names)]
         index = storage.index
         paths = [str(storage.folder / name) for name in index.files.tolist()]

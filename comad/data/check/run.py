@@ -27,11 +27,10 @@ from comad.data.decode import (
 from comad.data.pool import run_tasks
 from comad.data.video import video_fault
 from comad.data.sample.layouts import wnid
-from comad.data.manifest import MANIFEST, check_writable, digest_lines, write_manifest
+from comad.data.manifest import MANIFEST, PROBLEMS, check_writable, digest_lines, write_manifest
 from comad.data.sample.write import SampleError, SampleSizes, find_fault, read_manifest
 from comad.data.sample.scenes import CLASSES
 
-PROBLEMS = 'check.txt'
 SHOWN = 10
 AT_ONCE = 32  # files per task of a process
 CHECKS: dict[str, type[Check]] = {

@@ -167,7 +167,8 @@ class RunRecordHook(Hook):
             segments={'digest': digest_of(segments, str(run.digest)), **worth_telling(segments)},
         )
         write_text(Path(runner.work_dir) / resolved_name(record.task), resolved)
-        path = write_record(run.records or results_folder(run.sample) / 'records', record)
+        folder = results_folder(run.sample, run.get('data', ''))
+        path = write_record(run.records or folder / 'records', record)
         runner.logger.info(f'Run record written to {path}')
 
 

@@ -56,8 +56,10 @@ def fix_positions(backbone: nn.Module, first: str) -> None:
 def choose_positions(backbone: nn.Module, positions: str) -> None:
     """Fix a student's positions to the sin-cos table, w first, or leave them learned, in place.
 
+    A network without a position table has nothing to choose.
+
     Args:
-        backbone: a MaskedViT.
+        backbone: a student.
         positions: 'sincos' or 'learned'.
 
     Raises:
@@ -65,5 +67,5 @@ def choose_positions(backbone: nn.Module, positions: str) -> None:
     """
     if positions not in POSITIONS:
         raise ValueError(f'positions={positions!r}: expected one of {", ".join(POSITIONS)}')
-    if positions == 'sincos':
+    if positions == 'sincos' and hasattr(backbone, 'pos_embed'):
         fix_positions(backbone, first='w')

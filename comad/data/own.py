@@ -1,0 +1,368 @@
+"""Anyone's own images: a folder searched recursively, a list of paths, a CSV with labels, shards.
+
+What is read has a name, that of the folder or file, and a digest over names and sizes; where
+`tools/data.py check` has looked at all of it, that check's digest over the contents.
+"""
+
+import csv
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from comad.data.decode import IMAGE_SUFFIXES
+from comad.data.files import INDICES, KEPT_FROM, FileIndex, index_files
+from comad.data.index import Columns, kept_index
+from comad.data.manifest import MANIFEST, QUICK, digest_lines, read_manifest
+from comad.data.shards import CLASSES, TarShards, read_classes, read_lines, shard_files
+from comad.data.storage import OTHER_SPLIT, ImageFiles, Storage, open_storage
+from comad.data.subset import draw_share
+
+LISTS, CSVS = ('.txt', '.lst'), ('.csv',)
+SPLITS = {
+    **dict.fromkeys(('train', 'training', 'train2017'), 'train'),
+    **dict.fromkeys(('val', 'valid', 'validation', 'val2017'), 'val'),
+    **dict.fromkeys(('test', 'testing', 'test2017'), 'test'),
+}
+LAYOUTS = (
+    'class folders (DIR/<class>/*, or DIR/train/<class>/* and DIR/val/<class>/*) or a CSV with the '
+    'columns path,label'
+)
+# What is held out where the data have no validation split: our choice.
+HOLDOUT = {'holdout': 0.2, 'seed': 0}
+
+
+class Listed(NamedTuple):
+    """Images of one split: (N,) paths and labels; labels are None where none are asked for."""
+
+    paths: np.ndarray
+    labels: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class OwnImages:
+    """What a path of one's own holds.
+
+    Args:
+        source: the folder or file.
+        digest: over names and sizes.
+        splits: ``train``, and ``val`` where there is one.
+        classes: names in the order of labels; none without labels.
+        shards: folder of tar shards of others, which then are all that is read.
+    """
+
+    source: Path
+    digest: str
+    splits: Mapping[str, Listed]
+    classes: Sequence[str] = ()
+    shards: Path | None = None
+
+    @property
+    def root(self) -> Path:
+        """What paths are relative to."""
+        return self.source if self.source.is_dir() else self.source.parent
+
+
+def open_own(
+    source: str | Path,
+    split: str = 'train',
+    labels: bool = False,
+    holdout: float | None = None,
+    seed: int = 0,
+) -> Storage:
+    """The images of a split.
+
+    Args:
+        source: a folder, a list of paths (.txt) or a CSV.
+        split: 'train' or 'val'.
+        labels: whether they are read.
+        holdout: share of every class that is the split 'val', drawn by ``seed``; None where the
+            data have one.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: see `read_own`; a class of a single image, of which none can be held out.
+    """
+    own = read_own(source, labels)
+    if own.shards is not None:
+        return open_storage(source, split) if labels else TarShards(own.shards, labelled=False)
+    if split not in own.splits and holdout is None:
+        raise ValueError(f'{source}: has no split {split!r}, only {", ".join(own.splits)}')
+    listed = own.splits[split if holdout is None else 'train']
+    storage = ImageFiles(own.root, *listed, own.classes)
+    if holdout is None:
+        return storage
+    held = draw_share(storage, holdout, seed)
+    alone = np.bincount(storage.labels, minlength=len(own.classes)) < 2
+    if alone.any():
+        name = own.classes[int(np.argmax(alone))]
+        raise ValueError(
+            f'{source}: the class {name} has a single image, so none can be held out for '
+            'validation: two or more are needed, or a split of your own (train and val)'
+        )
+    rest = np.setdiff1d(np.arange(len(storage)), held)
+    return storage.take(held if split == 'val' else rest)
+
+
+def own_name(source: str | Path) -> str:
+    """Name of the data set: that of the folder or file."""
+    path = Path(source).absolute()
+    return path.name if path.is_dir() else path.stem
+
+
+def cite_own(source: str | Path) -> tuple[str, int | None]:
+    """What records cite: the digest, and the number of problems that a check has found.
+
+    Without a check of just these files it ends in '(names and sizes only)'.
+    """
+    path = Path(source)
+    digest = index_files(path).digest if path.is_dir() else _of_tables(path, False).digest
+    checked = read_manifest(path / MANIFEST) if path.is_dir() else None
+    if checked is None or checked.get('names_digest') != digest:
+        return digest + QUICK, None
+    full = checked['digest'] + ('' if checked.get('content_hashed') else QUICK)
+    return full, checked.get('problems')
+
+
+def read_own(source: str | Path, labels: bool) -> OwnImages:
+    """What a path holds.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: no images; labels are wanted, and there are none or they contradict each other.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _of_folder(path, labels)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such folder or file; expected a folder of images')
+    suffix = path.suffix.lower()
+    if suffix not in LISTS + CSVS:
+        raise ValueError(f'{path}: expected a folder, a list of paths (.txt) or a CSV path,label')
+    if labels and suffix in LISTS:
+        raise ValueError(f'{path}: a list of paths has no labels; expected a CSV path,label')
+    return _of_tables(path, labels)
+
+
+def _of_folder(path: Path, labels: bool) -> OwnImages:
+    index = index_files(path)
+    if not len(index.paths) and any(name.endswith('.tar') for name in index.table_names):
+        return _of_shards(path, index, labels)
+    if labels and (tables := _tables_of(path, index)):
+        return _of_tables(path, True, tables, index.digest)
+    if not len(index.paths):
+        found = f'; {os.fsdecode(index.others[0])} is of another format' if len(index.others) else ''
+        raise ValueError(
+            f'{path}: no images in it or in folders below; read are {", ".join(IMAGE_SUFFIXES)}'
+            f'{found}'
+        )
+    folders = {folder.split(b'/')[0] for folder in index.folders.tolist()} - {b''}
+    top = {os.fsdecode(name) for name in folders if len(index.below(name))}
+    in_splits = 'train' in map(SPLITS.get, top) and top <= SPLITS.keys()
+    if not labels:
+        keep = index.paths
+        if in_splits:
+            parts = [index.below(os.fsencode(n)) for n in sorted(top) if SPLITS[n] == 'train']
+            keep = np.concatenate(parts)
+        return OwnImages(path, index.digest, {'train': Listed(keep, None)})
+    if not in_splits:
+        classes, listed = _by_class(path, index, '')
+        return OwnImages(path, index.digest, {'train': listed}, classes)
+    splits, known = {}, ()
+    for name in sorted(top, key=lambda name: (SPLITS[name], name)):
+        if SPLITS[name] == 'test':
+            continue
+        if SPLITS[name] in splits:
+            raise ValueError(f'{path}: {name} is a second {SPLITS[name]} split; leave one')
+        classes, splits[SPLITS[name]] = _by_class(path, index, f'{name}/')
+        if known and (differing := sorted(set(known) ^ set(classes))):
+            raise ValueError(
+                f'{path}: the class {differing[0]} is in {"train" if differing[0] in known else "val"}'
+                ' alone; every class needs images in both'
+            )
+        known = known or classes
+    return OwnImages(path, index.digest, splits, known)
+
+
+def _by_class(path: Path, index: FileIndex, prefix: str) -> tuple[list[str], Listed]:
+    """Classes by the folders directly below ``prefix``, and the images in or below them."""
+    start = os.fsencode(prefix)
+    inside = index.below(start.rstrip(b'/')) if start else index.paths
+    below = [folder[len(start) :] for folder in index.folders.tolist() if folder.startswith(start)]
+    names = sorted(os.fsdecode(folder) for folder in below if folder and b'/' not in folder)
+    parts = [index.below(start + os.fsencode(name)) for name in names]
+    counts = [len(part) for part in parts]
+    if loose := len(inside) - sum(counts):
+        one = np.setdiff1d(inside, np.concatenate([*parts, inside[:0]]))[0]
+        raise ValueError(
+            f'{path}: {loose:,} images lie in no class folder, {os.fsdecode(bytes(one))} for one; '
+            f'labels come from {LAYOUTS}'
+        )
+    if 0 in counts:
+        empty = names[counts.index(0)]
+        raise ValueError(
+            f'{path}: the class {prefix}{empty} has no images: add some, or remove the folder'
+        )
+    if len(names) < 2:
+        raise ValueError(
+            f'{path}: one folder, {prefix}{names[0]}, is no classes; labels come from {LAYOUTS}'
+        )
+    return names, Listed(np.concatenate(parts), np.repeat(np.arange(len(names)), counts))
+
+
+def _of_shards(path: Path, index: FileIndex, labels: bool) -> OwnImages:
+    """Shards in ``train``, and with labels also in ``val``; without, also in the folder itself."""
+    inside = {split: Listed(index.paths, None) for split in OTHER_SPLIT if _shards(path / split)}
+    if labels:
+        if len(inside) < 2:
+            raise ValueError(
+                f'{path}: shards with labels are train/*.tar and val/*.tar with <key>.cls each, '
+                f'and {CLASSES}'
+            )
+        return OwnImages(path, index.digest, inside, read_classes(path), path)
+    folder = path / 'train' if 'train' in inside else path
+    if not _shards(folder):
+        raise ValueError(f'{path}: no images; tar shards are read in it or in {path}/train')
+    return OwnImages(path, index.digest, {'train': Listed(index.paths, None)}, (), folder)
+
+
+def _shards(folder: Path) -> bool:
+    return bool(shard_files(folder))
+
+
+def _tables_of(path: Path, index: FileIndex) -> dict[str, Path]:
+    """Split -> CSV of a folder; a single one holds all splits."""
+    names = [name for name in index.table_names if name.lower().endswith(CSVS) and '/' not in name]
+    if len(names) == 1:
+        return {'': path / names[0]}
+    found = {SPLITS.get(Path(name).stem.lower(), name): path / name for name in names}
+    if names and not (found.keys() <= {'train', 'val', 'test'} and 'train' in found):
+        raise ValueError(
+            f'{path}: {", ".join(names[:3])} are several CSV files; expected one, or train.csv and '
+            'val.csv'
+        )
+    return {split: table for split, table in found.items() if split != 'test'}
+
+
+def _of_tables(
+    source: Path, labels: bool, tables: dict[str, Path] | None = None, digest: str = ''
+) -> OwnImages:
+    """Images that lists or CSV files name."""
+    tables = tables or {'': source}
+    stats = [table.stat() for table in tables.values()]
+    stamps = np.array([(stat.st_size, stat.st_mtime_ns) for stat in stats])
+    key = hashlib.sha256(repr([str(t.absolute()) for t in tables.values()]).encode()).hexdigest()
+    columns = kept_index(
+        INDICES / f'{key[:16]}.npz',
+        lambda columns: np.array_equal(columns['stamps'], stamps),
+        lambda: {**_read_tables(tables), 'stamps': stamps},
+        lambda columns: len(columns['paths']) >= KEPT_FROM,
+    )
+    digest = digest or str(columns['digest'])
+    if not labels:
+        keep = columns['paths'][columns['splits'] == 0]
+        return OwnImages(source, digest, {'train': Listed(keep, None)})
+    classes = _classes(source, columns['labels'], next(iter(tables.values())).parent / CLASSES)
+    number = {name: label for label, name in enumerate(classes)}
+    labelled = np.array([number[name] for name in columns['labels'].tolist()], dtype=np.int64)
+    splits = {}
+    for place, split in enumerate(('train', 'val')):
+        chosen = np.flatnonzero(columns['splits'] == place)
+        if not chosen.size:
+            continue
+        counts = np.bincount(labelled[chosen], minlength=len(classes))
+        if (counts == 0).any():
+            name = classes[int(np.argmin(counts))]
+            raise ValueError(f'{source}: the class {name} has no images in {split}')
+        order = chosen[np.argsort(labelled[chosen], kind='stable')]
+        splits[split] = Listed(columns['paths'][order], labelled[order])
+    return OwnImages(source, digest, splits, classes)
+
+
+def _classes(source: Path, labels: np.ndarray, known: Path) -> tuple[str, ...]:
+    """Classes of labels as written: those of classes.txt, else sorted, numbers by their value."""
+    found = sorted(set(labels.tolist()))
+    if known.is_file():
+        classes = read_classes(known.parent)
+        if unknown := [name for name in found if name not in classes]:
+            raise ValueError(
+                f'{source}: the label {unknown[0]!r} is none of {known}: {", ".join(classes[:5])}'
+            )
+        return classes
+    numbers = [name for name in found if name.isdecimal()]
+    if numbers and len(numbers) < len(found):
+        other = next(name for name in found if not name.isdecimal())
+        raise ValueError(
+            f'{source}: labels are numbers ({numbers[0]}) and texts ({other}); write them all in '
+            f'one way, or name the classes in {known}'
+        )
+    if len(found) < 2:
+        raise ValueError(f'{source}: one label, {found[0] or "empty"}, makes no classes')
+    return tuple(sorted(found, key=int) if numbers else found)
+
+
+def _read_tables(tables: dict[str, Path]) -> Columns:
+    paths: list[bytes] = []
+    labels: list[str] = []
+    splits: list[int] = []
+    entries: list[tuple[str, int, str | None]] = []
+    for split, table in tables.items():
+        rows = _rows_of(table) if table.suffix.lower() in CSVS else _lines_of(table)
+        for row in rows:
+            place = os.fsencode(row['path'])
+            try:
+                size = os.stat(os.path.join(os.fsencode(table.parent), place)).st_size
+            except OSError:
+                raise ValueError(
+                    f'{table}, line {row["line"]}: {row["path"]} does not exist, seen from '
+                    f'{table.parent}'
+                ) from None
+            number = ('train', 'val', 'test').index(split or SPLITS[row['split']])
+            paths.append(place)
+            labels.append(row['label'])
+            splits.append(number)
+            entries.append((row['path'], size, None))
+        content = table.read_bytes()
+        entries.append((table.name, len(content), hashlib.sha256(content).hexdigest()))
+    if not paths:
+        raise ValueError(f'{next(iter(tables.values()))}: names no images')
+    return {
+        'paths': np.array(paths, dtype=bytes),
+        'labels': np.array(labels, dtype=str),
+        'splits': np.array(splits, dtype=np.int8),
+        'digest': np.array(digest_lines(entries)),
+    }
+
+
+def _lines_of(table: Path) -> list[dict[str, Any]]:
+    lines = enumerate(read_lines(table), start=1)
+    return [{'path': line, 'label': '', 'split': 'train', 'line': n} for n, line in lines]
+
+
+def _rows_of(table: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV with the columns path, label and perhaps split."""
+    with table.open(newline='', encoding='utf-8-sig') as file:
+        try:
+            reader = csv.DictReader(file, strict=True)
+            columns = [(name or '').strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            if not {'path', 'label'} <= set(columns):
+                shown = ','.join(columns) or 'nothing'
+                raise ValueError(f'{table}: begins with {shown}; expected the columns path,label')
+            rows = []
+            for row in reader:
+                label, split = (row.get('label') or '').strip(), (row.get('split') or 'train')
+                where = f'{table}, line {reader.line_num}'
+                if not label or not (row['path'] or '').strip():
+                    raise ValueError(f'{where}: the {"path" if label else "label"} is empty')
+                if (split := split.strip().lower()) not in SPLITS:
+                    raise ValueError(f'{where}: split {split!r}; expected train, val or test')
+                path = row['path'].strip()
+                rows.append(dict(path=path, label=label, split=split, line=reader.line_num))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f'{table}: is no CSV in UTF-8 ({error})') from None
+    return rows

@@ -1,0 +1,129 @@
+"""Anyone's teachers and students: the command line, CNNs as students, three kinds of teachers."""
+
+import pytest
+import timm
+import torch
+from mmengine.registry import MODELS
+from safetensors.torch import save_file
+
+import comad.methods  # noqa: F401
+from backbones import StagedClassifier, load_student, save_student
+from comad.engine.options import ConfigError, RunOptions
+from comad.engine.own_networks import mask_ratios
+from comad.engine.paths import check_paths
+from comad.engine.run_config import load_run_config
+from comad.weights import export_timm
+
+LEAF = 'pretrain_configs/comad_tiny.py'
+
+
+@pytest.fixture
+def teachers(tmp_path):
+    """A DINOv3, a ConvNeXt and a ResNet, tiny, as entries of a config."""
+    entries = []
+    for model, options in (
+        ('vit_base_patch16_dinov3', dict(depth=2, embed_dim=64, num_heads=2, img_size=64)),
+        ('convnext_atto', dict(depths=(1, 1, 1, 1), dims=(8, 16, 32, 64))),
+        ('resnet18', dict(layers=(1, 1, 1, 1), channels=(8, 16, 32, 64))),
+    ):
+        file = tmp_path / f'{model}.safetensors'
+        save_file(timm.create_model(model, **options).state_dict(), file)
+        entries.append(dict(family='timm', model=model, checkpoint=str(file), **options))
+    return entries
+
+
+@pytest.mark.parametrize(
+    'student', ['sample_tiny', 'sample_resnet18', 'convnext_atto', 'repvit_m1']
+)
+@pytest.mark.parametrize('method', ['CoMAD', 'DMT'])
+def test_every_parameter_of_any_student_is_trained(method, student, teachers):
+    vit = student == 'sample_tiny'
+    backbone = dict(type='MaskedViT' if vit else 'StagedClassifier', arch=student, img_size=64)
+    if method == 'CoMAD':
+        teachers = [dict(t, mask_ratio=r) for t, r in zip(teachers, mask_ratios(3), strict=True)]
+    options = (
+        dict(decoder=dict(arch='sample_tiny'), align='orthogonal') if method == 'CoMAD' else {}
+    )
+    model = MODELS.build(
+        dict(type=method, backbone=backbone, teachers=teachers, positions='learned', **options)
+    )
+    model.fit(iter([torch.randn(8, 3, 64, 64)]))
+    losses = model.loss(torch.randn(4, 3, 64, 64))
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
+    lost = [n for n, p in model.backbone.named_parameters() if p.requires_grad and p.grad is None]
+    assert lost == [] and len(model.teacher_cards) == 3
+
+
+@torch.no_grad()
+def test_hidden_cells_are_grey_before_the_network():
+    network = StagedClassifier(arch='sample_resnet18').eval()
+    images, keep = torch.randn(2, 3, 64, 64), torch.tensor([[3], [0]])
+    found = network.tokens(images, keep)
+    grey = torch.zeros_like(images)
+    grey[0, :, 32:, 32:], grey[1, :, :32, :32] = images[0, :, 32:, 32:], images[1, :, :32, :32]
+    whole = network.tokens(grey)[:, 1:]
+    torch.testing.assert_close(found[:, 1:], torch.stack([whole[0, 3:], whole[1, :1]]))
+    torch.testing.assert_close(network.features(images)['mean'], network.tokens(images)[:, 0])
+
+
+@pytest.mark.parametrize('arch', ['sample_resnet18', 'convnext_atto', 'repvit_m1'])
+def test_a_student_without_classifier_comes_back_and_opens_in_timm(arch, tmp_path):
+    network = StagedClassifier(arch=arch, img_size=64).eval()
+    path = save_student(tmp_path / 'x', network, dict(name=f'comad_{arch}', arch=arch))
+    images = torch.randn(2, 3, 64, 64)
+    again = load_student(path).eval()
+    assert torch.equal(again.features(images)['mean'], network.features(images)['mean'])
+    export_timm(path, tmp_path / 'timm')  # compares features itself
+    opened = timm.create_model(f'local-dir:{tmp_path / "timm"}', pretrained=True).eval()
+    assert torch.equal(opened(images), network.features(images)['mean'])
+
+
+def test_a_missing_student_is_told_with_the_command_that_makes_it():
+    options = RunOptions(config='cls_configs/knn_comad_tiny.py', student='comad_from_a_b_resnet18')
+    cfg = load_run_config(options, check=False)
+    assert cfg.model.pools == ('mean',) and cfg.model.backbone.arch == 'resnet18'
+    cfg.test_dataloader.dataset.root = cfg.test_cfg.bank_dataloader.dataset.root = '.'
+    with pytest.raises(ConfigError, match='comad --teachers NAME=FILE ... --student-arch resnet18'):
+        check_paths(cfg, False)
+
+
+def config(**options):
+    return load_run_config(RunOptions(config=LEAF, **options), check=False)
+
+
+def test_the_command_line_names_teachers_and_student(tmp_path):
+    cfg = config(teachers=['mae_small=m.pth', 'dinov3_vitb16=d.pth', 'resnet50=r.pth'])
+    assert [t['mask_ratio'] for t in cfg.model.teachers] == [0.6, 0.4, 0.2]
+    assert cfg.model.teachers[0] == dict(
+        family='mae', checkpoint='m.pth', arch='small', mask_ratio=0.6
+    )
+    assert cfg.model.teachers[1].family == 'dinov3_vitb16'
+    assert cfg.model.teachers[2].model == 'resnet50'
+    assert cfg.run.student == 'comad_from_mae_small_dinov3_vitb16_resnet50_tiny'
+    (tmp_path / 'config.json').write_text('{}')
+    (teacher,) = config(teachers=[f'mine={tmp_path}']).model.teachers
+    assert teacher == dict(family='timm', checkpoint=str(tmp_path), name='mine', mask_ratio=0.6)
+    cfg = config(student_arch='resnet18', sample=True)
+    assert cfg.model.backbone == dict(type='StagedClassifier', arch='sample_resnet18')
+    assert cfg.run.student == 'comad_resnet18' and cfg.run.arch == 'resnet18'
+    assert config(student_arch='vit_small').model.backbone.arch == 'small'
+
+
+@pytest.mark.parametrize(
+    ('leaf', 'options', 'said'),
+    [
+        (LEAF, dict(teachers=['mae']), '--teachers mae: expected NAME=FILE'),
+        (LEAF, dict(student_arch='resnet19'), '--student-arch resnet19: expected one of tiny'),
+        (
+            'pretrain_configs/mae_tiny.py',
+            dict(student_arch='resnet18'),
+            'MAE trains ViTs only; CoMAD and DMT train any network',
+        ),
+        ('pretrain_configs/mae_tiny.py', dict(teachers=['a=b']), 'CoMAD and DMT take any'),
+        ('cls_configs/knn_comad_tiny.py', dict(teachers=['a=b']), 'belong to pretraining'),
+    ],
+)
+def test_what_cannot_be_is_one_line(leaf, options, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_run_config(RunOptions(config=leaf, **options), check=False)
+    assert '\n' not in str(caught.value)

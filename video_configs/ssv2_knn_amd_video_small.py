@@ -1,0 +1,12 @@
+"""k-NN on Something-Something V2, AMD's ViT-S.
+
+    python tools/train.py video_configs/ssv2_knn_amd_video_small.py
+    python tools/train.py video_configs/ssv2_knn_amd_video_small.py --sample
+
+Hardware and time: 1 GPU or more, one pass over both lists; not yet measured. Should reach: no
+figure is published for this recipe, which is ours.
+"""
+
+_base_ = '../base_configs/video_ssv2_knn.py'
+
+model = dict(backbone=dict(init_cfg=dict(type='StudentWeights', student='amd_video_small')))

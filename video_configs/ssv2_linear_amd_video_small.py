@@ -1,0 +1,12 @@
+"""Linear probe on Something-Something V2, AMD's ViT-S.
+
+    python tools/train.py video_configs/ssv2_linear_amd_video_small.py
+    python tools/train.py video_configs/ssv2_linear_amd_video_small.py --sample
+
+Hardware and time: 4 GPUs x 256 videos, forward passes only; not yet measured. Should reach: no
+figure is published for this recipe, which is ours.
+"""
+
+_base_ = '../base_configs/video_ssv2_linear.py'
+
+model = dict(backbone=dict(init_cfg=dict(type='StudentWeights', student='amd_video_small')))
