@@ -68,7 +68,10 @@ class Frozen(nn.Module):
         return self.digest() == (self._cast_digest or self.card['digest'])
 
     def compile_calls(self, **options: Any) -> None:
-        """Compile in place what is asked of the network; ``options`` of torch.compile."""
+        """Compile in place what is asked of the network; ``options`` of torch.compile.
+
+        Abstract: tokens and logits are asked for by different methods, which the mixins below name.
+        """
         raise NotImplementedError
 
     @property
