@@ -72,10 +72,11 @@ def runner_step(case: Any, config: str) -> None:
     """
     for name, files in (('crops in memory', False), ('JPEG in shards, OpenCV', True)):
         with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder:
-            case.keep(name, _train(case, config, Path(folder), files))
+            case.keep(name, train(case, config, Path(folder), files))
 
 
-def _train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
+def train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
+    """Figures of one training of a config, see `runner_step`."""
     cfg = load_step(RunOptions(config, sample=case.sample, work_dir=str(folder / 'run')))
     batch = usual_batch(cfg, case.device)
     loader = cfg.train_dataloader
@@ -95,7 +96,7 @@ def _train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
     cfg.param_scheduler = []
     cfg.optim_wrapper.dtype = usual_precision(cfg, case.device)
     cfg.default_hooks.logger.interval = WINDOW
-    for hook in ('online_probe', 'student_export', 'pretrain_figure'):
+    for hook in ('online_probe', 'pretrain_figure'):
         cfg.default_hooks.pop(hook)
     cfg.default_hooks.checkpoint.interval = 10**6
     cfg.model.n_fit = min(cfg.model.get('n_fit', 2048), 256)
