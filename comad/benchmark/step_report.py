@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comad.benchmark.timing import Spread, ratios
+from comad.benchmark.spread import Spread, ratios
 
 # A step should cost at most what its teachers alone cost, divided by this.
 TEACHER_SHARE = 0.85
@@ -10,7 +10,6 @@ TEACHER_SHARE = 0.85
 
 def text(m: dict[str, Any]) -> str:
     """The figures as a person reads them."""
-
     where, batch = m['conditions'], m['batch']
     seconds = {name: Spread.of(values) for name, values in m['seconds_per_step'].items()}
     step = seconds['step']
@@ -44,7 +43,6 @@ def text(m: dict[str, Any]) -> str:
 
 
 def _comparisons(m: dict[str, Any]) -> list[str]:
-
     lines, seconds = [], m['seconds_per_step']
     if 'teachers alone' in seconds:
         share = ratios(seconds, 'teachers alone', 'step')

@@ -1,33 +1,14 @@
-"""Clocks for work that may run on a device, and ratios measured side by side."""
+"""Clocks for work that may run on a device."""
 
 import resource
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 
 # Seconds of a turn, where nobody says how many calls it takes.
 TURN = 0.4
-
-
-class Spread(NamedTuple):
-    """A figure measured several times: median, smallest and largest value."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: list[float]) -> 'Spread':
-        return cls(statistics.median(values), min(values), max(values))
-
-    def text(self, digits: int = 2, unit: str = '') -> str:
-        """``1.73 (1.70-1.75)``."""
-        median, low, high = (f'{value:.{digits}f}' for value in self)
-        return f'{median}{unit} ({low}-{high})'
 
 
 def synchronize(device: torch.device) -> None:
@@ -85,11 +66,6 @@ def interleave(
         if turn and until is not None and time.monotonic() > until:
             break
     return seconds
-
-
-def ratios(seconds: Mapping[str, list[float]], slow: str, fast: str) -> Spread:
-    """How many times faster ``fast`` is than ``slow``, round by round."""
-    return Spread.of([a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)])
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:

@@ -10,6 +10,7 @@ from comad.benchmark.measure import compile_model, load_step
 from comad.benchmark.suite.parts import Case
 from comad.benchmark.suite.training import train
 from comad.benchmark.workload import build
+from comad.data.preprocessor import ImageDataPreprocessor
 from comad.engine.models import allow_variants
 from comad.engine.options import RunOptions
 
@@ -71,4 +72,15 @@ def test_compiled_comad_computes_the_same():
 def test_comad_trains_in_the_runner(tmp_path):
     case = Case(torch.device('cuda'), True, time.monotonic() + 600, {}, print)
     found = train(case, 'pretrain_configs/comad_tiny.py', tmp_path, files=True)
-    assert found['images_per_second'] and found['precision'] == 'bfloat16' and found['compiled']
+    assert found['images_per_second'] and found['batch'] == 64
+
+
+def test_a_copy_on_its_own_stream_is_the_batch():
+    preprocessor = ImageDataPreprocessor().cuda()
+    batches = torch.randint(0, 256, (6, 64, 3, 64, 64), dtype=torch.uint8).pin_memory()
+    large = torch.randn(4096, 4096, device='cuda')
+    for images in batches:
+        large @ large  # what the copy runs beside
+        found = preprocessor({'inputs': images}, training=True)['inputs']
+        wanted = (images.float() - preprocessor.mean.cpu()) / preprocessor.std.cpu()
+        assert torch.allclose(found.cpu(), wanted, atol=1e-5)

@@ -21,6 +21,8 @@ from comad.runs.place import typed
 SCHEMA = 1
 # Seconds that a part at least gets; less is left for what was asked for.
 LEAST = 5.0
+# Seconds that a part gets beyond its time, to end by itself.
+GRACE = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,8 +129,7 @@ def _in_process(
     theirs.close()
     figures: dict[str, Any] = {}
     state, log = '', ''
-    # A little more than it knows of, so that a part that looks at the clock ends by itself.
-    patience = until + 10
+    patience = until + GRACE
     while not state:
         if not ours.poll(max(0.0, patience - time.monotonic())):
             state = 'ended at its time'

@@ -79,7 +79,8 @@ class Case:
             name: that the figures get.
             config: leaf.
             batch: images; None: the config's on a GPU, else 8, of dense tasks 2.
-            options: of `How`, and ``student`` and ``cfg_options``.
+            options: of `How`, and ``student`` and ``cfg_options``; the precision is the config's
+                unless it is named.
         """
         of_run = {key: options.pop(key) for key in ('student', 'cfg_options') if key in options}
         run = RunOptions(config, sample=self.sample, **of_run)
@@ -87,7 +88,7 @@ class Case:
         dense = cfg.run.folder in ('seg', 'det') and not self.gpu
         how = How(
             batch or (2 if dense else usual_batch(cfg, self.device)),
-            usual_precision(cfg, self.device),
+            options.pop('precision', None) or usual_precision(cfg, self.device),
             until=self.until - 0.3 * self.left,
             **options,
         )
@@ -182,8 +183,15 @@ def classification(case: Case) -> None:
     """Linear probe and fine-tuning against timm's network, and the features that k-NN reads."""
     for name in CLASSIFICATION:
         compare = 'reference' if name.startswith('finetune') else None
-        case.step(name, f'cls_configs/{name}.py', compare=compare, rounds=3)
+        for how, precision in precisions(case):
+            config = f'cls_configs/{name}.py'
+            case.step(name + how, config, compare=compare, rounds=3, precision=precision)
     case.keep('features', features(case))
+
+
+def precisions(case: Case) -> list[tuple[str, str | None]]:
+    """What a transfer is measured in: as its protocol says, and on a GPU with ``--amp``."""
+    return [('', None)] + ([(' --amp', 'bfloat16')] if case.gpu else [])
 
 
 def features(case: Case) -> dict[str, Any]:
@@ -213,7 +221,9 @@ def dense(case: Case) -> None:
     import mmseg  # noqa: F401
 
     for config in DENSE:
-        case.step(Path(config).stem, config, compare='reference', rounds=3)
+        for how, precision in precisions(case):
+            name = Path(config).stem + how
+            case.step(name, config, compare='reference', rounds=3, precision=precision)
 
 
 def loader(case: Case) -> None:

@@ -5,8 +5,11 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from comad.benchmark.spread import Spread, ratios
+from comad.benchmark.suite.command import SCHEMA
 from comad.runs.place import typed
 
 FOLDER = Path('results/benchmarks')
@@ -44,8 +47,6 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is none.
     """
-    from comad.benchmark.suite.command import SCHEMA
-
     try:
         result = json.loads(path.read_text(encoding='utf-8'))
         if result['schema'] != SCHEMA or not isinstance(result['parts'], dict):
@@ -110,8 +111,6 @@ def _steps(figures: Mapping[str, Any], parts: Iterable[str]) -> Iterator[tuple[s
 
 
 def _rate(step: Mapping[str, Any], key: str = 'step') -> str:
-    from comad.benchmark.timing import Spread
-
     seconds = step['seconds_per_step'].get(key)
     if not seconds:
         return '–'
@@ -121,16 +120,12 @@ def _rate(step: Mapping[str, Any], key: str = 'step') -> str:
 
 
 def _ratio(step: Mapping[str, Any], slow: str, fast: str) -> str:
-    from comad.benchmark.timing import ratios
-
     seconds = step['seconds_per_step']
     return ratios(seconds, slow, fast).text() if {slow, fast} <= set(seconds) else '–'
 
 
 def utilisation(step: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     """Percent of the measured rate of large matrix products that a step's own work reaches."""
-    from comad.benchmark.timing import Spread
-
     rates = figures.get('machine', {}).get('figures', figures.get('machine', {}))
     rate = rates.get('matmul_tflops', {}).get(step['precision'])
     if not rate or 'gflop_per_image' not in step:
@@ -199,22 +194,14 @@ def _runner(figures: Mapping[str, Any]) -> list[str]:
             '–',
         ]
         if bare and bare['batch'] == found['batch'] and bare['compiled'] == found['compiled']:
-            from comad.benchmark.timing import Spread
-
             step = Spread.of(bare['seconds_per_step']['step']).median
             row[3] = f'{1000 * step:.1f}'
             row[4] = f'{100 * (found["seconds_per_step"] / step - 1):+.1f} %'
         if found.get('data_wait'):
-            row[5] = f'{Spread_of(found["data_wait"]):.1f} %'
+            row[5] = f'{median(found["data_wait"]):.1f} %'
         rows.append(row)
     head = ['training in the Runner', 'workers', 'ms per step', 'bare step', 'more', 'data wait']
     return table(head, rows) if rows else []
-
-
-def Spread_of(values: list[float]) -> float:
-    from statistics import median
-
-    return median(values)
 
 
 def _methods(figures: Mapping[str, Any]) -> list[str]:
@@ -271,8 +258,6 @@ def _loader(figures: Mapping[str, Any]) -> list[str]:
     for way in found['ways']:
         rate, cores = way['images_per_second'], '–'
         if bare and 'seconds_per_step' in bare:
-            from comad.benchmark.timing import Spread
-
             step = Spread.of(bare['seconds_per_step']['step']).median
             cores = f'{bare["batch"] / step / rate:.1f}'
         ratio = f'{way["ratio"]:.2f} ({way["ratio_min"]:.2f}-{way["ratio_max"]:.2f})'
@@ -287,8 +272,6 @@ def _loader(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _overlap(figures: Mapping[str, Any]) -> list[str]:
-    from comad.benchmark.timing import Spread
-
     found = figures.get('overlap', {})
     if 'seconds' not in found:
         return []

@@ -93,7 +93,7 @@ def train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
         from comad.data.pool import usable_cores
 
         loader.num_workers = usable_cores()
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=WINDOW * WINDOWS)
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
     cfg.param_scheduler = []
     cfg.optim_wrapper.dtype = usual_precision(cfg, case.device)
     cfg.default_hooks.logger.interval = WINDOW
