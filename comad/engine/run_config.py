@@ -188,7 +188,7 @@ def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
     """
     video = leaf.folder == PRETRAIN and network_type(leaf.arch) != VIT
     name = f'{leaf.folder}_video' if video else leaf.folder
-    content = parse_config(FILES / f'base_configs/sample/{name}.py')._cfg_dict.to_dict()
+    content = parse_config(FILES / f'base_configs/tracks/sample/{name}.py')._cfg_dict.to_dict()
     parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
     own = [content.get(part) for part in parts]
     # Helper variables of the overlay and the parts of its other kinds stay behind.

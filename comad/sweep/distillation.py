@@ -59,7 +59,7 @@ def _run(root: Path, pair: Pair, seed: int) -> Step:
         command += ['--student', f'{pair.name}_{pair.student}']
     folder = f'{WORK}/pretrain/{student}/seed{seed}'
     taught = [f'distil_{name_of(Pair(ALONE, "", pair.teacher))}_p0'] if pair.teacher else []
-    sources = (leaf, 'base_configs/sample/distill.py', 'base_configs/distill_methods.py')
+    sources = (leaf, 'base_configs/tracks/sample/distill.py', 'base_configs/distill_methods.py')
     return Step(
         name=f'distil_{student}_p{seed}',
         command=tuple(command),

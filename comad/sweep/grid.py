@@ -155,7 +155,7 @@ def transfer(root: Path, kind: str, student: str, pretrain_seed: int, seed: int)
         command=tuple(command),
         outputs=(f'{RECORDS}/{name}.json', *figures),
         needs=('data', *needs),
-        sources=config_sources(root, leaf, f'base_configs/sample/{task.folder}.py'),
+        sources=config_sources(root, leaf, f'base_configs/tracks/sample/{task.folder}.py'),
         seconds=task.seconds or STUDENT_SECONDS,
     )
 
@@ -184,7 +184,7 @@ def pretrain(root: Path, student: str, seed: int, equal: int = 0) -> Step:
         command=tuple(command),
         outputs=tuple(f'{WORK}/pretrain/{student}/seed{seed}/{proof}' for proof in proofs),
         needs=('data', *needs),
-        sources=config_sources(root, leaf, 'base_configs/sample/pretrain.py'),
+        sources=config_sources(root, leaf, 'base_configs/tracks/sample/pretrain.py'),
         seconds=seconds,
     )
 

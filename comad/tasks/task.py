@@ -45,7 +45,7 @@ class Task:
     Args:
         kind: First part of its configs' names and of its records' names.
         folder: ``cls``, ``seg`` or ``det``: its leaves lie in ``<folder>_configs/``, and
-            ``base_configs/sample/<folder>.py`` is merged into them on the embedded sample.
+            ``base_configs/tracks/sample/<folder>.py`` is merged into them on the embedded sample.
         table: Name of the leaderboard its rows go to.
         family: What published tables call the task.
         dataset: Full-scale dataset; on the embedded sample every task's is ``sample``.

@@ -39,7 +39,7 @@ def test_kinds_tables_and_folders_in_the_order_of_the_tables():
 
 def test_every_kind_has_its_configs_and_its_part_of_the_sample():
     for task in TASKS.values():
-        assert (FILES / f'base_configs/sample/{task.folder}.py').is_file()
+        assert (FILES / f'base_configs/tracks/sample/{task.folder}.py').is_file()
         if task.has_leaves:
             assert (FILES / leaf_of(task)).is_file(), task.kind
 
@@ -47,7 +47,7 @@ def test_every_kind_has_its_configs_and_its_part_of_the_sample():
 def test_every_name_of_an_overlay_is_read():
     parts = {part for task in TASKS.values() for part in task.sample_parts}
     for folder in FOLDERS:
-        tree = ast.parse((FILES / f'base_configs/sample/{folder}.py').read_text())
+        tree = ast.parse((FILES / f'base_configs/tracks/sample/{folder}.py').read_text())
         names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
         loaded = {node.id for node in names if isinstance(node.ctx, ast.Load)}
         assigned = {node.id for node in names if isinstance(node.ctx, ast.Store)}
