@@ -202,7 +202,7 @@ def features(case: Case) -> dict[str, Any]:
 
     cfg = load_step(RunOptions('cls_configs/linear_comad_tiny.py', sample=case.sample))
     batch = 512 if case.gpu else 32
-    model = build_model(cfg.model).to(case.device).eval()
+    model = build_model(cfg, cfg.model).to(case.device).eval()
     data = model.data_preprocessor(make_batch(cfg._cfg_dict.to_dict(), batch, case.device), False)[
         'inputs'
     ]
