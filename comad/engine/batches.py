@@ -13,7 +13,6 @@ from comad.data.clips import build_clip_views
 from comad.data.views import build_views
 from comad.tasks.protocol import lookup
 
-
 # Different items of a batch; more images are these again: augmenting hundreds would take minutes.
 MADE = 32
 
