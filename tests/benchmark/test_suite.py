@@ -97,11 +97,10 @@ def test_one_part_that_fails_or_cannot_run_stops_no_other(tmp_path, capsys, monk
     assert 'raise ValueError' in capsys.readouterr().out
 
 
-def test_the_machine_is_measured_in_less_than_its_share(tmp_path, capsys):
-    """What a plain machine without a GPU has to leave out is said, not left out silently."""
+def test_what_needs_a_gpu_says_so(tmp_path, capsys):
     path = tmp_path / 'here.json'
-    assert suite(path, '--parts', 'overlap', 'methods_compiled') == 0
-    assert capsys.readouterr().out.count('skipped: no GPU') == 2
+    assert suite(path, '--parts', 'overlap') == 0
+    assert 'overlap: skipped: no GPU' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

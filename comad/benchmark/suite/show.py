@@ -205,29 +205,28 @@ def _runner(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _methods(figures: Mapping[str, Any]) -> list[str]:
-    compiled = dict(_steps(figures, ('methods_compiled',)))
     rows = []
     for name, step in _steps(figures, ('methods',)):
         if 'skipped' in step:
-            rows.append([name, str(step['batch']), step['skipped'], '–', '–', '–', '–'])
+            rows.append([name, str(step['batch']), step['skipped'], *['–'] * 4])
             continue
-        other = compiled.get(name)
+        plain = 'not compiled' if step['compiled'] else 'step'
         rows.append(
             [
                 name,
                 str(step['batch']),
-                _rate(step),
-                _rate(other) if other and 'skipped' not in other else '–',
+                _rate(step) if step['compiled'] else '–',
+                _rate(step, plain),
                 f'{step["gflop_per_image"]:.1f}',
                 utilisation(step, figures),
                 f'{step["peak_memory_gib"]:.1f}',
             ]
         )
     head = [
-        'method',
+        "method's step",
         'batch',
-        'images/s not compiled',
-        'compiled',
+        'images/s compiled',
+        'not compiled',
         'GFLOP/image',
         'utilisation',
         'GiB',

@@ -129,6 +129,6 @@ def _shards(folder: Path) -> Path:
     from comad.benchmark.data_images import write_images
     from comad.data.pack import Reencoding, write_shards
 
-    write_images(folder / 'images', 256)
+    write_images(folder / 'images', 64)
     write_shards(folder / 'images', folder / 'shards', 'train', reencoding=Reencoding())
     return folder / 'shards'
