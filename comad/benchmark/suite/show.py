@@ -25,14 +25,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='files of `suite` (default: those in results/benchmarks/)',
     )
+    parser.add_argument(
+        '--into',
+        type=typed,
+        metavar='PAGE',
+        help='put them between `<!-- suite:begin -->` and `<!-- suite:end -->` of a page as well',
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables; returns the exit code."""
-    found = [(Path(file), read(Path(file))) for file in args.files or default_files()]
-    if not found:
+    files = [Path(file) for file in args.files] or default_files()
+    if not files:
         raise ValueError(f'{FOLDER}/ holds no file of a suite: run `benchmark.py suite` first')
-    sys.stdout.write('\n\n'.join(text(result) for _, result in found) + '\n')
+    shown = '\n\n'.join(text(read(path)) for path in files)
+    sys.stdout.write(shown + '\n')
+    if args.into:
+        from comad.leaderboard.results_page import rewrite
+
+        rewrite(Path(args.into), {'suite': shown})
     return 0
 
 
