@@ -184,16 +184,18 @@ def _where(error: BaseException, path: str | Path) -> str:
 def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
     """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part.
 
-    Pretraining on video has an overlay of its own.
+    At last comes the overlay's part for one run, ``<method>_<arch>``. Pretraining on video has an
+    overlay of its own.
     """
     video = leaf.folder == PRETRAIN and network_type(leaf.arch) != VIT
     name = f'{leaf.folder}_video' if video else leaf.folder
     content = parse_config(FILES / f'base_configs/tracks/sample/{name}.py')._cfg_dict.to_dict()
     parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
     own = [content.get(part) for part in parts]
+    run = content.get(f'{leaf.method}_{leaf.arch}')
     # Helper variables of the overlay and the parts of its other kinds stay behind.
     content = {key: value for key, value in content.items() if key in RUNNER_KEYS}
-    for part in (content, *own, leaf_sample):
+    for part in (content, *own, leaf_sample, run):
         if part:
             cfg.merge_from_dict(dict(part), allow_list_keys=False)
 
