@@ -51,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='measure a DataLoader of N workers with uint8 batches (default: none, one core)',
     )
+    parser.add_argument(
+        '--clips',
+        action='store_true',
+        help='clips of generated videos by reader; --images counts videos then, give some 20',
+    )
     parser.add_argument('--json', metavar='FILE', help='write figures and conditions there as well')
 
 
@@ -61,9 +66,13 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(
                 f'--{name.replace("_", "-")} {getattr(args, name)}: expected {least} or more'
             )
+    if args.clips:
+        from comad.benchmark import clips
+
+        return clips.run(args)
     from comad.benchmark.data_report import conditions, table
 
-    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder, _one_thread():
+    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder, one_thread():
         readers, data = prepare(Path(folder), args)
         seconds = measure(readers, args.images, args.rounds, args.workers)
         known = {**conditions(), 'workers': args.workers, 'rounds': args.rounds, **data}
@@ -217,7 +226,7 @@ def _mean_bytes(dataset: Any) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Torch with one thread, as in a data worker."""
     import torch
 
