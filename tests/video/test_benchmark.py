@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from comad.benchmark import clips, data
+from comad.benchmark.reference import largest_difference, straightforward
+from comad.benchmark.workload import Workload, build, wrap
 from comad.data.video import load_pyav
+from comad.engine.options import RunOptions
+from comad.engine.run_config import load_run_config
+
+import comad.engine.register  # noqa: F401  isort:skip
 
 
 def parse(*arguments):
@@ -48,3 +54,25 @@ def test_a_run_prints_clips_and_says_which_reader_is_missing(short, tmp_path, ca
     assert result['conditions']['missing'] and result['conditions']['threads'] == 1
     with pytest.raises(ValueError, match='--clips takes no --workers'):
         data.run(parse('--clips', '--workers', 1))
+
+
+def test_the_straightforward_step_computes_the_same_on_all_cubes():
+    cfg = load_run_config(RunOptions('pretrain_configs/amd_video_small.py', sample=True), False)
+    ours = build(cfg, torch.device('cpu'), 'float32', 3)
+    model = straightforward(ours.model)
+    theirs = Workload(model, wrap(cfg, model, 'float32'), ours.batch, 3)
+    lengths = []
+    for workload in (ours, theirs):
+        for network in (workload.model.backbone, workload.model.teacher):
+            network.blocks[0].mlp.register_forward_hook(
+                lambda module, inputs, output: lengths.append(inputs[0].shape[1])
+            )
+    # Not zero: both have really been computed, in another order.
+    assert 0 < largest_difference(ours, theirs) < 1e-5
+    cubes = ours.model.backbone.num_patches
+    assert set(lengths[: len(lengths) // 2]) == {cubes}
+    assert max(lengths[len(lengths) // 2 :]) <= cubes // 4
+    weight = model.teacher.blocks[0].mlp.fc1.weight
+    weight.data *= 1.5
+    with pytest.raises(ValueError, match='computes another token of the teacher'):
+        largest_difference(ours, theirs)
