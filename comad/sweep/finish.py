@@ -28,14 +28,20 @@ from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RECORDS, REFERENCE
 from comad.sweep.runner import Sweep
 from comad.sweep.step import Step, SweepError
 
+VIDEO_CSV = STUDY_CSV.with_name('sample_video.csv')
 DISTILLATION_CSV = ABLATIONS_CSV.with_name('sample_distillation.csv')
 ABLATIONS_FIGURE = ABLATIONS_CSV.with_suffix('.png')
 
 
-def finish_study(root: Path, steps: Iterable[Step]) -> list[str]:
-    """Complete results/sample_study.csv by the grid's records; return the reading, line by line.
+def finish_study(root: Path, steps: Iterable[Step], csv: Path = STUDY_CSV) -> list[str]:
+    """Complete a study's table by the grid's records; return the reading, line by line.
 
     Rows of students and tasks that the grid does not hold stay as they are.
+
+    Args:
+        root: The home of records and results.
+        steps: Of the grid.
+        csv: The table, relative to ``root``.
 
     Raises:
         SweepError: If a record of the grid is missing or refused; the CSV is then left as it was.
@@ -47,11 +53,11 @@ def finish_study(root: Path, steps: Iterable[Step]) -> list[str]:
             raise SweepError(f'{RECORDS}/{name} cannot be used: {reason}')
     rows = study_rows(records.values())
     try:
-        table, kept = complete(read_table(root / STUDY_CSV), rows)
+        table, kept = complete(read_table(root / csv), rows)
     except (ValueError, OSError) as error:
         raise SweepError(str(error)) from None
-    write_text(root / STUDY_CSV, to_csv(table, STUDY_COLUMNS))
-    earlier = f'{kept} rows of {STUDY_CSV} are of an earlier run'
+    write_text(root / csv, to_csv(table, STUDY_COLUMNS))
+    earlier = f'{kept} rows of {csv} are of an earlier run'
     return [*read_study(rows), *([earlier] if kept else [])]
 
 
