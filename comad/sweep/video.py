@@ -44,7 +44,7 @@ def _pretrain(root: Path, student: str, seed: int) -> Step:
         command=('python', 'tools/train.py', leaf, '--sample', '--seed', str(seed)),
         outputs=tuple(f'{WORK}/pretrain/{student}/seed{seed}/{proof}' for proof in proofs),
         needs=('video_data', *([f'pretrain_{TEACHER}_p0'] if student == AMD else [])),
-        sources=config_sources(root, leaf, 'base_configs/sample/pretrain_video.py'),
+        sources=config_sources(root, leaf, 'base_configs/tracks/sample/pretrain_video.py'),
         seconds=SECONDS[student],
     )
 
@@ -58,7 +58,7 @@ def _transfer(root: Path, kind: str, student: str, pretrain_seed: int, seed: int
         command=(*command, '--student', f'{student}:{pretrain_seed}'),
         outputs=(f'{RECORDS}/{name}.json',),
         needs=('video_data', *([] if student == SCRATCH else [_made(student, pretrain_seed)])),
-        sources=config_sources(root, leaf, 'base_configs/sample/video.py'),
+        sources=config_sources(root, leaf, 'base_configs/tracks/sample/video.py'),
         seconds=KIND_SECONDS[kind.split('_')[1]],
     )
 

@@ -33,7 +33,7 @@ def test_cells_are_tasks_of_students_and_seeds(steps):
     assert by_name[f'ssv2_knn_{SCRATCH}_p0_s1'].needs == ('video_data',)
     assert by_name[f'ssv2_knn_{TEACHER}_p0_s1'].needs == ('video_data', f'pretrain_{TEACHER}_p0')
     sources = by_name[f'ssv2_knn_{AMD}_p1_s1'].sources
-    assert {'base_configs/video_ssv2_knn.py', 'base_configs/sample/video.py'} <= set(sources)
+    assert {'base_configs/video_ssv2_knn.py', 'base_configs/tracks/sample/video.py'} <= set(sources)
 
 
 def test_every_cell_resolves_to_its_own_run(steps):
