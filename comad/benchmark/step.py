@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from comad.engine.distillation import DISTILL, other_student
-from comad.engine.options import KeyValues, RunOptions
-from comad.runs.place import find_config, typed
+from comad.engine.options import KeyValues, RunOptions, add_track
+from comad.runs.place import find_config, get_track, typed
 
 PRECISIONS = ('auto', 'float32', 'bfloat16')
 # A step should cost at most what its teachers alone cost, divided by this.
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'config', type=find_config, help='a leaf of pretrain_, cls_, seg_, det_ or distill_configs/'
     )
-    parser.add_argument('--sample', action='store_true', help="the embedded sample's sizes")
+    add_track(parser)
     parser.add_argument(
         '--student',
         metavar='NAME',
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = 
     # Building a model and an optimizer tells what a training would; here figures are the output.
     MMLogger.get_instance('benchmark', log_level='ERROR')
     options = RunOptions(
-        args.config, sample=args.sample, student=args.student, cfg_options=args.cfg_options
+        args.config, track=args.track, student=args.student, cfg_options=args.cfg_options
     )
     cfg = load_run_config(options, check=False)
     if 'optim_wrapper' not in cfg:
@@ -123,7 +123,7 @@ def measure(
         'config': cfg.run.config,
         'student': cfg.run.student,
         'cfg_options': args.cfg_options,
-        'sample': cfg.run.sample,
+        'track': cfg.run.track,
         'precision': precision,
         'batch': batch,
         'compiled': bool(args.compile),
@@ -203,7 +203,7 @@ def other_method(
         raise ValueError(f'--compare {args.compare}: that is what is measured; name another method')
     student = other_student(cfg, args.compare)
     options = RunOptions(
-        args.config, sample=args.sample, student=student, cfg_options=args.cfg_options
+        args.config, track=args.track, student=student, cfg_options=args.cfg_options
     )
     config = load_run_config(options, check=False)
     device = next(ours.model.parameters()).device
@@ -283,7 +283,7 @@ def text(m: dict[str, Any]) -> str:
     step = seconds['step']
     rate = Spread(*(batch / value for value in (step.median, step.high, step.low)))
     changes = ''.join(f' {key}={value}' for key, value in m['cfg_options'].items())
-    what = f'{m["config"]}, {m["student"]}' + (' --sample' if m['sample'] else '') + changes
+    what = f'{m["config"]}, {m["student"]}' + get_track(m['track']).option + changes
     lines = [
         f'{what}: batch {batch}, {m["precision"]}, '
         f'{"compiled" if m["compiled"] else "not compiled"}, random weights and images',

@@ -12,7 +12,7 @@ from typing import Any
 
 from comad.commands.command import command
 from comad.engine.options import COMMON, ConfigError, add_options, run_options
-from comad.runs.place import enter_home, find_config, worded
+from comad.runs.place import enter_home, find_config, get_track, worded
 
 EXAMPLES = """examples:
   python tools/show.py seg_configs/upernet_comad_tiny.py
@@ -94,25 +94,26 @@ def show(args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     missing = ''
     try:
-        check_paths(cfg, args.sample)
+        check_paths(cfg, get_track(args.track))
     except ConfigError as error:
         missing = str(error)
 
     from mmengine.logging import MMLogger
 
     import comad.engine.register  # noqa: F401
-    from comad.recipes.card import recipe_card, recipe_processes
+    from comad.recipes.card import recipe_card
     from comad.recipes.cost import build_model, cost_of
     from comad.recipes.groups import parameter_groups
     from comad.recipes.text import cost_text, groups_text, protocol_text
+    from comad.tasks.protocol import recipe_processes
 
     # Building says which groups it makes; here they are the output.
     MMLogger.get_instance('show', log_level='ERROR')
     config = cfg._cfg_dict.to_dict()
-    gpus = args.gpus or (1 if args.sample else recipe_processes(config))
+    gpus = args.gpus or (1 if get_track(args.track).stand_ins else recipe_processes(config))
     try:
         model = build_model(config)
-        card = recipe_card(config, cfg.run.kind, gpus, args.sample)
+        card = recipe_card(config, cfg.run.kind, gpus, args.track)
         cost = cost_of(config, model, gpus)
         groups = parameter_groups(config, model) if 'train_cfg' in config else []
     except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
