@@ -22,7 +22,9 @@ from comad.leaderboard.study import (
     read_table,
     study_rows,
 )
+from comad.runs.place import results_folder
 from comad.runs.record import Record
+from comad.runs.track import SAMPLE
 from comad.sweep.distillation import DATA, PAIRS, cells, name_of
 from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RECORDS, REFERENCE
 from comad.sweep.runner import Sweep
@@ -32,26 +34,32 @@ DISTILLATION_CSV = ABLATIONS_CSV.with_name('sample_distillation.csv')
 ABLATIONS_FIGURE = ABLATIONS_CSV.with_suffix('.png')
 
 
-def finish_study(root: Path, steps: Iterable[Step]) -> list[str]:
-    """Complete results/sample_study.csv by the grid's records; return the reading, line by line.
+def study_csv(track: str) -> Path:
+    """The table of a track's study; the sample's, which is kept in git, lies beside the records."""
+    return STUDY_CSV if track == SAMPLE else results_folder(track) / 'study.csv'
+
+
+def finish_study(root: Path, steps: Iterable[Step], track: str = SAMPLE) -> list[str]:
+    """Complete the study's table by the grid's records; return the reading, line by line.
 
     Rows of students and tasks that the grid does not hold stay as they are.
 
     Raises:
         SweepError: If a record of the grid is missing or refused; the CSV is then left as it was.
     """
-    records, refused = _records(root, steps)
+    csv, folder = study_csv(track), results_folder(track) / 'records'
+    records, refused = _records(root, steps, folder)
     for name, record in records.items():
         if record is None:
             reason = next((line for line in refused if name in line), 'it does not exist')
-            raise SweepError(f'{RECORDS}/{name} cannot be used: {reason}')
+            raise SweepError(f'{folder / name} cannot be used: {reason}')
     rows = study_rows(records.values())
     try:
-        table, kept = complete(read_table(root / STUDY_CSV), rows)
+        table, kept = complete(read_table(root / csv), rows)
     except (ValueError, OSError) as error:
         raise SweepError(str(error)) from None
-    write_text(root / STUDY_CSV, to_csv(table, STUDY_COLUMNS))
-    earlier = f'{kept} rows of {STUDY_CSV} are of an earlier run'
+    write_text(root / csv, to_csv(table, STUDY_COLUMNS))
+    earlier = f'{kept} rows of {csv} are of an earlier run'
     return [*read_study(rows), *([earlier] if kept else [])]
 
 
@@ -97,11 +105,14 @@ def finish_distillation(root: Path, sweep: Sweep, seeds: int) -> list[str]:
     return reading
 
 
-def _records(root: Path, steps: Iterable[Step]) -> tuple[dict[str, Record | None], list[str]]:
+def _records(
+    root: Path, steps: Iterable[Step], folder: str | Path | None = None
+) -> tuple[dict[str, Record | None], list[str]]:
     """File name -> record of every record among the steps' outputs, and why some are refused."""
-    found = read_admitted(root / RECORDS)
+    folder = str(folder or RECORDS)
+    found = read_admitted(root / folder)
     accepted = {record.file: record for record in found.accepted}
-    outputs = (output for step in steps for output in step.outputs if output.startswith(RECORDS))
+    outputs = (output for step in steps for output in step.outputs if output.startswith(folder))
     return {
         name: accepted.get(name) for name in sorted(Path(o).name for o in outputs)
     }, found.refused
