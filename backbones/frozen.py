@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checkpoints import tensor_digest
+from .fused_mlp import fuse_mlps
 
 
 class Frozen(nn.Module):
@@ -20,7 +21,7 @@ class Frozen(nn.Module):
 
     Under autocast a teacher casts its weights once, for good, and then computes in that type
     throughout, normalisation included: autocast itself would cast 86 million weights at every step
-    and move twice the bytes between its layers.
+    and move twice the bytes between its layers. On a GPU its MLPs are fused, see `fuse_mlps`.
 
     Attributes:
         card: family, file, licence and digest, as stated in the cards of its students.
@@ -62,6 +63,8 @@ class Frozen(nn.Module):
             for rope, buffers in zip(ropes, exact, strict=True):
                 rope._buffers.update(buffers)
             self._cast_digest = self.digest() if intact else 'changed before it was cast'
+            if dtype == torch.bfloat16 and next(self.parameters()).is_cuda:
+                fuse_mlps(self)
 
     def unchanged(self) -> bool:
         """Whether the weights are those of the file, or what `cast` made of them."""

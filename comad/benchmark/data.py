@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             )
     from comad.benchmark.data_report import conditions, table
 
-    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder, _one_thread():
+    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder, one_thread():
         readers, data = prepare(Path(folder), args)
         seconds = measure(readers, args.images, args.rounds, args.workers)
         known = {**conditions(), 'workers': args.workers, 'rounds': args.rounds, **data}
@@ -217,7 +217,7 @@ def _mean_bytes(dataset: Any) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Torch with one thread, as in a data worker."""
     import torch
 

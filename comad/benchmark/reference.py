@@ -55,11 +55,15 @@ def all_tokens(network: BlockNetwork, images: Tensor, keep: Tensor | None = None
 
 
 @torch.no_grad()
+@torch.backends.cudnn.flags(allow_tf32=False)
 def largest_difference(ours: Workload, other: Workload) -> float:
     """Of all tokens and losses of one step in float32, relative to the largest of each.
 
-    The same masks are drawn for both. Tokens are those of the teachers and of the student, the
-    rebuilt map and the consensus, for a method that has them; losses alone could agree by chance.
+    The same masks are drawn for both. Convolutions compute in float32 throughout, not in the TF32
+    of a GPU: one network embeds all patches with one, the other kept ones with a product.
+
+    Tokens are those of the teachers and of the student, the rebuilt map and the consensus, for a
+    method that has them; losses alone could agree by chance.
 
     Raises:
         ValueError: more than `TOLERANCE`: they do not compute the same function.

@@ -96,11 +96,13 @@ def _dense(cfg: Config) -> tuple[nn.Module, str]:
         drop_path_rate=old.get('drop_path_rate', 0.0),
     )
     if 'decode_head' not in config:
-        return build_model(config), "timm's ViT with global attention; neck and heads are equal"
+        return build_model(
+            cfg, config
+        ), "timm's ViT with global attention; neck and heads are equal"
     config.neck = dict(
         type='Feature2Pyramid',
         embed_dim=vits()[old.arch]['embed_dim'],
         rescales=[4, 2, 1, 0.5],
         norm_cfg=dict(type='BN'),
     )
-    return build_model(config), "timm's ViT and mmseg's Feature2Pyramid; the heads are equal"
+    return build_model(cfg, config), "timm's ViT and mmseg's Feature2Pyramid; the heads are equal"

@@ -1,30 +1,14 @@
-"""Clocks for work that may run on a device, and ratios measured side by side."""
+"""Clocks for work that may run on a device."""
 
 import resource
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 
-
-class Spread(NamedTuple):
-    """A figure measured several times: median, smallest and largest value."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: list[float]) -> 'Spread':
-        return cls(statistics.median(values), min(values), max(values))
-
-    def text(self, digits: int = 2, unit: str = '') -> str:
-        """``1.73 (1.70-1.75)``."""
-        median, low, high = (f'{value:.{digits}f}' for value in self)
-        return f'{median}{unit} ({low}-{high})'
+# Seconds of a turn, where nobody says how many calls it takes.
+TURN = 0.4
 
 
 def synchronize(device: torch.device) -> None:
@@ -37,56 +21,85 @@ def interleave(
     work: Mapping[str, Callable[[], object]],
     device: torch.device,
     rounds: int,
-    steps: int,
+    steps: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    until: float | None = None,
 ) -> dict[str, list[float]]:
     """Seconds per call of each piece of work, one value per round.
 
     All pieces take their turn in every round, so that whatever else the machine does meets all of
-    them; each is called once before, to warm up. The device is waited for once per turn, not per
+    them; each is called before, to warm up. The device is waited for once per turn, not per
     call.
 
     Args:
         work: name -> function.
         device: what the functions run on.
         rounds: turns of each.
-        steps: calls per turn.
+        steps: calls per turn; None: as many as take `TURN` seconds, at least one.
         progress: called with turns done and in all.
+        until: time of ``time.monotonic`` after which no further round begins.
     """
     seconds: dict[str, list[float]] = {name: [] for name in work}
+    counts = dict.fromkeys(work, steps)
     total = (rounds + 1) * len(work)
+
+    def timed(call: Callable[[], object], number: int) -> float:
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(number):
+            call()
+        synchronize(device)
+        return (time.perf_counter() - start) / number
+
     for turn in range(rounds + 1):
         for place, (name, call) in enumerate(work.items(), 1):
-            synchronize(device)
-            start = time.perf_counter()
-            for _ in range(steps if turn else 1):
-                call()
-            synchronize(device)
             if turn:
-                seconds[name].append((time.perf_counter() - start) / steps)
+                seconds[name].append(timed(call, counts[name]))
+            else:
+                spent = timed(call, 1)
+                if steps is None:
+                    # The first call also allocates, tunes or compiles: the second one is a step.
+                    spent = timed(call, 1) if spent < TURN or device.type == 'cuda' else spent
+                    counts[name] = max(1, round(TURN / spent))
             if progress:
                 progress(turn * len(work) + place, total)
+        if turn and until is not None and time.monotonic() > until:
+            break
     return seconds
 
 
-def ratios(seconds: Mapping[str, list[float]], slow: str, fast: str) -> Spread:
-    """How many times faster ``fast`` is than ``slow``, round by round."""
-    return Spread.of([a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)])
-
-
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """TFLOP/s of square matrix products on the device: the best of what is timed in ``seconds``."""
-    n = 8192 if device.type == 'cuda' else 2048
+    """TFLOP/s of square matrix products on the device, the best turn in ``seconds``.
+
+    A turn on a GPU is several products without waiting in between: a card that is asked for one
+    at a time shows how fast it is started, and one that is fresh and cool more than it can hold.
+    """
+    n, turn = (8192, 10) if device.type == 'cuda' else (2048, 1)
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     best, begin = float('inf'), time.perf_counter()
     a @ b
     while time.perf_counter() - begin < seconds or best == float('inf'):
         synchronize(device)
         start = time.perf_counter()
-        a @ b
+        for _ in range(turn):
+            a @ b
+        synchronize(device)
+        best = min(best, (time.perf_counter() - start) / turn)
+    return 2 * n**3 / best / 1e12
+
+
+def copy_rate(make: Callable[[], Callable[[], object]], gib: float, device: torch.device) -> float:
+    """GB/s of a copy of so many GiB, the best of five; ``make`` gives the copying function."""
+    copy = make()
+    copy()
+    best = float('inf')
+    for _ in range(5):
+        synchronize(device)
+        start = time.perf_counter()
+        copy()
         synchronize(device)
         best = min(best, time.perf_counter() - start)
-    return 2 * n**3 / best / 1e12
+    return gib * 2**30 / best / 1e9
 
 
 def peak_memory_gib(device: torch.device) -> float:

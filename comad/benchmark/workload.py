@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from backbones import untrained_teachers
@@ -46,10 +46,9 @@ def build(cfg: Config, device: torch.device, precision: str, batch: int) -> Work
         precision: 'float32' or 'bfloat16'.
         batch: images.
     """
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
     torch.manual_seed(0)
     with untrained_teachers():
-        model = build_model(cfg.model)
+        model = build_model(cfg, cfg.model)
     data = make_batch(cfg._cfg_dict.to_dict(), batch, device)
     model = model.to(device).train()
     if hasattr(model, 'fit'):
@@ -61,12 +60,13 @@ def build(cfg: Config, device: torch.device, precision: str, batch: int) -> Work
     return Workload(model, wrapper, data, batch)
 
 
-def build_model(config: Mapping[str, Any]) -> nn.Module:
-    """The model of a config, with random weights instead of a student's file."""
-    config = ConfigDict(copy.deepcopy(dict(config)))
-    if 'init_cfg' in config.backbone:
-        config.backbone.init_cfg = None
-    return _without_processes(MODELS.build(config))
+def build_model(cfg: Config, model: Mapping[str, Any]) -> nn.Module:
+    """A model in the scope of a config, with random weights instead of a student's file."""
+    model = ConfigDict(copy.deepcopy(dict(model)))
+    if 'init_cfg' in model.backbone:
+        model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
+        return _without_processes(MODELS.build(model))
 
 
 def wrap(cfg: Config, model: nn.Module, precision: str) -> OptimWrapper:

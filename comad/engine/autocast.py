@@ -68,6 +68,19 @@ class AutocastOptimWrapper(OptimWrapper):
         if per_tensor:
             self.clip_func = clip_each
         self.dtype = dtype
+        self.norm: Tensor | None = None
+
+    def _clip_grad(self) -> None:
+        """Clip as OptimWrapper does; the norm stays on its device until a line is logged."""
+        groups = self.optimizer.param_groups
+        clipped = [p for group in groups for p in group['params'] if p.grad is not None]
+        if clipped:
+            self.norm = self.clip_func(clipped, **self.clip_grad_kwargs)
+
+    def take_norm(self) -> dict[str, Tensor]:
+        """Norm of the gradients of the last step under the name of the log, once."""
+        norm, self.norm = self.norm, None
+        return {} if norm is None else {self.grad_name: norm}
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

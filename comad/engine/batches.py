@@ -13,6 +13,9 @@ from comad.data.clips import build_clip_views
 from comad.data.views import build_views
 from comad.tasks.protocol import lookup
 
+# Different items of a batch; more images are these again: augmenting hundreds would take minutes.
+MADE = 32
+
 
 def image_size(config: Mapping[str, Any]) -> int:
     """Edge in pixels of the images that a forward pass sees."""
@@ -43,13 +46,16 @@ def make_batch(
         view, shape = build_clip_views(views), (sampling['frames'], 256, 256, 3)
         items = [
             dict(inputs=view([generator.integers(0, 256, shape, dtype=np.uint8)]), labels=i % 2)
-            for i in range(count)
+            for i in range(min(count, MADE))
         ]
-        data = default_collate(items)
+        data = default_collate(_again(items, count))
         return _pinned(data) if device and device.type == 'cuda' else data
     if views:
         view = build_views(views)
-        items = [dict(inputs=view(_image(generator)), labels=i % 10) for i in range(count)]
+        items = [
+            dict(inputs=view(_image(generator)), labels=i % 10) for i in range(min(count, MADE))
+        ]
+        items = _again(items, count)
         data = lookup(config, 'train_dataloader.dataset')
         if data.get('type') == 'CIFAR100' or data.get('with_index'):
             items = [{**item, 'index': i} for i, item in enumerate(items)]
@@ -60,7 +66,12 @@ def make_batch(
         make, classes = _detection_item, lookup(config, 'model.roi_head.bbox_head.num_classes')
     else:
         make, classes = _segmentation_item, lookup(config, 'model.decode_head.num_classes')
-    return pseudo_collate([make(generator, size, classes) for _ in range(count)])
+    items = [make(generator, size, classes) for _ in range(min(count, MADE))]
+    return pseudo_collate(_again(items, count))
+
+
+def _again(items: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    return [items[i % len(items)] for i in range(count)]
 
 
 def _image(generator: np.random.Generator) -> Image.Image:

@@ -200,7 +200,8 @@ class ResumableIterLoop(ValidatingLoop, IterBasedTrainLoop):
         self.seek()
         batches = self.batches()
         while self._iter < self._max_iters and not self.stop_training:
-            self.runner.model.train()
+            if not self.runner.model.training:  # telling hundreds of modules takes milliseconds
+                self.runner.model.train()
             self.run_iter(next(batches))
             if self.validation_due():
                 self.validate()

@@ -152,13 +152,15 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
 def effective_rank(tokens: Tensor) -> Tensor:
     """exp(entropy) of the normalised eigenvalues of the covariance of tokens (..., D).
 
-    1 when all tokens lie on a line, D when all directions carry equal variance.
+    1 when all tokens lie on a line, D when all directions carry equal variance. In float32 under
+    autocast as well: a GPU has no eigenvalues of bfloat16, and its products would round them.
     """
-    x = tokens.detach().reshape(-1, tokens.shape[-1]).float()
-    x = x - x.mean(0)
-    values = torch.linalg.eigvalsh(x.T @ x).clamp(min=0)
-    shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
-    return torch.special.entr(shares).sum().exp()
+    with full_precision(tokens):
+        x = tokens.detach().reshape(-1, tokens.shape[-1]).float()
+        x = x - x.mean(0)
+        values = torch.linalg.eigvalsh(x.T @ x).clamp(min=0)
+        shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
+        return torch.special.entr(shares).sum().exp()
 
 
 @torch.no_grad()

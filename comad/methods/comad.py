@@ -145,15 +145,7 @@ class CoMAD(PretrainMethod):
         masks = self.draw_masks(inputs)  # 1.
         found = self.consensus(inputs, masks)  # 2. to 4.
         with full_precision(inputs):
-            # 5. Losses
-            index = masks.student.unsqueeze(-1).expand_as(found.student)
-            target = found.target.gather(1, index)  # (B, n_S, d)
-            seen = found.visible.any(dim=1)
-            map_term = map_kl(found.target, found.rebuilt, seen, self.map_axis, self.temperature)
-            losses = {
-                'loss_token': token_kl(target, found.student, self.temperature),
-                'loss_map': self.map_weight * map_term,
-            }
+            target, losses = self.compare(found, masks.student)  # 5.
             # Only trained maps add a term of their own.
             losses |= self.alignment.losses([x[:, 1:] for x in found.teacher_tokens])
             if self.cls_weight:
@@ -171,17 +163,48 @@ class CoMAD(PretrainMethod):
         teacher_tokens = self.teacher_tokens(images, masks)
         student_tokens = self.backbone.tokens(images, masks.student)  # (B, 1 + n_S, d)
         rebuilt = self.decoder(student_tokens, masks.student)  # (B, N, d)
+        self.alignment.check()
         with full_precision(images):
-            cls, student = normalize(student_tokens[:, :1]), normalize(student_tokens[:, 1:])
-            rebuilt = normalize(rebuilt)
-            # 2. Alignment
-            aligned, visible = self.align(teacher_tokens, masks)
-            # 3. Gate: where the student looked it is asked itself, elsewhere its decoder
-            index = masks.student.unsqueeze(-1).expand_as(student)
-            gate = self.gate(aligned, visible, rebuilt.detach().scatter(1, index, student.detach()))
-            # 4. Fusion
-            target = fuse(aligned, gate.weights)  # (B, N, d)
+            return self.agree(teacher_tokens, student_tokens, rebuilt, masks)
+
+    def agree(
+        self,
+        teacher_tokens: list[Tensor],
+        student_tokens: Tensor,
+        rebuilt: Tensor,
+        masks: Masks,
+    ) -> Consensus:
+        """The consensus of teachers' (B, 1 + n_k, D_k) and the student's (B, 1 + n_S, d) tokens.
+
+        ``rebuilt``: (B, N, d), the decoder's map. Many small steps on large tensors: compiled into
+        few on a GPU, see :meth:`compile_parts`.
+        """
+        cls, student = normalize(student_tokens[:, :1]), normalize(student_tokens[:, 1:])
+        rebuilt = normalize(rebuilt)
+        # 2. Alignment
+        aligned, visible = self.align(teacher_tokens, masks)
+        # 3. Gate: where the student looked it is asked itself, elsewhere its decoder
+        index = masks.student.unsqueeze(-1).expand_as(student)
+        gate = self.gate(aligned, visible, rebuilt.detach().scatter(1, index, student.detach()))
+        # 4. Fusion
+        target = fuse(aligned, gate.weights)  # (B, N, d)
         return Consensus(teacher_tokens, cls, student, rebuilt, visible, gate, target)
+
+    def compare(self, found: Consensus, keep: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """5. Losses: the consensus (B, n_S, d) at the student's patches ``keep``, and both KLs."""
+        target = found.target.gather(1, keep.unsqueeze(-1).expand_as(found.student))
+        seen = found.visible.any(dim=1)
+        map_term = map_kl(found.target, found.rebuilt, seen, self.map_axis, self.temperature)
+        return target, {
+            'loss_token': token_kl(target, found.student, self.temperature),
+            'loss_map': self.map_weight * map_term,
+        }
+
+    def compile_parts(self, **options: Any) -> None:
+        """Compile also what comes after the networks."""
+        super().compile_parts(**options)
+        for name in ('agree', 'compare'):
+            setattr(self, name, torch.compile(getattr(self, name), dynamic=False, **options))
 
     @torch.no_grad()
     def teacher_tokens(self, images: Tensor, masks: Masks) -> list[Tensor]:

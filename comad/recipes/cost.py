@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -68,10 +68,10 @@ class Cost:
 
 def build_model(config: Mapping[str, Any]) -> nn.Module:
     """The config's model on the CPU with random weights, frozen teachers included."""
-    init_default_scope(config.get('default_scope') or 'mmengine')
     model = ConfigDict(copy.deepcopy(config['model']))
     model.backbone.init_cfg = None
-    with untrained_teachers():
+    scope = config.get('default_scope') or 'mmengine'
+    with untrained_teachers(), DefaultScope.overwrite_default_scope(scope):
         return MODELS.build(model)
 
 

@@ -5,7 +5,8 @@ import time
 import pytest
 import torch
 
-from comad.benchmark.timing import PartClock, Spread, interleave, matmul_rate, ratios
+from comad.benchmark.spread import Spread, ratios
+from comad.benchmark.timing import PartClock, interleave, matmul_rate
 
 CPU = torch.device('cpu')
 

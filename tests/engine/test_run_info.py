@@ -5,6 +5,7 @@ import torch
 from mmengine.logging import MessageHub
 
 from backbones.checkpoints import read_checkpoint
+from comad.engine.autocast import AutocastOptimWrapper
 from comad.engine.hooks import DeferredInfoHook
 from tests.engine.resume_toy import resume_config, train
 from tests.engine.test_exact_resume import compare
@@ -45,6 +46,7 @@ def test_a_resumed_run_stays_exact(tmp_path):
 class FakeRunner:
     hooks = ()
     train_dataloader = ()
+    optim_wrapper = None
 
     def __init__(self, name):
         self.message_hub = MessageHub.get_instance(name)
@@ -83,3 +85,21 @@ def test_precisions_are_kept():
     hook.flush(runner)
     for name, value in outputs.items():
         assert runner.message_hub.get_scalar(f'train/{name}').current() == value.item()
+
+
+def test_the_norm_of_the_gradients_is_one_of_them(monkeypatch):
+    """It is not read when the gradients are clipped, but with the losses."""
+    weight = torch.nn.Parameter(torch.zeros(4))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    wrapper = AutocastOptimWrapper(optimizer=optimizer, clip_grad=dict(max_norm=1.0))
+    runner, hook = FakeRunner('norms'), DeferredInfoHook()
+    runner.optim_wrapper, hook.pending = wrapper, []
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, 'item', lambda t: pytest.fail('one value was read'))
+        for scale in (3.0, 0.25):
+            wrapper.update_params((scale * weight).sum())
+            hook.after_train_iter(runner, 0, outputs={'loss': torch.tensor(scale)})
+    assert torch.allclose(weight.detach(), torch.full((4,), -0.1 * (0.5 + 0.25)), atol=1e-5)
+    hook.flush(runner)
+    history = runner.message_hub.get_scalar('train/grad_norm').data[0]
+    assert history.tolist() == [6.0, 0.5]

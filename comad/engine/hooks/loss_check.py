@@ -7,7 +7,7 @@ import torch
 import torch.distributed
 from mmengine.dist import all_gather_object, barrier, get_rank, is_distributed
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 
@@ -24,10 +24,12 @@ MAX_SHOWN = 3
 class LossCheckHook(Hook):
     """Stops at a loss that is NaN or infinite, on every process, before the weights change.
 
-    The flag travels to the host while the backward pass is being computed and is looked at before
-    the optimizer's step, so that the device never waits for the host. Per step that costs the
-    copy of one byte and of the tensors without gradients that steps change (batch norm's
-    statistics, MoCo v3's key encoder); with several processes an all-reduce of one number.
+    The device never waits for the host. A fused optimizer on a GPU is given the flag, as a gradient
+    scaler would, and leaves all as it is by itself; the host looks at the flag after everything
+    else of the step has been asked for. Other optimizers wait for it: it travels to the host while
+    the backward pass is being computed. Per step that costs the copy of one byte and of the tensors
+    without gradients that steps change (batch norm's statistics, MoCo v3's key encoder); with
+    several processes an all-reduce of one number.
 
     What is left in ``nan_step<N>/`` of the work dir: see `comad.engine.replay`.
 
@@ -66,6 +68,7 @@ class LossCheckHook(Hook):
         self.first = True
         self.before: dict[str, Tensor] = {}
         self.losses: dict[str, Tensor] = {}
+        self.flag: Flag | None = None
         self._watch(runner, model)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
@@ -81,6 +84,9 @@ class LossCheckHook(Hook):
         moved = {n for n, tensor in self.others.items() if tensor._version != self.versions[n]}
         self.changing = moved | (self.always if self.first else self.changing)
         self.first = False
+        flag, self.flag = self.flag, None
+        if flag is not None and flag.wait():
+            self._stop(runner)
         self.losses = {}
 
     def _watch(self, runner: Any, model: Any) -> None:
@@ -93,10 +99,15 @@ class LossCheckHook(Hook):
             total, self.losses = parse(losses)
             return total, self.losses
 
+        gates = skips_by_itself(wrapper)
+
         def checked_backward(loss: Tensor, **options: Any) -> None:
-            flag = _start_check(loss)
+            flag = Flag(loss)
             backward(loss, **options)
-            if flag():
+            if gates:
+                wrapper.optimizer.found_inf = flag.here.float()
+                self.flag = flag
+            elif flag.wait():
                 self._stop(runner)
 
         model.parse_losses, wrapper.backward = parse_losses, checked_backward
@@ -105,6 +116,7 @@ class LossCheckHook(Hook):
         """Nothing of this may stay behind: a test at the end has no step to check."""
         unwrapped(runner.model).__dict__.pop('parse_losses', None)
         runner.optim_wrapper.__dict__.pop('backward', None)
+        runner.optim_wrapper.optimizer.__dict__.pop('found_inf', None)
 
     def _stop(self, runner: Any) -> None:
         values = {
@@ -129,23 +141,40 @@ class LossCheckHook(Hook):
         )
 
 
-def _start_check(loss: Tensor) -> Any:
-    """Begin to find out whether the loss is finite everywhere; a function that waits for it."""
-    flag = (~torch.isfinite(loss.detach())).any().to(torch.uint8)
-    if is_distributed():
-        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-    if not flag.is_cuda:
-        return lambda: bool(flag)
-    host = torch.empty((), dtype=torch.uint8, pin_memory=True)
-    host.copy_(flag, non_blocking=True)
-    arrived = torch.cuda.Event()
-    arrived.record()
+def skips_by_itself(wrapper: OptimWrapper) -> bool:
+    """Whether the optimizer, told by a number on its device, changes nothing: fused ones do.
 
-    def wait() -> bool:
-        arrived.synchronize()
-        return bool(host)
+    On a CPU nothing is gained: the number is there at once.
+    """
+    scales = isinstance(wrapper, AmpOptimWrapper)  # its scaler tells the optimizer
+    device = wrapper.optimizer.param_groups[0]['params'][0].device
+    able = getattr(wrapper.optimizer, '_step_supports_amp_scaling', False)
+    return able and not scales and device.type == 'cuda'
 
-    return wait
+
+class Flag:
+    """Whether a loss is not finite anywhere, on its device at once and on the host later.
+
+    Attributes:
+        here: () uint8 on the loss's device.
+    """
+
+    def __init__(self, loss: Tensor) -> None:
+        self.here = (~torch.isfinite(loss.detach())).any().to(torch.uint8)
+        if is_distributed():
+            torch.distributed.all_reduce(self.here, torch.distributed.ReduceOp.MAX)
+        if self.here.is_cuda:
+            self.host = torch.empty((), dtype=torch.uint8, pin_memory=True)
+            self.host.copy_(self.here, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def wait(self) -> bool:
+        """What it says, once it has come to the host."""
+        if not self.here.is_cuda:
+            return bool(self.here)
+        self.arrived.synchronize()
+        return bool(self.host)
 
 
 def _tensors(module: torch.nn.Module) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ MOST = 500
 
 @HOOKS.register_module()
 class DeferredInfoHook(RuntimeInfoHook):
-    """Keeps the losses of a step on their device until somebody reads the message hub.
+    """Keeps the losses of a step, and the norm of its gradients, on their device until somebody
+    reads the message hub.
 
     MMEngine's hook reads each of them after every step, and each time the host waits for the
     device. Here the losses of a step become one tensor, and all steps since the last reading reach
@@ -29,7 +30,8 @@ class DeferredInfoHook(RuntimeInfoHook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         devices: dict[torch.device, dict[str, Tensor]] = {}
-        for name, value in (outputs or {}).items():
+        norms = getattr(runner.optim_wrapper, 'take_norm', dict)()
+        for name, value in {**norms, **(outputs or {})}.items():
             if isinstance(value, Tensor) and value.is_floating_point():
                 devices.setdefault(value.device, {})[name] = value.detach().reshape(())
             else:

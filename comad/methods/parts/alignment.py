@@ -43,6 +43,13 @@ class Alignment(nn.Module, ABC):
     def fit(self, moments: TokenMoments) -> None:
         """Find the maps from the moments of the teachers' tokens, if the kind needs any."""
 
+    def check(self) -> None:  # noqa: B027 (most kinds are ready at once)
+        """Stop if the maps cannot be used yet.
+
+        Raises:
+            RuntimeError: they were neither fitted nor loaded.
+        """
+
     @abstractmethod
     def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
         """Per teacher (..., D_k) -> (..., d), normalised, float32.
@@ -120,16 +127,20 @@ class FrozenAlignment(Alignment):
         self.register_buffer('fitted', torch.tensor(False))
         self._ready = False
 
+    def check(self) -> None:
+        """Stop if the maps were neither fitted nor loaded; asked before what is compiled runs."""
+        # Asked on the device only until the answer is yes, to spare a synchronisation per step.
+        self._ready = self._ready or bool(self.fitted)
+        if not self._ready:
+            raise RuntimeError('the alignment is not fitted: prepare() or a checkpoint comes first')
+
     def forward(self, tokens: Sequence[Tensor]) -> list[Tensor]:
         """Per teacher (..., D_k) -> (..., d), normalised, float32, without a graph.
 
         Raises:
             RuntimeError: if the maps were neither fitted nor loaded.
         """
-        # Asked on the device only until the answer is yes, to spare a synchronisation per step.
-        self._ready = self._ready or bool(self.fitted)
-        if not self._ready:
-            raise RuntimeError('the alignment is not fitted: prepare() or a checkpoint comes first')
+        self.check()
         return [
             normalize((x.float() - getattr(self, f'mean_{k}')) @ getattr(self, f'map_{k}'))
             for k, x in enumerate(tokens)

@@ -1,0 +1,1 @@
+"""One command that measures all that matters on the machine that is there, within minutes."""

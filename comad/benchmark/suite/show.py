@@ -1,0 +1,292 @@
+"""Tables of what `suite` measured, as Markdown; several files come one after the other."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from comad.benchmark.spread import Spread, ratios
+from comad.benchmark.suite.command import SCHEMA
+from comad.runs.place import typed
+
+FOLDER = Path('results/benchmarks')
+Rows = list[list[str]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument(
+        'files',
+        nargs='*',
+        type=typed,
+        metavar='FILE',
+        help='files of `suite` (default: those in results/benchmarks/)',
+    )
+    parser.add_argument(
+        '--into',
+        type=typed,
+        metavar='PAGE',
+        help='put them between `<!-- suite:begin -->` and `<!-- suite:end -->` of a page as well',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables; returns the exit code."""
+    files = [Path(file) for file in args.files] or default_files()
+    if not files:
+        raise ValueError(f'{FOLDER}/ holds no file of a suite: run `benchmark.py suite` first')
+    shown = '\n\n'.join(text(read(path)) for path in files)
+    sys.stdout.write(shown + '\n')
+    if args.into:
+        from comad.leaderboard.results_page import rewrite
+
+        rewrite(Path(args.into), {'suite': shown})
+    return 0
+
+
+def default_files() -> list[Path]:
+    """Files in results/benchmarks/ that a suite has written."""
+    return [path for path in sorted(FOLDER.glob('*.json')) if '"parts"' in path.read_text()]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A file of a suite.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        result = json.loads(path.read_text(encoding='utf-8'))
+        if result['schema'] != SCHEMA or not isinstance(result['parts'], dict):
+            raise ValueError('another schema')
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{path} is no file of `benchmark.py suite`: {type(error).__name__} {error}'
+        ) from error
+    return result
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """All tables of one device."""
+    where = result['conditions']
+    versions = where['versions']
+    commits = sorted({part['at'] or 'none' for part in result['parts'].values() if 'at' in part})
+    lines = [
+        f'### {where["device"]}' + (" (the sample's sizes)" if result['sample'] else ''),
+        '',
+        f'{where["cpu"]}, {where["cpu_cores"]} cores; torch {versions["torch"]}, timm '
+        f'{versions["timm"]}; commit {", ".join(commit[:7] for commit in commits)}. Random '
+        'weights and images; medians (smallest-largest) of turns side by side.',
+    ]
+    figures = {name: part['figures'] for name, part in result['parts'].items()}
+    for section in (_machine, _comad, _runner, _methods, _transfers, _loader, _overlap):
+        if body := section(figures):
+            lines += ['', *body]
+    notes = [
+        f'{name}: {part["state"]}'
+        for name, part in result['parts'].items()
+        if part['state'] != 'done'
+    ]
+    if notes:
+        lines += ['', 'Not complete: ' + '; '.join(notes) + '.']
+    return '\n'.join(lines)
+
+
+def table(head: Iterable[str], rows: Rows) -> list[str]:
+    """A Markdown table."""
+    head = list(head)
+    lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
+    return lines + ['| ' + ' | '.join(row) + ' |' for row in rows]
+
+
+def _machine(figures: Mapping[str, Any]) -> list[str]:
+    found = figures.get('machine', {})
+    rates = found.get('matmul_tflops', {})
+    parts = [f'{rate:.3g} TFLOP/s in {name}' for name, rate in rates.items()]
+    text = 'Large matrix products: ' + ', '.join(parts) + '.' if parts else ''
+    if copies := found.get('copy_gb_per_second'):
+        text += ' Copies: ' + ', '.join(f'{rate:.0f} GB/s {name}' for name, rate in copies.items())
+        text += '.'
+    return [text] if text else []
+
+
+def _steps(figures: Mapping[str, Any], parts: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Measured steps of some parts, by name."""
+    for part in parts:
+        for name, step in figures.get(part, {}).items():
+            if isinstance(step, dict) and ('seconds_per_step' in step or 'skipped' in step):
+                yield name, step
+
+
+def _rate(step: Mapping[str, Any], key: str = 'step') -> str:
+    seconds = step['seconds_per_step'].get(key)
+    if not seconds:
+        return '–'
+    spread = Spread.of([step['batch'] / value for value in seconds])
+    digits = 0 if spread.median >= 100 else 1
+    return spread.text(digits)
+
+
+def _ratio(step: Mapping[str, Any], slow: str, fast: str) -> str:
+    seconds = step['seconds_per_step']
+    return ratios(seconds, slow, fast).text() if {slow, fast} <= set(seconds) else '–'
+
+
+def utilisation(step: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
+    """Percent of the measured rate of large matrix products that a step's own work reaches."""
+    rates = figures.get('machine', {}).get('figures', figures.get('machine', {}))
+    rate = rates.get('matmul_tflops', {}).get(step['precision'])
+    if not rate or 'gflop_per_image' not in step:
+        return '–'
+    seconds = Spread.of(step['seconds_per_step']['step']).median
+    used = step['gflop_per_image'] * step['batch'] / seconds / 1000
+    return f'{100 * used / rate:.0f} %'
+
+
+def _comad(figures: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for name, step in _steps(figures, ('comad', 'comad_40_50_60', 'comad_batches')):
+        label = name if '/' in name else '40/60/80'
+        if 'skipped' in step:
+            rows.append([label, str(step['batch']), step['skipped']] + ['–'] * 6)
+            continue
+        best = 'not compiled' if step['compiled'] else 'step'
+        rows.append(
+            [
+                f'{label} %',
+                str(step['batch']),
+                _rate(step, 'step') if step['compiled'] else '–',
+                _rate(step, best),
+                _ratio(step, 'reference', 'step'),
+                _ratio(step, 'reference', best),
+                _ratio(step, 'teachers alone', 'step'),
+                utilisation(step, figures),
+                f'{step["peak_memory_gib"]:.1f}',
+            ]
+        )
+    if not rows:
+        return []
+    head = [
+        "CoMAD's step, kept",
+        'batch',
+        'images/s compiled',
+        'not compiled',
+        'times faster than the straightforward step',
+        'not compiled',
+        "teachers' share",
+        'utilisation',
+        'GiB',
+    ]
+    lines = table(head, rows)
+    parts = next(
+        (step['parts_ms'] for _, step in _steps(figures, ('comad',)) if 'parts_ms' in step), {}
+    )
+    if parts:
+        lines += [
+            '',
+            'Where the time goes, ms: ' + ', '.join(f'{n} {v:.1f}' for n, v in parts.items()),
+        ]
+    return lines
+
+
+def _runner(figures: Mapping[str, Any]) -> list[str]:
+    bare = figures.get('comad', {}).get('40/60/80')
+    rows = []
+    for name, found in figures.get('runner', {}).items():
+        row = [
+            name,
+            str(found['workers']),
+            f'{1000 * found["seconds_per_step"]:.1f}',
+            '–',
+            '–',
+            '–',
+        ]
+        if bare and bare['batch'] == found['batch'] and bare['compiled'] == found['compiled']:
+            step = Spread.of(bare['seconds_per_step']['step']).median
+            row[3] = f'{1000 * step:.1f}'
+            row[4] = f'{100 * (found["seconds_per_step"] / step - 1):+.1f} %'
+        if found.get('data_wait'):
+            row[5] = f'{median(found["data_wait"]):.1f} %'
+        rows.append(row)
+    head = ['training in the Runner', 'workers', 'ms per step', 'bare step', 'more', 'data wait']
+    return table(head, rows) if rows else []
+
+
+def _methods(figures: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for name, step in _steps(figures, ('methods',)):
+        if 'skipped' in step:
+            rows.append([name, str(step['batch']), step['skipped'], *['–'] * 4])
+            continue
+        plain = 'not compiled' if step['compiled'] else 'step'
+        rows.append(
+            [
+                name,
+                str(step['batch']),
+                _rate(step) if step['compiled'] else '–',
+                _rate(step, plain),
+                f'{step["gflop_per_image"]:.1f}',
+                utilisation(step, figures),
+                f'{step["peak_memory_gib"]:.1f}',
+            ]
+        )
+    head = [
+        "method's step",
+        'batch',
+        'images/s compiled',
+        'not compiled',
+        'GFLOP/image',
+        'utilisation',
+        'GiB',
+    ]
+    return table(head, rows) if rows else []
+
+
+def _transfers(figures: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for name, step in _steps(figures, ('classification', 'dense')):
+        if 'skipped' in step:
+            rows.append([name, str(step['batch']), '–', step['skipped'], '–', '–'])
+            continue
+        rate = _rate(step, 'features' if 'features' in step['seconds_per_step'] else 'step')
+        memory = f'{step["peak_memory_gib"]:.1f}' if 'peak_memory_gib' in step else '–'
+        against = _ratio(step, 'reference', 'step')
+        rows.append([name, str(step['batch']), step['precision'], rate, against, memory])
+    head = ['transfer', 'batch', 'precision', 'images/s', 'times faster than stock parts', 'GiB']
+    return table(head, rows) if rows else []
+
+
+def _loader(figures: Mapping[str, Any]) -> list[str]:
+    found = figures.get('loader', {})
+    if 'ways' not in found:
+        return []
+    bare = figures.get('comad', {}).get('40/60/80')
+    rows = []
+    for way in found['ways']:
+        rate, cores = way['images_per_second'], '–'
+        if bare and 'seconds_per_step' in bare:
+            step = Spread.of(bare['seconds_per_step']['step']).median
+            cores = f'{bare["batch"] / step / rate:.1f}'
+        ratio = f'{way["ratio"]:.2f} ({way["ratio_min"]:.2f}-{way["ratio_max"]:.2f})'
+        rows.append([way['way'], f'{rate:.0f}', ratio, cores])
+    head = [
+        f'one core, JPEG of {found["data"]["mean_kb"]:.0f} KB',
+        'images/s',
+        'times ImageFolder',
+        "cores that feed CoMAD's step",
+    ]
+    return table(head, rows)
+
+
+def _overlap(figures: Mapping[str, Any]) -> list[str]:
+    found = figures.get('overlap', {})
+    if 'seconds' not in found:
+        return []
+    parts = [
+        f'{name} {1000 * Spread.of(seconds).median:.2f} ms'
+        for name, seconds in found['seconds'].items()
+    ]
+    return [f'A batch of {found["copy_mb"]:.0f} MB to the device: ' + ', '.join(parts) + '.']

@@ -1,0 +1,121 @@
+"""The suite of measurements: its order, its clock, its file and its tables."""
+
+import json
+import time
+
+import pytest
+
+from comad.benchmark.suite import command, parts
+from comad.benchmark.suite.parts import Part
+from comad.commands.benchmark import main
+
+
+def suite(path, *options):
+    return main(['suite', '--sample', '--device', 'cpu', '--out', str(path), *map(str, options)])
+
+
+def fake(monkeypatch, **measures):
+    monkeypatch.setattr(parts, 'PARTS', {name: Part(1, call) for name, call in measures.items()})
+
+
+def test_parts_become_a_file_and_the_file_becomes_tables(tmp_path, capsys):
+    path = tmp_path / 'deep' / 'here.json'
+    assert suite(path, '--minutes', 1, '--parts', 'machine', 'comad') == 0
+    printed = capsys.readouterr().out
+    assert '1 of 2 machine: done' in printed and '2 of 2 comad: done' in printed
+    found = json.loads(path.read_text())
+    assert found['sample'] and found['conditions']['versions']['torch']
+    assert list(found['parts']) == ['machine', 'comad']
+    step = found['parts']['comad']['figures']['40/60/80']
+    assert set(step['seconds_per_step']) == {'step', 'teachers alone', 'reference'}
+    assert 0 < step['largest_difference_float32'] < 1e-5
+    assert main(['show', str(path)]) == 0
+    shown = capsys.readouterr().out
+    seconds = sorted(step['seconds_per_step']['step'])
+    assert f'| {8 / seconds[len(seconds) // 2]:.0f} (' in shown
+    assert found['conditions']['git_commit'][:7] in shown and 'Large matrix products' in shown
+
+
+def test_parts_that_are_not_measured_again_stay(tmp_path, capsys, monkeypatch):
+    path = tmp_path / 'here.json'
+    fake(
+        monkeypatch,
+        one=lambda case: case.keep('x', 1),
+        two=lambda case: case.keep('x', case.known['one']['figures']['x'] + 1),
+    )
+    assert suite(path) == 0
+    fake(monkeypatch, one=lambda case: case.keep('x', 5), two=lambda case: None)
+    assert suite(path, '--parts', 'one') == 0
+    kept = json.loads(path.read_text())['parts']
+    assert {name: part['figures'] for name, part in kept.items()} == {
+        'one': {'x': 5},
+        'two': {'x': 2},
+    }
+
+
+def test_a_part_ends_at_its_time_and_keeps_what_it_has(tmp_path, capsys, monkeypatch):
+    def slow(case):
+        case.keep('first', 1)
+        time.sleep(60)
+
+    monkeypatch.setattr(command, 'LEAST', 0.2)
+    monkeypatch.setattr(command, 'GRACE', 0.5)
+    fake(monkeypatch, slow=slow, quick=lambda case: case.keep('second', 2))
+    path, began = tmp_path / 'here.json', time.monotonic()
+    assert suite(path, '--minutes', 0.05) == 0
+    assert time.monotonic() - began < 30
+    found = json.loads(path.read_text())['parts']
+    assert found['slow']['state'] == 'ended at its time'
+    assert found['slow']['figures'] == {'first': 1}
+    assert found['quick']['figures'] == {'second': 2}
+    assert main(['show', str(path)]) == 0
+    assert 'Not complete: slow: ended at its time.' in capsys.readouterr().out
+
+
+def test_one_part_that_fails_or_cannot_run_stops_no_other(tmp_path, capsys, monkeypatch):
+    def broken(case):
+        raise ValueError('this one')
+
+    def absent(case):
+        import mmsomething  # noqa: F401
+
+    def dies(case):
+        import os
+
+        os._exit(3)
+
+    fake(monkeypatch, broken=broken, absent=absent, dies=dies, good=lambda case: None)
+    path = tmp_path / 'here.json'
+    assert suite(path) == 1
+    states = {name: part['state'] for name, part in json.loads(path.read_text())['parts'].items()}
+    assert states == {
+        'broken': 'failed: ValueError: this one',
+        'absent': 'skipped: no mmsomething',
+        'dies': 'failed: its process ended with 3',
+        'good': 'done',
+    }
+    assert 'raise ValueError' in capsys.readouterr().out
+
+
+def test_what_needs_a_gpu_says_so(tmp_path, capsys):
+    path = tmp_path / 'here.json'
+    assert suite(path, '--parts', 'overlap') == 0
+    assert 'overlap: skipped: no GPU' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['suite', '--minutes', '0'], '--minutes 0: expected more than 0'),
+        (['suite', '--parts', 'all'], '--parts all: expected some of machine, comad,'),
+        (['show', 'FILE'], 'is no file of `benchmark.py suite`'),
+        (['show', 'none.json'], 'none.json'),
+        (['suite', '--parts', 'machine', '--out', 'FILE'], 'holds no parts to keep'),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path, capsys):
+    path = tmp_path / 'other.json'
+    path.write_text('{"schema": 99}')
+    assert main([str(path) if one == 'FILE' else one for one in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1
