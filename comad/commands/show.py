@@ -98,13 +98,17 @@ def show_plan(args: argparse.Namespace) -> int:
     from comad.sweep.step import SweepError
 
     track, gpus = get_track(args.track), args.gpus or 1
+
+    def told(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
     try:
         steps = study(FILES, args.seeds, args.methods, args.tasks, track=track.name)
     except SweepError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     if not track.stand_ins:
-        steps = priced(steps, track, gpus, args.tflops, args.decode_rate)
+        steps = priced(steps, track, gpus, args.tflops, args.decode_rate, told)
     state = runs_folder(track.name) / 'sweep'
     plan = make_plan(Sweep('study', steps, home(), state, FILES, gpus=gpus), track, args.tflops)
     print(json.dumps(plan.as_json(), indent=1) if args.json else plan_text(plan))

@@ -147,14 +147,9 @@ def make_sweep(
     track: str = SAMPLE,
     gpus: int | None = None,
     tflops: float = TFLOPS,
-    count: bool = False,
     **part: Any,
 ) -> Sweep:
-    """A grid as it is run; ``part`` as :func:`comad.sweep.grid.study` takes it.
-
-    Args:
-        count: Whether to count what steps cost that are not of the sample, where it is not known.
-    """
+    """A grid as it is run; ``part`` as :func:`comad.sweep.grid.study` takes it."""
     small = get_track(track).stand_ins
     if grid == 'study':
         part['track'] = track
@@ -163,7 +158,7 @@ def make_sweep(
     if not small:
         from comad.sweep.plan import priced
 
-        steps = priced(steps, get_track(track), gpus, tflops, count=count)
+        steps = priced(steps, get_track(track), gpus, tflops, report=tell)
     return Sweep(
         grid,
         steps,
@@ -181,6 +176,10 @@ def make_sweep(
 def study_part(args: argparse.Namespace) -> dict[str, Any]:
     """The study's own arguments."""
     return dict(methods=args.methods, kinds=args.tasks, equal=args.equal, gpus=args.gpus)
+
+
+def tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def say(line: str) -> None:

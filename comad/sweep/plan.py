@@ -1,12 +1,12 @@
 """What a track's study has, lacks and takes: rows of students, hours of steps, the next command."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from comad.data.check.run import ROOTS
 from comad.engine.run_config import PRETRAIN
-from comad.recipes.price import DECODE_RATE, Price, known_price, price_of
+from comad.recipes.price import DECODE_RATE, FILE, Price, known_price, price_of
 from comad.runs.track import Track
 from comad.sweep.grid import resolved
 from comad.sweep.runner import Sweep
@@ -54,7 +54,7 @@ def priced(
     gpus: int,
     tflops: float,
     rate: float = DECODE_RATE,
-    count: bool = True,
+    report: Callable[[str], None] = lambda line: None,
 ) -> list[Step]:
     """Return the steps with the durations that counted operations give.
 
@@ -64,15 +64,15 @@ def priced(
         gpus: That each has.
         tflops: TFLOP/s that a GPU sustains.
         rate: Images per second that a data worker decodes.
-        count: Whether to count configs that are not known yet, seconds each.
+        report: Told once if configs have to be counted, which takes seconds each.
     """
-    found = []
-    for step in steps:
-        price = _price(step, track, count)
-        if price is not None:
-            step = replace(step, seconds=3600 * price.hours(gpus, tflops, rate))
-        found.append(step)
-    return found
+    unknown = {step.command[2] for step in steps if _known(step, track) is None}
+    if unknown:
+        report(f'counting what {len(unknown)} configs cost; kept in {FILE}')
+    return [
+        replace(step, seconds=3600 * price_of(_config(step, track)).hours(gpus, tflops, rate))
+        for step in steps
+    ]
 
 
 def make_plan(sweep: Sweep, track: Track, tflops: float) -> Plan:
@@ -87,7 +87,7 @@ def make_plan(sweep: Sweep, track: Track, tflops: float) -> Plan:
         row.done[step.part] = (done + (step.name not in pending), count + 1)
         of_own = step.part == PRETRAIN
         hours[f'{step.part} {step.student}' if of_own else step.part] = step.seconds / 3600
-        price = _price(step, track, count=False)
+        price = _known(step, track)
         row.gigabytes += price.megabytes / 1000 if price else 0.0
         if step.name in pending:
             row.hours += step.seconds / 3600
@@ -142,6 +142,9 @@ def _next(sweep: Sweep, track: Track, missing: dict[str, str]) -> str:
     return f'python tools/sweep.py study{track.option}'
 
 
-def _price(step: Step, track: Track, count: bool) -> Price | None:
-    config = resolved(step.command[2], track.name)._cfg_dict.to_dict()
-    return price_of(config) if count else known_price(config['run']['digest'])
+def _config(step: Step, track: Track) -> dict[str, Any]:
+    return resolved(step.command[2], track.name)._cfg_dict.to_dict()
+
+
+def _known(step: Step, track: Track) -> Price | None:
+    return known_price(resolved(step.command[2], track.name).run.digest)
