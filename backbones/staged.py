@@ -140,9 +140,13 @@ class StagedClassifier(LoadsStudent, nn.Module):
         return STRIDES[-1] if hasattr(self, 'strides') else self.img_size
 
     def architecture(self) -> dict[str, Any]:
-        """timm's name and what differs from it; classes unless there is no classifier."""
+        """timm's name and what differs from it; classes unless there is no classifier.
+
+        The name is without the tag of timm's weights, which are not in this network.
+        """
         head = {'num_classes': self.num_classes} if self.num_classes else {}
-        network = {'type': STAGED, 'model': self.model, 'img_size': self.img_size}
+        model = self.model.partition('.')[0]
+        network = {'type': STAGED, 'model': model, 'img_size': self.img_size}
         return {**network, **head, **{k: _listed(v) for k, v in self.changes.items()}}
 
     def timm_model(self) -> tuple[str, dict[str, Any]]:

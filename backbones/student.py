@@ -190,7 +190,10 @@ def check_sizes(stated: Any, tensors: Mapping[str, Any], path: Path) -> None:
 
 
 def check_architecture(card: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    """Compare a card with a network; head counts leave no trace in the tensors' shapes."""
+    """Compare a card with a network; head counts leave no trace in the tensors' shapes.
+
+    Earlier cards name timm's model with the tag of weights.
+    """
     stated = card.get('architecture')
     if not isinstance(stated, Mapping):
         raise CheckpointError(f'{path.with_name(CARD_FILE)} states no architecture')
@@ -198,6 +201,7 @@ def check_architecture(card: Mapping[str, Any], wanted: Mapping[str, Any], path:
         f'{key} {stated.get(key)} in the card, {value} in the config'
         for key, value in wanted.items()
         if stated.get(key) != value
+        and not (key == 'model' and str(stated.get(key)).partition('.')[0] == value)
     ]
     if different:
         raise CheckpointError(f'{path} is another architecture: {"; ".join(different)}')

@@ -12,7 +12,7 @@ It trains in mixed precision; here that is --amp. Version 2 starts the head as M
 (version 1: MAE's 2e-5) and the warm-up at 0.
 """
 
-_base_ = './runtime.py'
+_base_ = './classification.py'
 
 protocol = dict(
     name='mae_lite_finetune',
@@ -34,11 +34,6 @@ model = dict(
 
 train_dataloader = dict(
     batch_size=128,
-    num_workers=12,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='ImageNetFolder',
         root='data/imagenet',
@@ -54,11 +49,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=256,
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ImageNetFolder',
         root='data/imagenet',
@@ -67,13 +57,9 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
-test_evaluator = val_evaluator
 
 optim_wrapper = dict(
-    type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=4e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor='LayerWiseDecayConstructor',
     paramwise_cfg=dict(decay_rate=0.85),
 )
 auto_scale_lr = dict(base_batch_size=1024)
@@ -82,6 +68,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min_ratio=2.5e-4, begin=5, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 default_hooks = dict(run_record=dict(type='RunRecordHook'))

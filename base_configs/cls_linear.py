@@ -14,7 +14,7 @@ torchvision's, which tries ten times); version 3 normalises 512 images at a time
 process) and starts the warm-up at 0.
 """
 
-_base_ = './runtime.py'
+_base_ = './classification.py'
 
 protocol = dict(
     name='mae_linear',
@@ -37,11 +37,6 @@ model = dict(
 
 train_dataloader = dict(
     batch_size=2048,
-    num_workers=12,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='ImageNetFolder',
         root='data/imagenet',
@@ -57,10 +52,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=512,
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ImageNetFolder',
         root='data/imagenet',
@@ -69,13 +60,9 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
-test_evaluator = val_evaluator
 
 optim_wrapper = dict(
-    type='OptimWrapper',
     optimizer=dict(type='Lars', lr=6.4, momentum=0.9, weight_decay=0.0, trust_coeff=0.001),
-    constructor='LayerWiseDecayConstructor',
 )
 auto_scale_lr = dict(base_batch_size=16384)
 param_scheduler = [
@@ -83,8 +70,6 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=10, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='LinearProbeLoop', max_epochs=90, cached_passes=0, val_interval=10)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     sync_buffers=dict(type='SyncBuffersHook'),
     run_record=dict(type='RunRecordHook'),

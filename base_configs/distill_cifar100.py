@@ -6,7 +6,7 @@ biases. Ours: the binary files, and the last epoch is reported where the publish
 best of all epochs on the test set.
 """
 
-_base_ = './runtime.py'
+_base_ = './classification.py'
 
 _mean = (0.5071, 0.4865, 0.4409)
 _std = (0.2673, 0.2564, 0.2762)
@@ -24,11 +24,7 @@ model = dict(
 train_dataloader = dict(
     batch_size=128,
     num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=True,
     collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='CIFAR100',
         root='data/cifar-100-binary',
@@ -46,11 +42,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=256,
-    num_workers=8,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CIFAR100',
         root='data/cifar-100-binary',
@@ -59,19 +50,13 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
-test_evaluator = val_evaluator
 
 optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='LayerWiseDecayConstructor',
     # Vectors and biases alone are exempt: class token and positions are decayed there.
     paramwise_cfg=dict(pos_embed_decay_mult=1.0, cls_token_decay_mult=1.0),
 )
 auto_scale_lr = dict(base_batch_size=1024)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 compile = False
 default_hooks = dict(
     checkpoint=dict(interval=10),

@@ -11,6 +11,7 @@
 #                   core    pretraining, classification, tables
 #                   dense   mmcv, mmseg, mmdet: segmentation and detection
 #                   export  what tools/weights.py export --to onnx needs
+#                   video   PyAV, a second decoder of videos
 #                   dev     pytest, ruff and what the tests need of export
 # --compiled      compile all operators of mmcv, for networks other than the suite's; takes a C++
 #                 compiler and minutes, for the GPU also nvcc. --lite goes back to the default:
@@ -47,7 +48,7 @@ while (($#)); do
         --check) check=1 ;;
         --compiled | --lite) mmcv=${1#--} ;;
         --extras)
-            (($# > 1)) || die '--extras needs a list of core, dense, export, dev'
+            (($# > 1)) || die '--extras needs a list of core, dense, export, video, dev'
             extras=$2
             shift
             ;;
@@ -85,7 +86,8 @@ if ((check)); then
 fi
 extras=${extras:-dense,dev}
 for extra in ${extras//,/ }; do
-    [[ $extra =~ ^(core|dense|export|dev)$ ]] || die "unknown extra '$extra'; there are core, dense, export, dev"
+    [[ $extra =~ ^(core|dense|export|video|dev)$ ]] ||
+        die "unknown extra '$extra'; there are core, dense, export, video, dev"
 done
 
 wants() {

@@ -51,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='measure a DataLoader of N workers with uint8 batches (default: none, one core)',
     )
+    parser.add_argument(
+        '--clips',
+        action='store_true',
+        help='clips of generated videos by reader; --images counts videos then, give some 20',
+    )
     parser.add_argument('--json', metavar='FILE', help='write figures and conditions there as well')
 
 
@@ -61,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(
                 f'--{name.replace("_", "-")} {getattr(args, name)}: expected {least} or more'
             )
+    if args.clips:
+        from comad.benchmark import clips
+
+        return clips.run(args)
     from comad.benchmark.data_report import conditions, table
 
     with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder, one_thread():

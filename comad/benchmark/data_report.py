@@ -36,7 +36,8 @@ def conditions() -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """The figures of `comad.benchmark.data` as text, conditions below."""
     ways, known = result['ways'], result['conditions']
-    unit = f'images/s, {known["workers"]} workers' if known['workers'] else 'images/s per core'
+    what = f'{known.get("unit", "images")}/s'
+    unit = f'{what}, {known["workers"]} workers' if known['workers'] else f'{what} per core'
     header = f'{"way of reading":34} {unit:>20} {"(min-max)":>15} {"file":>8}'
     compared = 'ratio' in ways[0]
     lines = [header + (f' {"ratio":>6} {"(min-max)":>12}' if compared else '')]
@@ -48,7 +49,8 @@ def table(result: dict[str, Any]) -> str:
             bounds = f'({way["ratio_min"]:.2f}-{way["ratio_max"]:.2f})'
             line += f' {way["ratio"]:6.2f} {bounds:>12}'
         lines.append(line)
-    lines += ['', f'{known["rounds"]} rounds of {known["images"]} images; medians']
+    of = 'videos' if 'unit' in known else 'images'
+    lines += ['', f'{known["rounds"]} rounds of {known["images"]} {of}; medians']
     lines.append(f'data: {known["data"]}, {known["mean_kb"]:.0f} KB on average')
     lines.append(f'machine: {known["cpu"]}, {known["cores"]} cores, load {known["load"]}')
     lines.append('versions: ' + ', '.join(f'{k} {v}' for k, v in known['versions'].items()))

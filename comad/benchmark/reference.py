@@ -1,8 +1,8 @@
-"""CoMAD without its savings: what a step costs when dropped patches are only masked.
+"""A method without its savings: what a step costs when dropped patches are only masked.
 
 The same function of the same weights. Every network runs on all tokens of the image; patches that
-it must not see are hidden from attention, and their outputs are thrown away at the end. Frozen
-networks run under autocast like any other and under ``no_grad``. Nothing is compiled.
+it must not see are hidden from attention, and their outputs are thrown away; so are cubes of clips.
+Frozen networks run under autocast like any other and under ``no_grad``. Nothing is compiled.
 """
 
 import copy
@@ -34,24 +34,36 @@ def straightforward(model: nn.Module) -> nn.Module:
     return model
 
 
-def all_tokens(network: BlockNetwork, images: Tensor, keep: Tensor | None = None) -> Tensor:
-    """`tokens` by way of all N patches: (B, 1 + n, D) of the kept ones."""
+def all_tokens(
+    network: BlockNetwork,
+    images: Tensor,
+    keep: Tensor | None = None,
+    layers: list[int] | None = None,
+) -> Tensor | list[Tensor]:
+    """`tokens` by way of all N patches: (B, p + n, D) of the p prefix tokens and the kept ones."""
     with torch.set_grad_enabled(torch.is_grad_enabled() and not isinstance(network, Frozen)):
-        x = network.embed(images)
-        mask = None
+        x, prefix, mask = network.embed(images), network.num_prefix, None
         if keep is not None:
             mask = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-            mask = mask.scatter(1, keep + 1, True)
-            mask[:, 0] = True
+            mask = mask.scatter(1, keep + prefix, True)
+            mask[:, :prefix] = True
             mask = mask[:, None, None, :]
-        for block in network.blocks:
+        wanted = layers or [len(network.blocks) - 1]
+        outputs = {}
+        for number, block in enumerate(network.blocks[: max(wanted) + 1]):
             x = x + block.drop_path1(block.ls1(block.attn(block.norm1(x), attn_mask=mask)))
             x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-        x = network.norm(x)
-        if keep is None:
-            return x
-        index = (keep + 1).unsqueeze(-1).expand(-1, -1, x.shape[-1])
-        return torch.cat([x[:, :1], x.gather(1, index)], dim=1)
+            if number in wanted:
+                outputs[number] = x
+        kept = [_kept(outputs[number], keep, prefix) for number in wanted]
+        return network.norm(kept[0]) if layers is None else kept
+
+
+def _kept(x: Tensor, keep: Tensor | None, prefix: int) -> Tensor:
+    if keep is None:
+        return x
+    index = (keep + prefix).unsqueeze(-1).expand(-1, -1, x.shape[-1])
+    return torch.cat([x[:, :prefix], x.gather(1, index)], dim=1)
 
 
 @torch.no_grad()
@@ -97,4 +109,12 @@ def _outputs(workload: Workload) -> dict[str, Tensor]:
         outputs |= dict(zip(names, found.teacher_tokens, strict=True))
         outputs |= {'student token': found.student, 'rebuilt map': found.rebuilt}
         outputs['consensus'] = found.target
+    if hasattr(model, 'teacher_outputs'):
+        torch.manual_seed(0)
+        images = data['inputs']
+        keep, missing = model.draw_masks(images)
+        found = model.teacher_outputs(images, keep, missing)
+        student, normed = model.student_outputs(images, keep)
+        named = {'token of the teacher': found, 'student token': [*student, normed]}
+        outputs |= {f'{name} {k}': x for name, own in named.items() for k, x in enumerate(own)}
     return outputs

@@ -52,7 +52,8 @@ CHECK = """Look at every file of a data set, and write DATA/manifest.json.
 
 Everything is decoded in parallel, which takes long for ImageNet; --quick looks at names, sizes,
 counts and annotations only. The first problems of each kind are shown, all of them are in
-DATA/check.txt. Exit status: 0 without problems, 1 with some, 130 when stopped.
+DATA/check.txt. Exit status: 0 without problems, 1 with some, 2 without a folder to look at, 130
+when stopped.
 """
 CHECK_EPILOG = """The manifest holds counts, the checks that were made, and a sha256 over names,
 sizes and contents of all files: the same for class folders and shards of their original bytes,
@@ -207,7 +208,9 @@ def check_data(args: argparse.Namespace) -> None:
         root = Path(typed(args.name))
         if args.root or not root.is_dir():
             known = ', '.join(run.ROOTS)
-            raise ValueError(f'{args.name}: no folder; expected one without --root, or {known}')
+            raise FileNotFoundError(
+                f'{args.name}: no folder; expected one without --root, or {known}'
+            )
     else:
         root = Path(args.root or run.ROOTS[args.name])
         print(TERMS[args.name])
@@ -286,7 +289,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, RuntimeError, ValueError) as error:
         # A file's name may hold anything.
         print(f'data {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, FileNotFoundError) else 1
     except KeyboardInterrupt:
         print(f'data {args.command}: stopped; {args.stopped}', file=sys.stderr)
         return 130

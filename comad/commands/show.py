@@ -61,8 +61,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--decode-rate',
         type=float,
-        default=DECODE_RATE,
-        help='ImageNet images/s that each data worker is assumed to decode (default %(default)s)',
+        help='ImageNet images/s, or videos/s, that each data worker is assumed to decode (default: '
+        '300 images, 25 videos)',
     )
     add_options(parser, *COMMON, 'auto_scale_lr', 'accumulate')
     return parser.parse_args(argv)
@@ -108,7 +108,7 @@ def show_plan(args: argparse.Namespace) -> int:
         print(f'error: {error}', file=sys.stderr)
         return 2
     if not track.stand_ins:
-        steps = priced(steps, track, gpus, args.tflops, args.decode_rate, told)
+        steps = priced(steps, track, gpus, args.tflops, args.decode_rate or DECODE_RATE, told)
     state = runs_folder(track.name) / 'sweep'
     plan = make_plan(Sweep('study', steps, home(), state, FILES, gpus=gpus), track, args.tflops)
     print(json.dumps(plan.as_json(), indent=1) if args.json else plan_text(plan))
@@ -137,7 +137,7 @@ def show(args: argparse.Namespace) -> dict[str, Any] | None:
 
     import comad.engine.register  # noqa: F401
     from comad.recipes.card import recipe_card
-    from comad.recipes.cost import build_model, cost_of
+    from comad.recipes.cost import DECODE_RATES, build_model, cost_of
     from comad.recipes.groups import parameter_groups
     from comad.recipes.text import cost_text, groups_text, protocol_text
     from comad.tasks.protocol import recipe_processes
@@ -154,11 +154,11 @@ def show(args: argparse.Namespace) -> dict[str, Any] | None:
     except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
         print(f'error: {args.config}: {" ".join(str(error).split())}', file=sys.stderr)
         return None
+    rate = args.decode_rate or DECODE_RATES[cost.unit]
     if not args.json:
         print(f'{cfg.run.config}: {cfg.run.kind}, student {cfg.run.student}')
         print(protocol_text(card))
-        if cost:
-            print(cost_text(cost, gpus, args.tflops, args.decode_rate))
+        print(cost_text(cost, gpus, args.tflops, rate))
         if groups:
             print(f'optimizer groups:\n{groups_text(groups)}')
         print(missing or 'data and weights are in place')
@@ -167,13 +167,12 @@ def show(args: argparse.Namespace) -> dict[str, Any] | None:
         'student': cfg.run.student,
         'gpus': gpus,
         'card': card.as_json(),
-        'cost': cost
-        and {
+        'cost': {
             **vars(cost),
             'hours': round(cost.hours(gpus, args.tflops), 2),
-            'data_hours': round(cost.data_hours(args.decode_rate), 2),
+            'data_hours': round(cost.data_hours(rate), 2),
             'assumed_tflops': args.tflops,
-            'assumed_decode_rate': args.decode_rate,
+            'assumed_decode_rate': rate,
         },
         'groups': [vars(group) for group in groups],
         'missing': missing,

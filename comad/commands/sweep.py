@@ -17,6 +17,7 @@ from comad.sweep.estimate import show_seconds
 from comad.sweep.grid import ablations, quickstart, study
 from comad.sweep.runner import Sweep
 from comad.sweep.step import SweepError
+from comad.sweep.video import video
 
 EPILOG = """examples:
   python tools/sweep.py quickstart                      # everything once, minutes
@@ -27,6 +28,7 @@ EPILOG = """examples:
   python tools/sweep.py study --tasks linear knn --dry-run  # full scale: the commands, the hours
   python tools/sweep.py ablations --sample --seeds 3    # results/sample_ablations.csv and .png
   python tools/sweep.py distillation --sample --seeds 5   # results/sample_distillation.csv
+  python tools/sweep.py video --sample --seeds 3        # results/sample_video.csv
   python tools/sweep.py quickstart --dry-run            # the steps, which are done, the time left
   python tools/sweep.py quickstart --redo pretrain_comad_tiny_p0    # that step and all behind it
   python tools/sweep.py status
@@ -41,7 +43,7 @@ goes on from there. Exit code 1: a step failed: what needs it is held back,
 all else is run; the quickstart ends there.
 """
 
-SEVERAL = {'study': study, 'ablations': ablations, 'distillation': distillation}
+SEVERAL = {'study': study, 'ablations': ablations, 'distillation': distillation, 'video': video}
 STATES = ('done', 'running', 'waiting', 'failed')
 
 
@@ -74,6 +76,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         ('study', 'several paired pretraining seeds'),
         ('ablations', "CoMAD's choices one by one, several paired seeds"),
         ('distillation', 'two pairs of networks, methods and terms of FBT, several paired seeds'),
+        ('video', 'AMD, VideoMAE and scratch on clips, several paired seeds'),
     ):
         several = grids.add_parser(name, parents=[common], help=text)
         if name == 'study':
@@ -232,9 +235,10 @@ def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
     elif sweep.grid == 'distillation':
         reading = finish.finish_distillation(home(), sweep, seeds)
         say(f'wrote {finish.DISTILLATION_CSV}')
-    elif sweep.grid == 'study' and complete:
-        reading = finish.finish_study(home(), sweep.steps, track)
-        say(f'wrote {finish.study_csv(track)}')
+    elif sweep.grid in ('study', 'video') and complete:
+        table = finish.VIDEO_CSV if sweep.grid == 'video' else finish.study_csv(track)
+        reading = finish.finish_study(home(), sweep.steps, table, track)
+        say(f'wrote {table}')
     else:
         return
     for line in reading:

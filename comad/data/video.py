@@ -7,6 +7,7 @@ Something-Something.
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 from comad.data.clips import Indices, build_clip_views, build_sampling
 from comad.data.decode import DECODE_ERRORS, decode_opencv, first_line, load_opencv
 
+Decoded = tuple[Indices, dict[int, np.ndarray]]
 FRAME = 'img_{:05d}.jpg'
 FORMS = {2: 'path label', 3: 'folder frames label'}
 
@@ -61,14 +63,26 @@ def read_list(path: str | Path, classes: int) -> list[Video]:
     return videos
 
 
-def read_file(path: str | Path, sampling: Callable[[int], Indices]) -> list[np.ndarray]:
+def read_file(
+    path: str | Path, sampling: Callable[[int], Indices], decode: str = 'opencv'
+) -> list[np.ndarray]:
     """Clips (T, H, W, 3) uint8 RGB of a video file, read once from its start to the last frame.
+
+    Args:
+        path: the file.
+        sampling: from its number of frames to the frames of each clip.
+        decode: a name in ``DECODERS``; pixels are the same.
 
     Raises:
         OSError: it is missing, no video, or cut off before a frame that is wanted.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'{path}: there is no such video')
+    clips, frames = DECODERS[decode](path, sampling)
+    return _gather(clips, frames)
+
+
+def _with_opencv(path: str | Path, sampling: Callable[[int], Indices]) -> Decoded:
     cv2 = load_opencv()
     # A worker keeps to its core.
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
@@ -89,7 +103,48 @@ def read_file(path: str | Path, sampling: Callable[[int], Indices]) -> list[np.n
                 frames[index] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     finally:
         capture.release()
-    return _gather(clips, frames)
+    return clips, frames
+
+
+def _with_pyav(path: str | Path, sampling: Callable[[int], Indices]) -> Decoded:
+    av = load_pyav()
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            # A worker keeps to its core.
+            stream.codec_context.thread_count = 1
+            if (count := stream.frames) < 1:
+                raise OSError(f'{path}: does not state how many frames it has')
+            clips = sampling(count)
+            wanted = set(np.concatenate(clips).tolist())
+            frames: dict[int, np.ndarray] = {}
+            for index, frame in zip(range(max(wanted) + 1), container.decode(stream), strict=False):
+                if index in wanted:
+                    frames[index] = frame.to_ndarray(format='rgb24')
+    except (av.FFmpegError, IndexError) as error:
+        raise OSError(f'{path}: cannot be read as a video ({first_line(error)})') from error
+    if missing := sorted(wanted - frames.keys()):
+        raise OSError(f'{path}: cut off, frame {missing[0]} of {count} cannot be read')
+    return clips, frames
+
+
+DECODERS = {'opencv': _with_opencv, 'pyav': _with_pyav}
+
+
+@cache
+def load_pyav() -> Any:
+    """PyAV, which the extra ``video`` installs.
+
+    Raises:
+        ValueError: it is missing.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ValueError(
+            f"decode='pyav': PyAV is missing ({error}); pip install -e '.[video]', or 'opencv'"
+        ) from error
+    return av
 
 
 def video_fault(path: str | Path) -> str | None:
@@ -137,10 +192,13 @@ class VideoList(Dataset):
         classes: number of classes; labels go from 0.
         sampling: which frames are read, see `comad.data.clips.Sampling`.
         views: config of a view type of `comad.data.clips`.
+        decode: who decodes files, 'opencv' or 'pyav', which the extra ``video`` installs; their
+            pixels are the same. Frames in folders are always OpenCV's.
 
     Raises:
         FileNotFoundError: there is no such list.
-        ValueError: a malformed list; unknown options of sampling or views.
+        ValueError: a malformed list; unknown options of sampling or views; a decoder that is
+            unknown or missing.
     """
 
     def __init__(
@@ -150,7 +208,13 @@ class VideoList(Dataset):
         classes: int = 400,
         sampling: Mapping[str, Any] | None = None,
         views: Mapping[str, Any] | None = None,
+        decode: str = 'opencv',
     ) -> None:
+        if decode not in DECODERS:
+            raise ValueError(f'decode={decode!r}: expected {" or ".join(DECODERS)}')
+        if decode == 'pyav':
+            load_pyav()
+        self.decode = decode
         self.sampling = build_sampling(sampling or {'type': 'strided', 'stride': 4})
         self.views = build_clip_views(views or {'type': 'ClipPretrain'})
         self.root, self.split = root, split
@@ -172,7 +236,7 @@ class VideoList(Dataset):
         """
         video, place = self.videos[index], self.place(index)
         if video.frames is None:
-            clips = read_file(place, self.sampling)
+            clips = read_file(place, self.sampling, self.decode)
         else:
             clips = read_frames(place, video.frames, self.sampling)
         return {'inputs': self.views(clips), 'labels': video.label}

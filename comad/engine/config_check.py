@@ -72,6 +72,10 @@ def check_config(cfg: Any) -> None:
     if (level := config.get('log_level', 'INFO')) not in LEVELS:
         raise ConfigError(f'log_level={level!r}: expected one of {", ".join(LEVELS)}')
     for key, node, scope in nodes(config, cfg.get('default_scope')):
+        rate = node.get('drop_path_rate')
+        # A frozen network would take any, and say nothing.
+        if isinstance(rate, int | float) and not 0 <= rate < 1:
+            raise ConfigError(f'{key}.drop_path_rate={rate}: expected 0 to below 1')
         if LOADER.fullmatch(key):
             given = {k: v for k, v in node.items() if k not in LOADER_KEYS}
             _check_arguments(key, given, arguments_of(DataLoader))
@@ -238,7 +242,11 @@ def _try_optimizer(config: Mapping[str, Any]) -> None:
         optimizer = mm.OPTIMIZERS.build(dict(described, params=[number]))
     wrapper.setdefault('type', 'OptimWrapper')
     with _told('optim_wrapper', wrapper):
-        mm.OPTIM_WRAPPERS.build(dict(wrapper, optimizer=optimizer))
+        built = mm.OPTIM_WRAPPERS.build(dict(wrapper, optimizer=optimizer))
+    if getattr(built, 'clip_grad_kwargs', None):
+        number.grad = torch.ones(1)
+        with _told('optim_wrapper.clip_grad', wrapper['clip_grad']):
+            built.clip_func([number], **built.clip_grad_kwargs)
     schedules = config.get('param_scheduler') or []
     for number, entry in enumerate([schedules] if isinstance(schedules, dict) else schedules):
         entry = {k: v for k, v in entry.items() if k != 'convert_to_iter_based'}

@@ -50,16 +50,44 @@ def backbone_gflop(backbone: nn.Module, height: int, width: int) -> float:
 
 def count_training(model: BaseModel, batch: dict[str, Any], images: int) -> float:
     """The same for a batch of so many images as a DataLoader yields it."""
+    return sum(training_flops(model, batch).values()) / images / 1e9
+
+
+def training_flops(model: BaseModel, batch: dict[str, Any]) -> dict[str, int]:
+    """FLOP of a step on a batch: forward by the model's children, the ``rest``, ``backward``.
+
+    The rest is what no child's module computes when it is called, as the embedding of kept cubes.
+    """
     state = {name: value.clone() for name, value in model.state_dict().items()}
     training = model.training
     model.train()
     data = model.data_preprocessor(batch, True)
     # The fused CPU attention has no counting rule; the plain one is made of counted products.
-    with eagerly(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        losses = model(**data, mode='loss')
-        total, _ = model.parse_losses(losses)
-        total.backward()
+    with eagerly(), sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as forward:
+            losses = model(**data, mode='loss')
+            total, _ = model.parse_losses(losses)
+        with FlopCounterMode(display=False) as backward:
+            total.backward()
     model.zero_grad(set_to_none=True)
     model.load_state_dict(state)
     model.train(training)
-    return counter.get_total_flops() / images / 1e9
+    parts = _by_child(model, forward)
+    parts['rest'] = forward.get_total_flops() - sum(parts.values())
+    return {**parts, 'backward': backward.get_total_flops()}
+
+
+def _by_child(model: nn.Module, counter: FlopCounterMode) -> dict[str, int]:
+    root = f'{type(model).__name__}.'
+    counts = {
+        name.removeprefix(root): sum(own.values())
+        for name, own in counter.get_flop_counts().items()
+        if name.startswith(root)
+    }
+    parts = dict.fromkeys((name for name, _ in model.named_children()), 0)
+    for name, count in counts.items():
+        # A list of modules is not called itself: the outermost that are count.
+        above = name.split('.')
+        if not any('.'.join(above[:end]) in counts for end in range(1, len(above))):
+            parts[above[0]] += count
+    return {name: count for name, count in parts.items() if count}

@@ -68,6 +68,7 @@ class AMD(PretrainMethod):
     """
 
     method_version = '1'
+    vit_only = True
     prefix = 1  # tokens before the patches: the class token
 
     def __init__(
@@ -97,6 +98,11 @@ class AMD(PretrainMethod):
 
         self.teacher_networks = TeacherSet(teachers, student.grid_size, reads=['mask_ratio'])
         self.teacher_cards = self.teacher_networks.cards
+        if not self.teacher_networks.depths[0]:
+            raise ValueError(
+                f'teacher {self.teacher_networks.names[0]} is read after its last stage only: AMD '
+                'learns from the blocks of a ViT; CoMAD and DMT learn from any network'
+            )
         depths = student.depth, *self.teacher_networks.depths
         pairs = block_pairs if block_pairs is not None else halves(*depths)
         self.block_pairs = check_pairs('block_pairs', pairs, depths)

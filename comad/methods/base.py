@@ -15,7 +15,7 @@ from mmengine.registry import MODELS
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from backbones.contract import check_offers
+from backbones.contract import BlockNetwork, check_offers
 from backbones.frozen import Frozen
 
 Images = Tensor | list[Tensor]
@@ -35,12 +35,14 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
         backbone: the student; what the exporter writes unless ``exported`` says otherwise.
         method_version: changes whenever the same config would train something else.
         needs: what the method reads of its student: 'tokens', 'maps' or 'logits'.
+        vit_only: whether its student has to have blocks, which CNNs and Swin have not.
         reads_labels: whether :meth:`loss` takes the labels of the images as a second argument.
         teacher_cards: one card per frozen teacher (family, file, digest, licence); empty without.
     """
 
     method_version = '1'
     needs = 'tokens'
+    vit_only = False
     reads_labels = False
 
     def __init__(
@@ -49,6 +51,11 @@ class PretrainMethod(BaseModel, metaclass=ABCMeta):
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = MODELS.build(backbone)
         check_offers(self.backbone, self.needs, f'student {type(self.backbone).__name__}')
+        if self.vit_only and not isinstance(self.backbone, BlockNetwork):
+            raise ValueError(
+                f'student {backbone.get("arch") or type(self.backbone).__name__} has no blocks: '
+                f'{type(self).__name__} trains ViTs only; CoMAD and DMT train any network'
+            )
         self.arch = backbone.get('arch', 'tiny').removeprefix('sample_')
         self.teacher_cards: list[dict[str, Any]] = []
 

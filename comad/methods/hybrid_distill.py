@@ -92,6 +92,7 @@ class HybridDistill(PretrainMethod):
     """
 
     method_version = '1'
+    vit_only = True
 
     def __init__(
         self,

@@ -170,6 +170,7 @@ class IBOT(PretrainMethod):
     """
 
     method_version = '2'
+    vit_only = True
 
     def __init__(
         self,

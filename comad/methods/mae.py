@@ -83,6 +83,8 @@ class MaskedAutoencoder(PretrainMethod):
         data_preprocessor: config of the preprocessor.
     """
 
+    vit_only = True
+
     def __init__(
         self,
         backbone: dict[str, Any],

@@ -90,6 +90,8 @@ class MoCoV3(PretrainMethod):
     global over GPUs, as in the official runs.
     """
 
+    vit_only = True
+
     def __init__(
         self,
         backbone: dict[str, Any],

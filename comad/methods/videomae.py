@@ -32,6 +32,8 @@ class VideoMAE(PretrainMethod):
         ValueError: a ratio that leaves no cube, or hides none.
     """
 
+    vit_only = True
+
     def __init__(
         self,
         backbone: dict[str, Any],

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from backbones import untrained_teachers
 from comad.data.identity import IMAGENET100, IMAGENET100_IMAGES
 from comad.engine.batches import image_size, make_batch
-from comad.engine.flops import count_training
+from comad.engine.flops import training_flops
 from comad.tasks.protocol import lookup
 
 TRAIN_IMAGES = {
@@ -34,6 +34,8 @@ VAL_IMAGES = {'data/imagenet': 50_000, 'data/cifar-100-binary': 10_000}
 STEP_IMAGES = 2  # batch norms need more than one
 # A backward pass costs two forward passes.
 TRAINED, FROZEN = 3, 1
+# What a worker is assumed to decode a second: 40 ms of a video of 300 frames of 320 x 240 px.
+DECODE_RATES = {'image': 300.0, 'video': 25.0}
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,11 @@ class Cost:
         trained_gflop: The same of one training image: the forward pass, twice more for what has
             gradients; for a pretraining counted in a real step, frozen teachers included.
         images: Training images of the whole run.
-        workers: Data workers of all processes, where the images are ImageNet's; else 0.
+        workers: Data workers of all processes, where the images are ImageNet's or videos; else 0.
+        step_gflop: Of a pretraining, GFLOP of a step per clip or image: forward by part, the rest,
+            backward. With ``samples`` of these an image costs ``trained_gflop``.
+        unit: What is decoded, 'image' or 'video'; ``images`` counts these.
+        samples: Training samples that are made of each.
     """
 
     parameters: dict[str, int]
@@ -56,13 +62,20 @@ class Cost:
     trained_gflop: float
     images: int
     workers: int
+    step_gflop: dict[str, float] = field(default_factory=dict)
+    unit: str = 'image'
+    samples: int = 1
 
     def hours(self, gpus: int, tflops: float) -> float:
         """Hours of computing on ``gpus`` that each sustain ``tflops``, evaluation left out."""
         return self.images * self.trained_gflop / (gpus * tflops * 1000) / 3600
 
+    def decodes_needed(self, gpus: int, tflops: float) -> float:
+        """Images or videos per second, of all workers together, that keep such GPUs computing."""
+        return gpus * tflops * 1000 / self.trained_gflop
+
     def data_hours(self, rate: float) -> float:
-        """Hours of decoding when each worker delivers ``rate`` images per second."""
+        """Hours of decoding when each worker delivers ``rate`` images or videos per second."""
         return self.images / (self.workers * rate) / 3600 if self.workers else 0.0
 
 
@@ -82,56 +95,50 @@ def cost_of(config: Mapping[str, Any], model: nn.Module, processes: int) -> Cost
         if name not in ('backbone', 'data_preprocessor'):
             count = sum(p.numel() for p in child.parameters())
             parameters |= {name: count} if count else {}
+    samples = _samples(config)
+    of_run = dict(
+        images=_images(config, processes),
+        workers=_workers(config, processes),
+        unit='video' if lookup(config, 'train_dataloader.dataset.sampling') else 'image',
+        samples=samples,
+    )
     # A distillation is tested, but what it costs are its steps.
     if config.get('train_cfg') and (not config.get('test_cfg') or hasattr(model, 'exported')):
+        parts = _step_gflop(config, model)
+        gflop = {name: round(count, 3) for name, count in parts.items()}
         return Cost(
-            parameters,
-            {},
-            round(_step_gflop(config, model), 3),
-            _images(config, processes),
-            _workers(config, processes),
+            parameters, {}, round(samples * sum(parts.values()), 3), step_gflop=gflop, **of_run
         )
     total, backbone = _forward_gflop(config, model)
     frozen = not any(p.requires_grad for p in model.backbone.parameters())
     trained = TRAINED * (total - backbone) + (FROZEN if frozen else TRAINED) * backbone
-    trained *= _samples(config)
-    return Cost(
-        parameters,
-        {'backbone': round(backbone, 3), 'rest': round(total - backbone, 3)},
-        round(trained, 3),
-        _images(config, processes),
-        _workers(config, processes),
-    )
+    gflop = {'backbone': round(backbone, 3), 'rest': round(total - backbone, 3)}
+    return Cost(parameters, gflop, round(samples * trained, 3), **of_run)
 
 
 def _workers(config: Mapping[str, Any], processes: int) -> int:
-    """Workers of all processes that decode whole images of ImageNet, else 0."""
+    """Workers of all processes that decode whole images of ImageNet or videos, else 0."""
     if not lookup(config, 'train_dataloader.dataset.views'):
         return 0
     return (lookup(config, 'train_dataloader.num_workers') or 0) * processes
 
 
-def _step_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
-    if hasattr(model.backbone, 'frames'):
-        return _video_gflop(config, model)
-    batch = make_batch(config, STEP_IMAGES)
+def _step_gflop(config: Mapping[str, Any], model: nn.Module) -> dict[str, float]:
+    """GFLOP of a step by part, per image, or per clip of a video: several of one take long."""
+    count = STEP_IMAGES
+    if _samples(config) > 1:
+        config, count = copy.deepcopy(dict(config)), 1
+        config['train_dataloader']['dataset']['views']['samples'] = 1
+    batch = make_batch(config, count)
     if hasattr(model, 'fit'):
         with torch.no_grad():
             model.fit(iter([model.data_preprocessor(batch, True)['inputs']]))
-    return count_training(model, batch, STEP_IMAGES)
+    return {name: flops / count / 1e9 for name, flops in training_flops(model, batch).items()}
 
 
 def _samples(config: Mapping[str, Any]) -> int:
     """Training samples that are made of one decoded video, 1 of images."""
     return lookup(config, 'train_dataloader.dataset.views.samples') or 1
-
-
-def _video_gflop(config: Mapping[str, Any], model: nn.Module) -> float:
-    """Of all clips that are made of a video; only one is counted, since several take long."""
-    config = copy.deepcopy(dict(config))
-    views = config['train_dataloader']['dataset']['views']
-    samples, views['samples'] = _samples(config), 1
-    return samples * count_training(model, make_batch(config, 1), 1)
 
 
 @torch.no_grad()

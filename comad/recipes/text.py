@@ -37,15 +37,27 @@ def cost_text(cost: Cost, gpus: int, tflops: float, rate: float) -> str:
             f'forward GFLOP per image: backbone {cost.gflop["backbone"]:.2f}, '
             f'rest {cost.gflop["rest"]:.2f}'
         )
+    if cost.step_gflop:
+        total, each = sum(cost.step_gflop.values()), 'clip' if cost.unit == 'video' else 'image'
+        parts = ', '.join(
+            f'{name} {count:.2f} ({100 * count / total:.0f} %)'
+            for name, count in cost.step_gflop.items()
+        )
+        lines.append(f'step, GFLOP per {each}: {total:.2f}; forward {parts}')
     if not cost.images:
         return '\n'.join(lines)
-    lines.append(f'training: {cost.images:,} images x {cost.trained_gflop:.2f} GFLOP')
+    made = f' of {cost.samples} clips' if cost.samples > 1 else ''
+    lines.append(f'training: {cost.images:,} {cost.unit}s{made} x {cost.trained_gflop:.2f} GFLOP')
     assumed = f'{gpus} GPUs that each sustain {tflops:g} TFLOP/s'
     hours, data = cost.hours(gpus, tflops), cost.data_hours(rate)
     if data:
         lines.append(
             f'estimated hours: {max(hours, data):.2g}, the longer of {hours:.2g} on {assumed} and '
-            f'{data:.2g} for {cost.workers} workers that each decode {rate:g} images/s'
+            f'{data:.2g} for {cost.workers} workers that each decode {rate:g} {cost.unit}s/s'
+        )
+        lines.append(
+            f'these GPUs need {cost.decodes_needed(gpus, tflops):,.0f} decoded {cost.unit}s/s, '
+            f'{cost.decodes_needed(gpus, tflops) / cost.workers:.3g} of each worker'
         )
     else:
         lines.append(f'estimated hours: {hours:.2g} on {assumed}, data loading left out')

@@ -30,24 +30,33 @@ from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RECORDS, REFERENCE
 from comad.sweep.runner import Sweep
 from comad.sweep.step import Step, SweepError
 
+VIDEO_CSV = STUDY_CSV.with_name('sample_video.csv')
 DISTILLATION_CSV = ABLATIONS_CSV.with_name('sample_distillation.csv')
 ABLATIONS_FIGURE = ABLATIONS_CSV.with_suffix('.png')
 
 
 def study_csv(track: str) -> Path:
-    """The table of a track's study; the sample's, which is kept in git, lies beside the records."""
+    """The table of a track's study; the sample's is kept in git."""
     return STUDY_CSV if track == SAMPLE else results_folder(track) / 'study.csv'
 
 
-def finish_study(root: Path, steps: Iterable[Step], track: str = SAMPLE) -> list[str]:
-    """Complete the study's table by the grid's records; return the reading, line by line.
+def finish_study(
+    root: Path, steps: Iterable[Step], csv: Path = STUDY_CSV, track: str = SAMPLE
+) -> list[str]:
+    """Complete a study's table by the grid's records; return the reading, line by line.
 
     Rows of students and tasks that the grid does not hold stay as they are.
+
+    Args:
+        root: The home of records and results.
+        steps: Of the grid.
+        csv: The table, relative to ``root``.
+        track: Whose records they are.
 
     Raises:
         SweepError: If a record of the grid is missing or refused; the CSV is then left as it was.
     """
-    csv, folder = study_csv(track), results_folder(track) / 'records'
+    folder = results_folder(track) / 'records'
     records, refused = _records(root, steps, folder)
     for name, record in records.items():
         if record is None:

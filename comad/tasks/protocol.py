@@ -18,7 +18,9 @@ Config = Mapping[str, Any]
 # Digests of what no field tells: of model and training, and of the test.
 DIGESTS = ('other_settings', 'other_test_settings')
 # What a test decides; everything else is the training's.
-TEST_FIELDS = frozenset(('test_data', 'test_view', 'test_size', 'test_mode', DIGESTS[1]))
+TEST_FIELDS = frozenset(
+    ('test_data', 'test_view', 'test_crop', 'test_size', 'test_mode', DIGESTS[1])
+)
 # Parts of a config that can change a training.
 TRAINING = (
     *('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'),

@@ -4,6 +4,7 @@ What is the method's own (its terms and weights, its teacher) is part of the stu
 pretraining is; fields are those of the recipe, which all methods share.
 """
 
+from backbones.staged_table import entry_of, evaluation_view
 from comad.tasks.fields import no_weight_decay, number, testing, train_crop, training
 from comad.tasks.protocol import Field, ProtocolReader
 from comad.tasks.task import IMAGENET, Metric, Task
@@ -36,11 +37,33 @@ def read(protocol: ProtocolReader) -> dict[str, Field]:
         'auto_augment': protocol.tell(f'{views}.auto_augment', 'none'),
         'mixup': protocol.tell('model.mixup.mixup_alpha', 0.0),
         'cutmix': protocol.tell('model.mixup.cutmix_alpha', 0.0),
+        'mixing': _mixing(protocol),
         'label_smoothing': protocol.tell('model.label_smoothing', 0.1),
         'random_erasing': protocol.tell(f'{views}.re_prob', 0.0),
         **testing(protocol),
+        'test_crop': _test_crop(protocol),
         'selection': 'last epoch',
     }
+
+
+def _mixing(protocol: ProtocolReader) -> str:
+    """``per batch, probability 1, cutmix in 0.5 of them``, or ``none``."""
+    if not protocol.get('model.mixup'):
+        return 'none'
+    path = 'model.mixup'
+    share = number(protocol.tell(f'{path}.switch_prob', 0.5))
+    probability = number(protocol.tell(f'{path}.prob', 1.0))
+    mode = protocol.tell(f'{path}.mode', 'batch')
+    return f'per {mode}, probability {probability}, cutmix in {share} of them'
+
+
+def _test_crop(protocol: ProtocolReader) -> str:
+    """Whether a test sees each network's images as OFA-KD's timm does; the view says how."""
+    arch = protocol.get('model.backbone.arch', '')
+    own = evaluation_view(arch) if entry_of(arch) else {}
+    path = f'{protocol.tested}_dataloader.dataset.views'
+    same = own and all(protocol.get(f'{path}.{key}') == value for key, value in own.items())
+    return "timm's for the network" if same else "not timm's for the network"
 
 
 def _rates(protocol: ProtocolReader, trained: dict[str, Field]) -> dict[str, Field]:

@@ -37,6 +37,14 @@ def test_a_folder_with_other_files_gives_one_line(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['thesis.tex']
 
 
+@pytest.mark.parametrize('words', [('imagenet', '--root', 'nowhere'), ('nowhere',)])
+def test_a_missing_folder_is_not_a_folder_with_problems(words, tmp_path):
+    result = call('data', 'check', *words, cwd=tmp_path)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith('data check: nowhere') and 'no ' in line
+
+
 def test_a_bad_seed_gives_one_line(tmp_path):
     result = call('data', 'sample', '--root', tmp_path / 'sample', '--seed', '-1')
     assert (result.returncode, result.stderr) == (

@@ -18,6 +18,7 @@ from comad.engine.run_config import config_digest, load_run_config
 from comad.leaderboard.tables import build_leaderboards
 from comad.runs.place import FILES
 from comad.runs.record import read_records
+from comad.sweep.step import Step
 from comad.tasks.task import TASKS
 from comad.weights import export_timm
 from tests.calls import call
@@ -141,6 +142,53 @@ def test_without_data_one_line_says_what_is_missing(tmp_path, monkeypatch):
     assert line.startswith(
         'error: missing data: data/cifar-100-binary (train.bin, test.bin and fine_label_names.txt'
     )
+
+
+def test_on_the_sample_the_command_makes_what_is_missing(tmp_path, monkeypatch):
+    """Images and the teacher's own run, each only where it is not there."""
+    monkeypatch.chdir(tmp_path)
+    names = ['fbt', 'cifar100', 'swin_tiny', 'resnet18']
+
+    def made(*options, names=names):
+        arguments = [*distill.find_run(names), '--sample', *options]
+        return [step.name for step in distill.missing_steps(names, arguments)]
+
+    images, teacher = 'data', 'distil_cifar100_plain_swin_tiny_p0'
+    assert made() == [images, teacher]
+    assert made(names=['plain', 'cifar100', 'resnet18']) == [images]
+    assert made('--print-work-dir') == []
+    (tmp_path / 'data/sample/cifar-100-binary').mkdir(parents=True)
+    assert made() == [teacher]
+    # Neither is it made again, nor in place of a file that is named.
+    assert made('--cfg-options', 'model.teachers.0.checkpoint=mine.pth') == []
+    run = tmp_path / 'work_dirs/sample/pretrain/cifar100_plain_swin_tiny/seed0'
+    run.mkdir(parents=True)
+    (run / 'student.safetensors').touch()
+    assert made() == []
+
+
+def test_what_cannot_be_made_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert distill.main(['kd', 'cifar100', 'resnet50', 'resnet18', '--sample']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --sample: 'resnet50' has no stand-in")
+    monkeypatch.setattr(distill, 'become', lambda *_: pytest.fail('it was started all the same'))
+    step = Step('teacher', ('python', '-c', 'raise SystemExit(3)'), ('student',), seconds=200)
+    monkeypatch.setattr(distill, 'missing_steps', lambda *_: [step])
+    monkeypatch.setattr(distill, 'home', lambda: tmp_path)
+    assert distill.main(['kd', 'cifar100', 'swin_tiny', 'resnet18', '--sample']) == 1
+    said = capsys.readouterr().out
+    assert said.startswith('made first, about 3 min on one core: teacher\n')
+    assert 'FAILED (exit 3)' in said
+
+
+def test_teachers_of_the_sample_train_longer_than_students():
+    teacher = config(student='plain_convnext_tiny', track='sample')
+    student = config(TOKEN, student='plain_deit_tiny', track='sample')
+    assert teacher.optim_wrapper.optimizer.type == 'AdamW'
+    assert 'momentum' not in teacher.optim_wrapper.optimizer
+    assert teacher.train_cfg.max_epochs > 3 * student.train_cfg.max_epochs
+    assert config(student='plain_convnext_tiny').optim_wrapper.optimizer.type == 'SGD'
 
 
 @pytest.fixture(scope='module')

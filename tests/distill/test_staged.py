@@ -1,5 +1,7 @@
 """Classifiers in four stages: cuts, shapes and sizes, files of today and of timm 0.6."""
 
+import json
+
 import pytest
 import timm
 import torch
@@ -10,6 +12,7 @@ from backbones.classifier_files import build_classifier, load_classifier
 from backbones.contract import Backbone, Classifier, MapNetwork
 from backbones.stage_cuts import block_ends
 from backbones.staged_table import NETWORKS, entry_of, evaluation_view
+from backbones.student import check_architecture
 
 # Of OFA-KD's networks at 100 classes, and timm's numbers of the four stages.
 SIZES = {
@@ -90,6 +93,18 @@ def test_test_views_follow_the_network():
     assert evaluation_view('resnet18') == dict(size=224, resize=256, interpolation='bilinear')
     assert evaluation_view('swin_tiny') == dict(size=224, resize=248, interpolation='bicubic')
     assert all(timm.is_model(entry.model) for entry in NETWORKS.values())
+
+
+def test_a_card_names_the_network_and_not_timms_weights(tmp_path):
+    network = StagedClassifier(arch='sample_resnet18', num_classes=3)
+    assert network.architecture()['model'] == 'resnet18'
+    path = save_student(tmp_path, network, {'name': 'kd_resnet18'})
+    card = tmp_path / 'student.json'
+    # Earlier cards name the tag as well; another network stays another one.
+    card.write_text(card.read_text().replace('"resnet18"', '"resnet18.tv_in1k"'))
+    assert load_student(path).architecture() == network.architecture()
+    with pytest.raises(CheckpointError, match='model resnet18.tv_in1k in the card, resnet50 in'):
+        check_architecture(json.loads(card.read_text()), dict(model='resnet50'), path)
 
 
 def test_a_network_that_is_not_known_is_refused():

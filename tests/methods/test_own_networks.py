@@ -55,6 +55,24 @@ def test_every_parameter_of_any_student_is_trained(method, student, teachers):
     assert lost == [] and len(model.teacher_cards) == 3
 
 
+@pytest.mark.parametrize('method', ['MAE', 'MoCoV3', 'IBOT', 'AMD', 'HybridDistill', 'DMAELite'])
+def test_other_methods_refuse_a_student_without_blocks(method):
+    options = dict(teachers=[]) if method in ('AMD', 'HybridDistill', 'DMAELite') else {}
+    backbone = dict(type='StagedClassifier', arch='sample_resnet18')
+    line = f'student sample_resnet18 has no blocks: {method} trains ViTs only; CoMAD and DMT'
+    with pytest.raises(ValueError, match=line):
+        MODELS.build(dict(type=method, backbone=backbone, **options))
+
+
+def test_amd_refuses_a_teacher_without_blocks(teachers):
+    backbone = dict(type='MaskedViT', arch='sample_tiny', img_size=64)
+    for teacher in teachers[1:]:
+        with pytest.raises(ValueError, match='read after its last stage only: AMD learns from the'):
+            MODELS.build(
+                dict(type='AMD', backbone=backbone, teachers=[dict(teacher, mask_ratio=0.5)])
+            )
+
+
 @torch.no_grad()
 def test_hidden_cells_are_grey_before_the_network():
     network = StagedClassifier(arch='sample_resnet18').eval()

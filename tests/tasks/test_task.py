@@ -11,8 +11,10 @@ import torch
 from torch.optim import Optimizer
 
 import comad.tasks
+from backbones.staged_table import NETWORKS
 from comad.data import views
 from comad.engine.config_keys import RUNNER_KEYS
+from comad.engine.distillation import ALONE
 from comad.evaluation.lars import Lars
 from comad.runs.place import FILES
 from comad.tasks.fields import FEATURES, OPTIMIZER_DEFAULTS, VIEW_DEFAULTS
@@ -46,6 +48,7 @@ def test_every_kind_has_its_configs_and_its_part_of_the_sample():
 
 def test_every_name_of_an_overlay_is_read():
     parts = {part for task in TASKS.values() for part in task.overlay_parts}
+    parts |= {f'{ALONE}_{network}' for network in NETWORKS}  # of one run
     for folder in FOLDERS:
         tree = ast.parse((FILES / f'base_configs/tracks/sample/{folder}.py').read_text())
         names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]

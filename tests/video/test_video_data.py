@@ -1,6 +1,7 @@
 """Lists, files, folders, and what is done with those that cannot be read."""
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from comad.data.clips import build_sampling
 from comad.data.faults import CheckedImages, UnreadableData
 from comad.data.preprocessor import VideoDataPreprocessor
-from comad.data.video import VideoList, read_file, read_frames, read_list
+from comad.data.video import VideoList, load_pyav, read_file, read_frames, read_list
 from comad.engine.exact_data import SampleIndex, SeededDataset
 from tests.video.conftest import make_clip, write_frames, write_mp4
 
@@ -113,7 +114,10 @@ def test_unreadable_files_are_named_and_replaced_in_training_alone(kinetics, tmp
         CheckedImages(data)[1]
 
 
-def test_a_video_cut_off_within_is_never_another_clip(tmp_path, monkeypatch):
+@pytest.mark.parametrize('decode', ['opencv', 'pyav'])
+def test_a_video_cut_off_within_is_never_another_clip(tmp_path, request, decode):
+    if decode == 'pyav':
+        request.getfixturevalue('pyav')
     path = write_mp4(tmp_path / 'a.mp4', make_clip(12))
     content = bytearray(path.read_bytes())
     # The table of sample sizes claims twelve frames; their data end early.
@@ -123,7 +127,39 @@ def test_a_video_cut_off_within_is_never_another_clip(tmp_path, monkeypatch):
     content[start + 4 + half : content.index(b'moov') - 4] = b''
     path.write_bytes(content)
     with pytest.raises(OSError, match=r'a\.mp4'):
-        read_file(path, EVERY)
+        read_file(path, EVERY, decode)
+
+
+def test_an_unknown_or_missing_decoder_is_one_line(kinetics, monkeypatch):
+    with pytest.raises(ValueError, match="decode='decord': expected opencv or pyav"):
+        VideoList(kinetics, classes=3, decode='decord', **SHORT)
+    monkeypatch.setitem(sys.modules, 'av', None)
+    load_pyav.cache_clear()
+    with pytest.raises(ValueError, match=r"'\.\[video\]'"):
+        VideoList(kinetics, classes=3, decode='pyav', **SHORT)
+
+
+@pytest.fixture
+def pyav():
+    load_pyav.cache_clear()
+    return pytest.importorskip('av', reason='PyAV is not installed: the extra video has it')
+
+
+@pytest.mark.parametrize('size', [(40, 56), (64, 64), (90, 120)])
+def test_pyav_gives_the_same_pixels(pyav, tmp_path, size):
+    path = write_mp4(tmp_path / 'a.mp4', make_clip(12, *size))
+    some = build_sampling(dict(type='dense_views', frames=3, stride=2, clips=2))
+    for sampling in (EVERY, some):
+        pairs = zip(read_file(path, sampling), read_file(path, sampling, 'pyav'), strict=True)
+        assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize('damage', [lambda data: b'no video', lambda data: data[: len(data) // 2]])
+def test_pyav_names_what_it_cannot_read(pyav, kinetics, damage):
+    path = kinetics / 'videos/1.mp4'
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(OSError, match=r'videos/1\.mp4'):
+        VideoList(kinetics, classes=3, decode='pyav', **SHORT)[1]
 
 
 def test_missing_frames_are_named(tmp_path):

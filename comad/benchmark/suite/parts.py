@@ -261,13 +261,13 @@ def overlap(case: Case) -> None:
 
 PARTS: dict[str, Part] = {
     'machine': Part(1, machine),
-    'comad': Part(8, comad),
-    'runner': Part(6, runner),
-    'comad_40_50_60': Part(5, comad_narrow),
+    'comad': Part(10, comad),
+    'runner': Part(7, runner),
+    'comad_40_50_60': Part(8, comad_narrow),
     'classification': Part(3, classification),
     'dense': Part(4, dense),
-    'comad_batches': Part(5, comad_batches),
+    'comad_batches': Part(6, comad_batches),
     'loader': Part(3, loader),
-    'overlap': Part(1, overlap),
-    'methods': Part(8, methods),
+    'overlap': Part(2, overlap),
+    'methods': Part(12, methods),
 }
