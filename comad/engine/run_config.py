@@ -15,32 +15,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.architectures import NAMES, VIT, network_type, sample_name, split_name
+from backbones.architectures import NAMES, network_type, split_name
 from comad.engine import bridges, distillation
 from comad.engine.cfg_options import check_kept, merge
-from comad.engine.config_keys import RUNNER_KEYS, check_shapes, find_unknown_keys
+from comad.engine.config_keys import check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.own_networks import put_networks
-from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths
+from comad.engine.paths import check_paths
 from comad.engine.schedules import accumulate, check_schedule
 from comad.engine.staged_backbone import fit_staged, fit_vit
+from comad.engine.tracks import PRETRAIN, apply_track, track_value
 from comad.runs.place import (
     FILES,
     get_track,
     own_method,
-    pretrain_dir,
     pretrain_root,
     runs_folder,
     worded,
 )
-from comad.runs.track import FULL, Track, track_names
-from comad.tasks.task import FOLDERS, TASKS, tasks_of_folder
+from comad.runs.track import FULL, track_names
+from comad.tasks.task import FOLDERS, tasks_of_folder
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-PRETRAIN = 'pretrain'
 DISTILL = distillation.DISTILL
 # Whose runs make their own student.
 MAKING = (PRETRAIN, DISTILL)
@@ -146,7 +145,7 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
             leaf = replace(leaf, method=own_method(leaf.method, data))
         if options.compute_of:
             leaf = _equal_length(cfg, leaf, options)
-        replace_values(cfg, lambda key, value: _track_value(track, key, value, options.data))
+        replace_values(cfg, lambda key, value: track_value(track, key, value, options.data))
         _place_run(cfg, leaf, pretrain_seed, options, data)
         if data:
             cfg.run.update(data=data, note=note)
@@ -192,57 +191,6 @@ def _where(error: BaseException, path: str | Path) -> str:
         elif frame.f_code.co_name == '<module>' and frame.f_code.co_filename == path:
             line = f', line {number}'
     return f'{_relative(path)}{line}'
-
-
-def apply_track(cfg: Config, leaf: LeafName, track: Track, leaf_part: dict | None) -> None:
-    """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part.
-
-    At last comes the overlay's part for one run, ``<method>_<arch>``. Pretraining on video has an
-    overlay of its own.
-
-    Raises:
-        ConfigError: The track has none for these leaves, or rules the task out by a part None.
-    """
-    video = leaf.folder == PRETRAIN and network_type(leaf.arch) != VIT
-    name = f'{leaf.folder}_video' if video else leaf.folder
-    overlay = FILES / track.overlay(name)
-    parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].overlay_parts
-    content = parse_config(overlay)._cfg_dict.to_dict() if overlay.is_file() else None
-    if content is None or any(content.get(part, ...) is None for part in parts):
-        raise ConfigError(
-            f'--track {track.name}: {track.title} has no {leaf.kind} ({track.overlay(name)})'
-        )
-    own = [content.get(part) for part in parts]
-    run = content.get(f'{leaf.method}_{leaf.arch}')
-    # Helper variables of the overlay and the parts of its other kinds stay behind.
-    content = {key: value for key, value in content.items() if key in RUNNER_KEYS}
-    for part in (content, *own, leaf_part, run):
-        if part:
-            cfg.merge_from_dict(dict(part), allow_list_keys=False)
-
-
-def _track_value(track: Track, key: str, value: Any, own: str | None = None) -> Any:
-    """A value as it is on the track: places of runs, and stand-ins where it has those."""
-    if not isinstance(value, str) or (own and value.startswith(own)):
-        return value
-    if not track.stand_ins:
-        full, root = pretrain_root(FULL), pretrain_root(track.name)
-        is_run = key == 'checkpoint' and value.startswith(f'{full}/')
-        return value.replace(full, root, 1) if is_run else value
-    if key == 'arch' and value in NAMES:
-        if sample_name(value) is None:
-            known = ', '.join(name for name in NAMES if sample_name(name))
-            raise ConfigError(
-                f'{track.option.strip()}: {value!r} has no stand-in of its size; {known} have'
-            )
-        return sample_name(value)
-    if key in ('sha256', 'md5'):
-        return None  # pins of the real teachers' files
-    if run := (SAMPLE_TEACHERS | VIDEO_TEACHERS).get(value):
-        return str(pretrain_dir(track.name, run, 0) / Path(value).name)
-    if value.startswith('data/') and not value.startswith(SAMPLE_ROOTS):
-        return 'data/sample/' + value.removeprefix('data/')
-    return value
 
 
 def replace_values(node: Any, change: Callable[[str, Any], Any], key: str = '') -> Any:

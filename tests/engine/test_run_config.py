@@ -16,16 +16,15 @@ from mmengine.runner import Runner
 from comad.commands.train import parse_args
 from comad.engine.launch import _refuse
 from comad.engine.options import ConfigError, RunOptions
-from comad.engine.paths import check_paths
+from comad.engine.paths import SAMPLE_ROOTS, check_paths
 from comad.engine.run_config import (
-    SAMPLE_ROOTS,
-    _track_value,
     config_digest,
     load_run_config,
     parse_config,
     parse_leaf_name,
     replace_values,
 )
+from comad.engine.tracks import track_value
 from comad.runs.place import CALLER, FILES, HOME, get_track
 from comad.tasks.task import get_task
 from tests.resolved import leaves, resolved_config
@@ -316,7 +315,7 @@ def test_the_sample_replaces_teachers_and_forgets_their_pins():
             )
         ]
     )
-    (teacher,) = replace_values(model, partial(_track_value, get_track('sample')))['teachers']
+    (teacher,) = replace_values(model, partial(track_value, get_track('sample')))['teachers']
     folder = 'work_dirs/sample/pretrain/mae_base/seed0'
     assert teacher['checkpoint'] == f'{folder}/mae_pretrain_vit_base.pth'
     assert teacher['arch'] == 'sample_base' and teacher['md5'] is None
