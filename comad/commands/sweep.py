@@ -12,10 +12,12 @@ from comad.engine.options import add_track
 from comad.recipes.price import TFLOPS
 from comad.runs.place import FILES, enter_home, get_track, home, runs_folder, worded
 from comad.runs.track import SAMPLE
+from comad.sweep.adopt import made_as_now
 from comad.sweep.distillation import distillation
 from comad.sweep.estimate import show_seconds
 from comad.sweep.grid import ablations, quickstart, study
 from comad.sweep.runner import Sweep
+from comad.sweep.slurm import JOBS, job_command, jobs_file, states_of_jobs, submit
 from comad.sweep.step import SweepError
 from comad.sweep.video import video
 
@@ -26,6 +28,7 @@ EPILOG = """examples:
   python tools/sweep.py study --sample --equal 4        # all get the compute of 4 runs of comad
   python tools/sweep.py study --track overnight --seeds 1   # all GPUs here, one step after another
   python tools/sweep.py study --tasks linear knn --dry-run  # full scale: the commands, the hours
+  python tools/sweep.py study --slurm gpu               # a cluster: what is not done or queued
   python tools/sweep.py ablations --sample --seeds 3    # results/sample_ablations.csv and .png
   python tools/sweep.py distillation --sample --seeds 5   # results/sample_distillation.csv
   python tools/sweep.py video --sample --seeds 3        # results/sample_video.csv
@@ -131,7 +134,13 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
         '--gpus',
         type=int,
         metavar='N',
-        help='GPUs of a training, but on the sample (default: all here)',
+        help="GPUs of a training, but on the sample (default: all here; with --slurm the recipe's)",
+    )
+    parser.add_argument(
+        '--slurm',
+        metavar='PARTITION',
+        help='submit a job per step, which waits for those that it needs; SBATCH_ARGS, e.g. '
+        '--time=8:00:00, and the other variables are those of tools/slurm_train.sh',
     )
     parser.add_argument(
         '--equal',
@@ -149,7 +158,7 @@ def make_sweep(
     jobs: int | None = None,
     track: str = SAMPLE,
     gpus: int | None = None,
-    tflops: float = TFLOPS,
+    on_cluster: bool = False,
     **part: Any,
 ) -> Sweep:
     """A grid as it is run; ``part`` as :func:`comad.sweep.grid.study` takes it."""
@@ -157,28 +166,34 @@ def make_sweep(
     if grid == 'study':
         part['track'] = track
     steps = SEVERAL[grid](FILES, seeds, **part) if grid in SEVERAL else quickstart(FILES)
-    gpus = 1 if small else gpus or max(gpu_count(), 1)
+    most = max(step.processes for step in steps) if on_cluster else max(gpu_count(), 1)
+    gpus = 1 if small else gpus or most
     if not small:
         from comad.sweep.plan import priced
 
-        steps = priced(steps, get_track(track), gpus, tflops, report=tell)
+        steps = priced(steps, get_track(track), gpus, TFLOPS, report=tell)
+    state = runs_folder(track) / 'sweep'
+    # What a cluster has made has no stamp either.
+    proven = not small or on_cluster or (home() / state / JOBS).is_file()
     return Sweep(
         grid,
         steps,
         home(),
-        runs_folder(track) / 'sweep',
+        state,
         files=FILES,
         slots=jobs or (min(os.cpu_count() or 1, 4) if small else 1),
         keep_going=grid in SEVERAL,
-        resume=not small,
+        resume=not small or on_cluster,
         gpus=gpus,
+        adopts=lambda step: proven and made_as_now(home(), step, track),
         report=say,
     )
 
 
 def study_part(args: argparse.Namespace) -> dict[str, Any]:
     """The study's own arguments."""
-    return dict(methods=args.methods, kinds=args.tasks, equal=args.equal, gpus=args.gpus)
+    own = dict(methods=args.methods, kinds=args.tasks, equal=args.equal)
+    return own | dict(gpus=args.gpus, on_cluster=bool(args.slurm))
 
 
 def tell(line: str) -> None:
@@ -189,11 +204,12 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def list_steps(sweep: Sweep) -> None:
+def list_steps(sweep: Sweep, partition: str | None = None) -> None:
     pending = {step.name for step in sweep.pending()}
     for number, step in enumerate(sweep.steps, start=1):
         state = 'to do' if step.name in pending else 'done '
-        say(f'[{number}/{len(sweep.steps)}] {state} {step.name}: {" ".join(sweep.typed(step))}')
+        words = job_command(sweep, step, partition) if partition else sweep.typed(step)
+        say(f'[{number}/{len(sweep.steps)}] {state} {step.name}: {" ".join(words)}')
     left = show_seconds(sweep.time_left())
     say(f'{len(pending)} of {len(sweep.steps)} steps to do, about {left} side by side')
     for line, steps in sweep.missing().items():
@@ -202,9 +218,13 @@ def list_steps(sweep: Sweep) -> None:
 
 def show_status(sweep: Sweep) -> None:
     """How many steps are where, the names of those that run or failed, and the time left."""
+    if jobs_file(sweep).is_file():
+        found = states_of_jobs(sweep)
+    else:
+        found = {step.name: sweep.state_of(step) for step in sweep.steps}
     states: dict[str, list[str]] = {}
-    for step in sweep.steps:
-        states.setdefault(sweep.state_of(step), []).append(step.name)
+    for name, state in found.items():
+        states.setdefault(state, []).append(name)
     counts = ', '.join(f'{len(states.get(name, ()))} {name}' for name in STATES)
     say(f'{sweep.grid}: {counts}; about {show_seconds(sweep.time_left())} left')
     for name in states.get('running', ()):
@@ -257,16 +277,21 @@ def main(argv: list[str] | None = None) -> int:
             for grid in ('quickstart', *SEVERAL) if small else ('study',):
                 show_status(make_sweep(grid, args.seeds, track=args.track, gpus=args.gpus))
             return 0
+        partition = getattr(args, 'slurm', None)
         part = study_part(args) if args.grid == 'study' else {}
         track = getattr(args, 'track', SAMPLE)
         sweep = make_sweep(args.grid, getattr(args, 'seeds', 1), args.jobs, track, **part)
         if args.dry_run:
-            list_steps(sweep)
+            list_steps(sweep, partition)
             return 0
         if missing := sweep.missing():
             for line, steps in missing.items():
                 print(f'sweep: {line} (for {len(steps)} steps)', file=sys.stderr)
             return 2
+        if partition:
+            submitted = submit(sweep, partition, args.redo)
+            say(f'{len(submitted)} jobs submitted; status: tools/sweep.py status --track {track}')
+            return 0
         sweep.forget(sweep.by_name if args.redo == ['all'] else args.redo)
         complete = run(sweep)
         finish(sweep, getattr(args, 'seeds', 1), complete, track)

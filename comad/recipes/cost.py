@@ -180,7 +180,9 @@ def _images(config: Mapping[str, Any], processes: int) -> int:
     batch = (lookup(config, 'train_dataloader.batch_size') or 0) * processes
     if 'max_iters' in loop:
         return loop['max_iters'] * batch
-    return loop.get('max_epochs', 0) * images_of(lookup(config, 'train_dataloader.dataset') or {})
+    # A probe on cached features passes over the images as often as it caches them.
+    passes = loop.get('cached_passes') or loop.get('max_epochs', 0)
+    return passes * images_of(lookup(config, 'train_dataloader.dataset') or {})
 
 
 def images_of(dataset: Mapping[str, Any]) -> int:

@@ -29,7 +29,8 @@ class Track:
         name: Its folder's name.
         title: In a few words, ``the embedded sample``.
         data: Public data set -> the one whose images stand in for it, by the names of records.
-        tasks: Kinds of its study; all that have a column there where none is named.
+        tasks: Kinds of its study; all that its networks are transferred to where none is named.
+        students: Those of its study, by their configs; CoMAD, its ablations and rivals by default.
         stand_ins: Whether networks, teachers and data are small ones of its own, as the embedded
             sample's are.
     """
@@ -38,6 +39,7 @@ class Track:
     title: str
     data: Mapping[str, str] = field(default_factory=dict)
     tasks: tuple[str, ...] = ()
+    students: tuple[str, ...] = ()
     stand_ins: bool = False
 
     @property

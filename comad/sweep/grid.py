@@ -83,9 +83,13 @@ def study_kinds(track: Track) -> tuple[str, ...]:
     """
     if track.stand_ins:
         return STUDY_KINDS
+    return track.tasks or _kinds_of_leaves()
+
+
+def _kinds_of_leaves() -> tuple[str, ...]:
+    """Kinds of tasks that the reference has a leaf of, without other papers' protocols."""
     whole = (task for task in TASKS.values() if not task.variant_of)
-    own = (task.kind for task in whole if (FILES / task.leaf(REFERENCE)).is_file())
-    return track.tasks or tuple(own)
+    return tuple(task.kind for task in whole if (FILES / task.leaf(REFERENCE)).is_file())
 
 
 def study(
@@ -113,10 +117,12 @@ def study(
     """
     of_track = get_track(track)
     known = study_kinds(of_track)
-    if unknown := [kind for kind in kinds if kind not in known]:
-        raise SweepError(f'--tasks {unknown[0]}: expected some of {", ".join(known)}')
+    whole = known if of_track.stand_ins else _kinds_of_leaves()
+    if unknown := [kind for kind in kinds if kind not in whole]:
+        raise SweepError(f'--tasks {unknown[0]}: expected some of {", ".join(whole)}')
     # Full-scale teachers are files from elsewhere: what they are worth is published.
-    own = STUDY_STUDENTS if of_track.stand_ins else [s for s in STUDY_STUDENTS if s not in TEACHERS]
+    own = of_track.students or STUDY_STUDENTS
+    own = own if of_track.stand_ins else [s for s in own if s not in TEACHERS]
     any_leaf = [path.stem for path in sorted((FILES / 'pretrain_configs').glob('*_tiny.py'))]
     students = tuple(dict.fromkeys((*own, *any_leaf)))
     chosen = [next((s for s in students if s in (m, f'{m}_tiny')), m) for m in methods]

@@ -63,6 +63,8 @@ class Sweep:
         resume: Whether a training goes on where an earlier attempt stopped, instead of beginning
             anew; at full scale nothing that is there is written over unless `forget` was told so.
         gpus: Processes that a training may have.
+        adopts: Tells of a step whose outputs are there, but no stamp, whether they are what it
+            would make now; by default none is taken over.
         report: Receives every line meant for the user.
 
     Raises:
@@ -80,6 +82,7 @@ class Sweep:
         keep_going: bool = False,
         resume: bool = False,
         gpus: int = 1,
+        adopts: Callable[[Step], bool] = lambda step: False,
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
         known: set[str] = set()
@@ -92,6 +95,7 @@ class Sweep:
         self.grid, self.steps, self.root, self.files = grid, list(steps), root, files or root
         self.state, self.slots, self.keep_going = Path(state), max(slots, 1), keep_going
         self.report, self.resume, self.gpus = report, resume, gpus
+        self.adopts = adopts
         self._anew: set[str] = set()
         self._tries: Counter[str] = Counter()
         self.by_name = {step.name: step for step in self.steps}
@@ -100,9 +104,14 @@ class Sweep:
     def is_done(self, step: Step) -> bool:
         """Return whether the outputs exist and were made from the present command and inputs."""
         stamp = read_stamp(self._stamp(step))
-        if not stamp or missing_outputs(self.root, step):
+        if missing_outputs(self.root, step):
             return False
-        return all(stamp.get(key) == value for key, value in self._inputs(step).items())
+        if not stamp and step.name not in self._anew and self.adopts(step):
+            write_json(self._stamp(step), self._inputs(step))
+            return True
+        return bool(stamp) and all(
+            stamp.get(key) == value for key, value in self._inputs(step).items()
+        )
 
     def pending(self) -> list[Step]:
         """Return the steps that have to be run, in order: not done, or behind one that is not."""
@@ -157,6 +166,11 @@ class Sweep:
             return 'done'
         mark = read_stamp(self._mark(step)).get('state', 'waiting')
         return 'waiting' if mark == 'running' and not self._is_locked() else mark
+
+    def part(self, steps: Sequence[Step]) -> 'Sweep':
+        """Return the sweep of some of the steps alone, whose needs are among them."""
+        own = dict(state=self.state, files=self.files, slots=self.slots, report=self.report)
+        return Sweep(self.grid, steps, self.root, **own)
 
     def log(self, step: Step) -> Path:
         """Return the path, relative to the root, of the step's log."""

@@ -8,7 +8,7 @@ which saves before its time is over and goes on.
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from backbones.files import write_json
@@ -16,30 +16,42 @@ from comad.runs.place import FILES
 from comad.sweep.runner import Sweep
 from comad.sweep.step import Step, SweepError, read_stamp
 
-SCRIPT = 'tools/slurm_train.sh'
+SCRIPT, JOBS = 'tools/slurm_train.sh', 'jobs.json'
 DONE, FAILED, WAITING, RUNNING = 'done', 'failed', 'waiting', 'running'
 
 
 def jobs_file(sweep: Sweep) -> Path:
     """Where the numbers of the jobs of a sweep's steps are kept."""
-    return sweep.root / sweep.state / 'jobs.json'
+    return sweep.root / sweep.state / JOBS
 
 
 def job_command(sweep: Sweep, step: Step, partition: str) -> list[str]:
     """Return what submits one step; a job always resumes."""
+    if not is_training(step):
+        return sweep.typed(step)
     typed = [word for word in sweep.typed(step) if word != '--resume']
     options = typed[3:]  # behind the tool, the leaf and, on several GPUs, their number
     return [SCRIPT, '--batch', partition, step.name, step.command[2], *options]
 
 
-def submit(sweep: Sweep, partition: str) -> dict[str, str]:
+def is_training(step: Step) -> bool:
+    """Whether a step is a job of its own; the others, which write the sample, run here first."""
+    return step.command[1] == 'tools/train.py'
+
+
+def submit(sweep: Sweep, partition: str, redo: Sequence[str] = ()) -> dict[str, str]:
     """Submit every step that is neither done nor in the queue; return name -> job of these.
 
     Raises:
-        SweepError: Slurm refuses a job; what was submitted before is kept.
+        SweepError: Slurm refuses a job, what was submitted before is kept; ``redo``, since a job that is queued again would begin anew each time.
     """
+    if redo:
+        raise SweepError('--redo is for runs here; on a cluster remove the run that is to go')
     jobs, alive = read_stamp(jobs_file(sweep)), set(_queue())
     submitted: dict[str, str] = {}
+    here = [step for step in sweep.pending() if not is_training(step)]
+    if here and not sweep.part(here).run().complete:
+        raise SweepError(f'{here[0].name} failed, see {sweep.log(here[0])}')
     for step in sweep.pending():
         if jobs.get(step.name) in alive:
             sweep.report(f'{step.name}: in the queue as job {jobs[step.name]}')
@@ -54,7 +66,7 @@ def submit(sweep: Sweep, partition: str) -> dict[str, str]:
     return submitted
 
 
-def states(sweep: Sweep) -> dict[str, str]:
+def states_of_jobs(sweep: Sweep) -> dict[str, str]:
     """Return name -> ``done``, ``running``, ``waiting`` or ``failed`` of every step.
 
     A step has failed whose job has left the queue without its outputs, unless that was because a

@@ -142,7 +142,7 @@ def test_the_overlay_only_changes_data_sizes_and_lengths():
 OF_A_TRACK = re.compile(
     r'.*dataloader\.(batch_size|num_workers|dataset\.(type|root|classes))|.*\.num_classes'
     r'|.*dataset\.pipeline|model\.data_preprocessor\.pad_size_divisor|auto_scale_lr\.\w+'
-    r'|train_cfg\.(max_epochs|max_iters|val_interval)|param_scheduler|.*optimizer\.lr'
+    r'|train_cfg\.(max_epochs|max_iters|val_interval|cached_passes)|param_scheduler|.*optimizer\.lr'
     r'|default_hooks\.checkpoint\.interval|model\.freeze_prototypes|model\.backbone\.init_cfg\.\w+'
     r'|(run|work_dir).*'
 )

@@ -32,7 +32,11 @@ def test_a_folder_is_a_track(tmp_path):
     [
         ('nix', None, "no track 'nix'; one of full, .*flowers"),
         ('pretrain', '', 'a track cannot be called so'),
-        ('flowers', 'epochs = 3\n', "nothing reads 'epochs'; known: data, stand_ins, tasks, title"),
+        (
+            'flowers',
+            'epochs = 3\n',
+            "nothing reads 'epochs'; known: data, stand_ins, students, tasks, title",
+        ),
         ('flowers', 'title = open("x").read()\n', 'expected NAME = literal'),
         ('flowers', 'title = (\n', 'expected NAME = literal'),
     ],
