@@ -43,7 +43,8 @@ def submit(sweep: Sweep, partition: str, redo: Sequence[str] = ()) -> dict[str, 
     """Submit every step that is neither done nor in the queue; return name -> job of these.
 
     Raises:
-        SweepError: Slurm refuses a job, what was submitted before is kept; ``redo``, since a job that is queued again would begin anew each time.
+        SweepError: Slurm refuses a job, what was submitted before is kept; ``redo``, since a job
+            that is queued again would begin anew each time.
     """
     if redo:
         raise SweepError('--redo is for runs here; on a cluster remove the run that is to go')

@@ -14,7 +14,7 @@ def own(name='My photos', manifest='e' * 64) -> Record:
         key: make_data(name, split, images=9, classes=3, manifest=manifest)
         for key, split in (('dataset', 'val'), ('train_dataset', 'train'))
     }
-    facts = {**msgspec.structs.asdict(record), **data}
+    facts = {**msgspec.to_builtins(record), **data}
     del facts['schema'], facts['digest']
     return seal(facts)
 
