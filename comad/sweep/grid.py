@@ -161,11 +161,11 @@ def cells(
     trained = [student for student in students if student not in (SCRATCH, *TEACHERS)]
     command = ('python', 'tools/data.py', 'sample')
     steps = [Step('data', command, DATA_PROOFS, sources=DATA_SOURCES, seconds=SECONDS['data'])]
-    if get_track(track).stand_ins:
-        steps += [pretrain(root, teacher, 0) for teacher in TEACHERS]
-    else:
-        taught = (name for student in trained for name in teachers_of(student, track))
-        steps = [pretrain(root, teacher, 0, track=track) for teacher in dict.fromkeys(taught)]
+    if not get_track(track).stand_ins:
+        steps = []
+    taught = {name for student in trained for name in teachers_of(student, track)}
+    made = dict.fromkeys((*TEACHERS, *sorted(taught)))
+    steps += [pretrain(root, t, 0, track=track) for t in made if t in taught.union(students)]
     if equal:
         # Their cards say what an epoch of each costs.
         first = dict.fromkeys((REFERENCE, *trained))
