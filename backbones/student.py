@@ -22,6 +22,8 @@ from .files import sha256_of, write_json
 STUDENT_FILE = 'student.safetensors'
 CARD_FILE = 'student.json'
 PRETRAIN_ROOT = 'work_dirs/pretrain'
+# Tracks; there are others.
+FULL, SAMPLE = 'full', 'sample'
 NAME = re.compile(r'[a-z0-9]+(_[a-z0-9]+)+')
 
 
@@ -35,14 +37,14 @@ class StudentWeights:
         checkpoint: A student file given directly instead of a name.
         root: Folder of the pretraining runs.
         seed: Pretraining seed.
-        sample: Whether this run is on the embedded sample; a sample student is refused otherwise.
+        track: Track of this run; a student of another one is refused.
     """
 
     student: str | None = None
     checkpoint: str | None = None
     root: str = PRETRAIN_ROOT
     seed: int = 0
-    sample: bool = False
+    track: str = FULL
 
     @classmethod
     def from_cfg(cls, init_cfg: Mapping[str, Any] | None) -> 'StudentWeights | None':
@@ -97,16 +99,24 @@ class StudentWeights:
         if not path.is_file() and self.student is not None:
             method, arch = split_name(self.student) or (self.student, '')
             name = method if arch == 'tiny' else self.student
-            hint = f'tools/pretrain.sh {name}' + (' --sample' if self.sample else '')
+            hint = f'tools/pretrain.sh {name}' + (
+                '' if self.track == FULL else f' --track {self.track}'
+            )
             raise CheckpointError(f'{path} does not exist: pretrain this student first ({hint})')
         tensors, card = read_student(path)
-        if card.get('sample') and not self.sample:
+        if (track := track_of(card)) != self.track:
             raise CheckpointError(
-                f'{path} was pretrained on the embedded sample and is refused by a full-scale run'
+                f'{path} was pretrained on the track {track!r} and is refused by a run on '
+                f'{self.track!r}'
             )
         check_architecture(card, backbone.architecture(), path)
         tensors = backbone.adapt(tensors)
         fill_completely(backbone.network, tensors, path, backbone.new_parameters())
+
+
+def track_of(card: Mapping[str, Any]) -> str:
+    """The track that a student was pretrained on; cards of earlier versions know the sample."""
+    return card.get('track') or (SAMPLE if card.get('sample') else FULL)
 
 
 class LoadsStudent:

@@ -54,4 +54,6 @@ def resolved_config(leaf: str | Path, sample: bool = False) -> Config:
 
 @cache
 def _resolved(path: str, sample: bool) -> dict[str, Any]:
-    return load_run_config(RunOptions(path, sample=sample), check=False)._cfg_dict.to_dict()
+    return load_run_config(
+        RunOptions(path, track='sample' if sample else 'full'), check=False
+    )._cfg_dict.to_dict()

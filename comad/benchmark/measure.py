@@ -90,7 +90,7 @@ def measure(
         'config': cfg.run.config,
         'student': cfg.run.student,
         'cfg_options': options.cfg_options,
-        'sample': cfg.run.sample,
+        'track': cfg.run.track,
         'precision': how.precision,
         'batch': how.batch,
         'compiled': how.compile,

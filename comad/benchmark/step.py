@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from comad.engine.options import KeyValues, RunOptions
+from comad.engine.options import KeyValues, RunOptions, add_track
 from comad.runs.place import find_config, typed
 
 PRECISIONS = ('auto', 'float32', 'bfloat16')
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'config', type=find_config, help='a leaf of pretrain_, cls_, seg_, det_ or distill_configs/'
     )
-    parser.add_argument('--sample', action='store_true', help="the embedded sample's sizes")
+    add_track(parser)
     parser.add_argument(
         '--student',
         metavar='NAME',
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = 
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise ValueError('--device cuda: there is no GPU here')
     options = RunOptions(
-        args.config, sample=args.sample, student=args.student, cfg_options=args.cfg_options
+        args.config, track=args.track, student=args.student, cfg_options=args.cfg_options
     )
     cfg = load_step(options)
     how = How(

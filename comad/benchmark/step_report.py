@@ -3,6 +3,7 @@
 from typing import Any
 
 from comad.benchmark.spread import Spread, ratios
+from comad.runs.place import get_track
 
 # A step should cost at most what its teachers alone cost, divided by this.
 TEACHER_SHARE = 0.85
@@ -15,7 +16,7 @@ def text(m: dict[str, Any]) -> str:
     step = seconds['step']
     rate = Spread(*(batch / value for value in (step.median, step.high, step.low)))
     changes = ''.join(f' {key}={value}' for key, value in m['cfg_options'].items())
-    what = f'{m["config"]}, {m["student"]}' + (' --sample' if m['sample'] else '') + changes
+    what = f'{m["config"]}, {m["student"]}' + get_track(m['track']).option + changes
     lines = [
         f'{what}: batch {batch}, {m["precision"]}, '
         f'{"compiled" if m["compiled"] else "not compiled"}, random weights and images',

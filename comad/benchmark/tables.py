@@ -17,6 +17,7 @@ from pathlib import Path
 from comad.data.identity import DataIdentity
 from comad.runs.place import worded
 from comad.runs.record import Record, seal, write_record
+from comad.runs.track import FULL
 from comad.tasks.task import TASKS, Task
 
 SEEDS = 3
@@ -80,7 +81,7 @@ def _measure(records: Path, out: Path) -> Iterator[tuple[str, float]]:
     from comad.leaderboard.tables import build_tables, figures, to_csv
 
     spent()
-    found = read_admitted(records, sample=False)
+    found = read_admitted(records, FULL)
     yield '  reading the records', spent()
     tables = build_tables(figures(found.accepted))
     yield '  building the tables', spent()

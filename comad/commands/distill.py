@@ -17,6 +17,7 @@ from comad.engine.distillation import ALONE, DISTILL, TABLE, recipe_leaf
 from comad.engine.options import ConfigError, run_options
 from comad.engine.run_config import load_run_config
 from comad.runs.place import FILES, enter_home, home, seen_from_home, worded
+from comad.runs.track import SAMPLE
 from comad.sweep.distillation import data_step, teacher_step
 from comad.sweep.estimate import show_seconds
 from comad.sweep.runner import Sweep
@@ -98,7 +99,7 @@ def missing_steps(names: list[str], arguments: list[str]) -> list[Step]:
         ConfigError: The run is none.
     """
     options = run_options(trained := train.parse_args(arguments))
-    if not options.sample or trained.print_work_dir:
+    if options.track != SAMPLE or trained.print_work_dir:
         return []
     cfg = load_run_config(options, check=False)
     images = data_step()

@@ -7,18 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from comad.commands.command import command
-from comad.runs.place import OWN, PUBLISHED_CSV, RECORDS, enter_home, results_folder, typed, worded
+from comad.engine.options import add_track
+from comad.runs.place import (
+    OWN,
+    PUBLISHED_CSV,
+    enter_home,
+    record_folders,
+    results_folder,
+    typed,
+    worded,
+)
+from comad.runs.track import FULL
 
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
-  python tools/leaderboard.py --sample    # results/sample/leaderboard_*.csv
+  python tools/leaderboard.py --sample    # results/sample/leaderboard_*.csv; also --track NAME
   python tools/leaderboard.py --data photos    # results/own/photos/leaderboard_*.csv
   python tools/leaderboard.py --format csv markdown latex json
   python tools/leaderboard.py verify      # are the tables what records and files give?
   python tools/leaderboard.py diff A B    # what differs between two runs
   python tools/leaderboard.py report      # results/report.html: tables, curves, predictions
 
-Every finished evaluation leaves a record below results/[sample/]records; this tool averages them
+Every finished evaluation leaves a record below results/[TRACK/]records; this tool averages them
 over seeds. Rows are ranked only against rows of the same task, data, metric, pool and protocol,
 with at least 3 seeds; a difference below 2 sqrt(s1^2/n1 + s2^2/n2) is a tie (same rank, marked =).
 Published figures (results/published.csv) are listed with source and evidence and never ranked, as
@@ -75,7 +85,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_inputs(parser)
     parser.add_argument(
-        '--out', type=typed, metavar='DIR', help='folder of the CSVs, default: results/[sample]'
+        '--out', type=typed, metavar='DIR', help='folder of the CSVs, default: results/[TRACK]'
     )
     parser.add_argument(
         '--format',
@@ -127,11 +137,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def add_inputs(parser: argparse.ArgumentParser, **options: Any) -> None:
     """Where records and published figures are read."""
-    sample = 'tables of the embedded sample'
-    parser.add_argument('--sample', action='store_true', help=sample, **options)
+    add_track(parser, **options)
     data = "tables of data of one's own, by the name that results/own/ has for them"
     parser.add_argument('--data', metavar='NAME', help=data, **({'default': ''} | options))
-    records = 'default: results/[sample/][own/NAME/]records'
+    records = 'default: results/[TRACK/][own/NAME/]records'
     parser.add_argument('--records', type=typed, metavar='DIR', help=records, **options)
     options = {'default': PUBLISHED_CSV, **options}
     parser.add_argument(
@@ -147,7 +156,7 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
         type=typed,
         metavar='DIR',
         default=argparse.SUPPRESS,
-        help='folder of the tables, default: results/[sample]',
+        help='folder of the tables, default: results/[TRACK]',
     )
 
 
@@ -159,7 +168,7 @@ def add_diff(parser: argparse.ArgumentParser) -> None:
         '--records',
         type=typed,
         metavar='DIR',
-        help='default: results/records, results/sample/records',
+        help='default: results/records and those of all tracks',
     )
     parser.add_argument(
         '--figure', type=typed, metavar='FILE', help='draw the curves: .svg, .png or .pdf'
@@ -175,7 +184,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
         type=typed,
         metavar='FILE',
         default=argparse.SUPPRESS,
-        help='the page, default: results/[sample/]report.html',
+        help='the page, default: results/[TRACK/]report.html',
     )
     parser.add_argument(
         '--root',
@@ -190,7 +199,7 @@ def verify(args: argparse.Namespace) -> int:
     """Compare the tables with their sources."""
     from comad.leaderboard.verify import verify
 
-    found = verify(args.sample, args.records, args.out, args.published, data=args.data)
+    found = verify(args.track, args.records, args.out, args.published, data=args.data)
     for line in found.looked:
         print(line)
     for line in found.notes:
@@ -213,7 +222,7 @@ def build(args: argparse.Namespace) -> int:
     from comad.leaderboard.tables import build_leaderboards
 
     _check_data(args)
-    boards = build_leaderboards(args.sample, args.records, args.out, args.published, args.data)
+    boards = build_leaderboards(args.track, args.records, args.out, args.published, args.data)
     for name, rows in boards.tables.items():
         if not args.quiet:
             print(format_table(name, rows), end='\n\n')
@@ -225,7 +234,7 @@ def build(args: argparse.Namespace) -> int:
         print(f'note: {note}')
     for line in boards.refused:
         print(f'refused: {line}', file=sys.stderr)
-    if not (args.sample or args.data or args.no_docs) and args.out is None:
+    if args.track == FULL and not (args.data or args.no_docs) and args.out is None:
         for path in update_page(boards.tables):
             print(f'wrote {path}')
     return 1 if boards.refused else 0
@@ -233,7 +242,7 @@ def build(args: argparse.Namespace) -> int:
 
 def _check_data(args: argparse.Namespace) -> None:
     """Refuse a name that no run on data of one's own has left records under."""
-    folder = results_folder(args.sample, args.data) / 'records'
+    folder = results_folder(args.track, args.data) / 'records'
     if args.data and args.records is None and not folder.is_dir():
         known = sorted(path.parent.name for path in folder.parent.parent.glob('*/records'))
         raise FileNotFoundError(
@@ -247,8 +256,9 @@ def diff(args: argparse.Namespace) -> int:
     from comad.leaderboard.find_run import find_run
     from comad.leaderboard.side_by_side import draw_curves, format_runs
 
-    own = (path for folder in RECORDS for path in sorted(folder.parent.glob(f'{OWN}/*/records')))
-    folders = (Path(args.records),) if args.records else (*RECORDS, *own)
+    known = record_folders()
+    own = (path for folder in known for path in sorted(folder.parent.glob(f'{OWN}/*/records')))
+    folders = (Path(args.records),) if args.records else (*known, *own)
     found = compare_runs(find_run(args.a, folders), find_run(args.b, folders))
     if args.figure:
         draw_curves(*found.drawn, found.names, args.figure)
@@ -264,9 +274,9 @@ def report(args: argparse.Namespace) -> int:
     from comad.leaderboard.tables import make_leaderboards
     from comad.report.page import write_report
 
-    boards = make_leaderboards(args.sample, args.records, published=args.published, data=args.data)
-    out = args.out or results_folder(args.sample, args.data) / 'report.html'
-    path = write_report(boards, out, args.sample, args.root)
+    boards = make_leaderboards(args.track, args.records, published=args.published, data=args.data)
+    out = args.out or results_folder(args.track, args.data) / 'report.html'
+    path = write_report(boards, out, args.track, args.root)
     print(f'wrote {path} ({path.stat().st_size / 1000:.0f} kB)')
     for line in boards.refused:
         print(f'refused: {line}', file=sys.stderr)

@@ -14,7 +14,8 @@ from comad.commands.launcher import (
     in_processes,
     need_count,
 )
-from comad.runs.place import FILES, enter_home, seen_from_home, worded
+from comad.engine.options import add_track
+from comad.runs.place import FILES, enter_home, get_track, seen_from_home, worded
 
 EPILOG = """examples:
   tools/pretrain.sh comad                  # ImageNet, all GPUs
@@ -78,8 +79,11 @@ def command_for(arguments: list[str], wanted: str | None) -> list[str]:
         os.environ['CUDA_VISIBLE_DEVICES'] = ''
     here = gpu_count()
     gpus = here if wanted is None else need_count('--gpus', wanted, 0)
-    if wanted is None and '--sample' in arguments:
-        gpus = min(here, 1)
+    if wanted is None:
+        parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+        add_track(parser)
+        track = parser.parse_known_args(arguments)[0].track
+        gpus = min(here, 1) if get_track(track).stand_ins else here
     if gpus > here:
         raise LaunchError(f'--gpus {gpus}, but {here} here; --gpus 0 is the CPU')
     if gpus > 1:

@@ -7,11 +7,17 @@ import sys
 from typing import Any
 
 from comad.commands.command import command
-from comad.runs.place import FILES, enter_home, home, worded
+from comad.commands.launcher import gpu_count
+from comad.engine.options import add_track
+from comad.recipes.price import TFLOPS
+from comad.runs.place import FILES, enter_home, get_track, home, runs_folder, worded
+from comad.runs.track import SAMPLE
+from comad.sweep.adopt import made_as_now
 from comad.sweep.distillation import distillation
 from comad.sweep.estimate import show_seconds
-from comad.sweep.grid import STUDY_KINDS, ablations, quickstart, study
+from comad.sweep.grid import ablations, quickstart, study
 from comad.sweep.runner import Sweep
+from comad.sweep.slurm import JOBS, job_command, jobs_file, states_of_jobs, submit
 from comad.sweep.step import SweepError
 from comad.sweep.video import video
 
@@ -20,6 +26,9 @@ EPILOG = """examples:
   python tools/sweep.py study --sample --seeds 3        # results/sample_study.csv, and its rows
   python tools/sweep.py study --sample --methods dmt amd    # these alone; other rows stay
   python tools/sweep.py study --sample --equal 4        # all get the compute of 4 runs of comad
+  python tools/sweep.py study --track overnight --seeds 1   # all GPUs here, one step after another
+  python tools/sweep.py study --tasks linear knn --dry-run  # full scale: the commands, the hours
+  python tools/sweep.py study --slurm gpu               # a cluster: what is not done or queued
   python tools/sweep.py ablations --sample --seeds 3    # results/sample_ablations.csv and .png
   python tools/sweep.py distillation --sample --seeds 5   # results/sample_distillation.csv
   python tools/sweep.py video --sample --seeds 3        # results/sample_video.csv
@@ -27,14 +36,18 @@ EPILOG = """examples:
   python tools/sweep.py quickstart --redo pretrain_comad_tiny_p0    # that step and all behind it
   python tools/sweep.py status
 
-Steps run side by side, one thread each. A step is done when its outputs exist and were made from
-the present command, configs and inputs; a change of the code alone does not undo it (use --redo).
-Logs: work_dirs/sample/sweep/<grid>/<step>.log. Ctrl-C ends the running steps; the same command
-goes on from there. Exit code 1: a step failed. The ablations and the distillation go on
-after a failed cell and show it as missing.
+On the embedded sample steps run side by side, one thread each; elsewhere one after another on all
+GPUs, and a training that was stopped goes on from its checkpoint. What is missing of data and
+teachers' files is said before anything starts. A step is done when its outputs exist and were made
+from the present command, configs and inputs; a change of the code alone does not undo it (use
+--redo).
+Logs: work_dirs/[TRACK/]sweep/<grid>/<step>.log. Ctrl-C ends the running steps; the same command
+goes on from there. Exit code 1: a step failed: what needs it is held back,
+all else is run; the quickstart ends there.
 """
 
 SEVERAL = {'study': study, 'ablations': ablations, 'distillation': distillation, 'video': video}
+STATES = ('done', 'running', 'waiting', 'failed')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,9 +62,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     common.add_argument(
         '--jobs',
         type=int,
-        default=min(os.cpu_count() or 1, 4),
         metavar='N',
-        help='steps side by side (default: one per core, at most 4; here %(default)s)',
+        help='steps side by side (default: one per core on the sample, at most 4; else 1)',
     )
     common.add_argument(
         '--redo',
@@ -70,23 +82,33 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         ('video', 'AMD, VideoMAE and scratch on clips, several paired seeds'),
     ):
         several = grids.add_parser(name, parents=[common], help=text)
-        several.add_argument(
-            '--sample',
-            action='store_true',
-            required=True,
-            help='this grid is one of the embedded sample; at full scale, run its cells on a '
-            'cluster',
-        )
+        if name == 'study':
+            add_track(several)
+        else:
+            several.add_argument(
+                '--sample',
+                dest='track',
+                action='store_const',
+                const=SAMPLE,
+                required=True,
+                help='this grid is one of the embedded sample',
+            )
         several.add_argument(
             '--seeds', type=int, default=3, metavar='N', help='default: %(default)s'
         )
         if name == 'study':
             add_study_arguments(several)
-    status = grids.add_parser('status', help='what is done, of all grids')
+    status = grids.add_parser(
+        'status', help="what is done, running, waiting and failed of a track's grids"
+    )
     status.add_argument('--seeds', type=int, default=3, metavar='N', help='per cell, default 3')
+    status.add_argument('--gpus', type=int, metavar='N', help='as for the study')
+    add_track(status, default=SAMPLE)
+    status.set_defaults(jobs=None)
     args = parser.parse_args(argv)
-    if getattr(args, 'seeds', 1) < 1 or getattr(args, 'jobs', 1) < 1:
-        parser.error('--seeds and --jobs are at least 1')
+    for name in ('seeds', 'jobs', 'gpus'):
+        if (getattr(args, name, 1) or 1) < 1 or getattr(args, name, 1) == 0:
+            parser.error(f'--{name} is at least 1')
     if getattr(args, 'equal', 0) < 0:
         parser.error('--equal is a whole factor of at least 1')
     return args
@@ -104,9 +126,21 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--tasks',
         nargs='+',
-        default=list(STUDY_KINDS),
+        default=[],
         metavar='KIND',
-        help=f'some of {", ".join(STUDY_KINDS)}; all by default',
+        help="kinds of tasks, such as linear; all of the track's study by default",
+    )
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        metavar='N',
+        help="GPUs of a training, but on the sample (default: all here; with --slurm the recipe's)",
+    )
+    parser.add_argument(
+        '--slurm',
+        metavar='PARTITION',
+        help='submit a job per step, which waits for those that it needs; SBATCH_ARGS, e.g. '
+        '--time=8:00:00, and the other variables are those of tools/slurm_train.sh',
     )
     parser.add_argument(
         '--equal',
@@ -118,29 +152,85 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_sweep(grid: str, seeds: int, jobs: int, **part: Any) -> Sweep:
+def make_sweep(
+    grid: str,
+    seeds: int,
+    jobs: int | None = None,
+    track: str = SAMPLE,
+    gpus: int | None = None,
+    on_cluster: bool = False,
+    **part: Any,
+) -> Sweep:
+    """A grid as it is run; ``part`` as :func:`comad.sweep.grid.study` takes it."""
+    small = get_track(track).stand_ins
+    if grid == 'study':
+        part['track'] = track
     steps = SEVERAL[grid](FILES, seeds, **part) if grid in SEVERAL else quickstart(FILES)
+    most = max(step.processes for step in steps) if on_cluster else max(gpu_count(), 1)
+    gpus = 1 if small else gpus or most
+    if not small:
+        from comad.sweep.plan import priced
+
+        steps = priced(steps, get_track(track), gpus, TFLOPS, report=tell)
+    state = runs_folder(track) / 'sweep'
+    # What a cluster has made has no stamp either.
+    proven = not small or on_cluster or (home() / state / JOBS).is_file()
     return Sweep(
-        grid, steps, home(), files=FILES, slots=jobs, keep_going=grid in SEVERAL, report=say
+        grid,
+        steps,
+        home(),
+        state,
+        files=FILES,
+        slots=jobs or (min(os.cpu_count() or 1, 4) if small else 1),
+        keep_going=grid in SEVERAL,
+        resume=not small or on_cluster,
+        gpus=gpus,
+        adopts=lambda step: proven and made_as_now(home(), step, track),
+        report=say,
     )
 
 
 def study_part(args: argparse.Namespace) -> dict[str, Any]:
-    """The study's arguments as :func:`comad.sweep.grid.study` takes them."""
-    return dict(methods=args.methods, kinds=args.tasks, equal=args.equal)
+    """The study's own arguments."""
+    own = dict(methods=args.methods, kinds=args.tasks, equal=args.equal)
+    return own | dict(gpus=args.gpus, on_cluster=bool(args.slurm))
+
+
+def tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def say(line: str) -> None:
     print(line, flush=True)
 
 
-def list_steps(sweep: Sweep) -> None:
+def list_steps(sweep: Sweep, partition: str | None = None) -> None:
     pending = {step.name for step in sweep.pending()}
     for number, step in enumerate(sweep.steps, start=1):
         state = 'to do' if step.name in pending else 'done '
-        say(f'[{number}/{len(sweep.steps)}] {state} {step.name}: {" ".join(step.command)}')
+        words = job_command(sweep, step, partition) if partition else sweep.typed(step)
+        say(f'[{number}/{len(sweep.steps)}] {state} {step.name}: {" ".join(words)}')
     left = show_seconds(sweep.time_left())
     say(f'{len(pending)} of {len(sweep.steps)} steps to do, about {left} side by side')
+    for line, steps in sweep.missing().items():
+        say(f'{line} (for {steps[0]}' + (f' and {len(steps) - 1} more)' if steps[1:] else ')'))
+
+
+def show_status(sweep: Sweep) -> None:
+    """How many steps are where, the names of those that run or failed, and the time left."""
+    if jobs_file(sweep).is_file():
+        found = states_of_jobs(sweep)
+    else:
+        found = {step.name: sweep.state_of(step) for step in sweep.steps}
+    states: dict[str, list[str]] = {}
+    for name, state in found.items():
+        states.setdefault(state, []).append(name)
+    counts = ', '.join(f'{len(states.get(name, ()))} {name}' for name in STATES)
+    say(f'{sweep.grid}: {counts}; about {show_seconds(sweep.time_left())} left')
+    for name in states.get('running', ()):
+        say(f'  running: {name}')
+    for name in states.get('failed', ()):
+        say(f'  failed: {name}, see {sweep.log(sweep.by_name[name])}')
 
 
 def run(sweep: Sweep) -> bool:
@@ -155,7 +245,7 @@ def run(sweep: Sweep) -> bool:
     return outcome.complete
 
 
-def finish(sweep: Sweep, seeds: int, complete: bool) -> None:
+def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
     """Write and read what a grid is for; a study only if all of it is there."""
     from comad.sweep import finish
 
@@ -166,8 +256,8 @@ def finish(sweep: Sweep, seeds: int, complete: bool) -> None:
         reading = finish.finish_distillation(home(), sweep, seeds)
         say(f'wrote {finish.DISTILLATION_CSV}')
     elif sweep.grid in ('study', 'video') and complete:
-        table = finish.VIDEO_CSV if sweep.grid == 'video' else finish.STUDY_CSV
-        reading = finish.finish_study(home(), sweep.steps, table)
+        table = finish.VIDEO_CSV if sweep.grid == 'video' else finish.study_csv(track)
+        reading = finish.finish_study(home(), sweep.steps, table, track)
         say(f'wrote {table}')
     else:
         return
@@ -183,18 +273,28 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if args.grid == 'status':
-            for grid in ('quickstart', *SEVERAL):
-                say(f'{grid}:')
-                list_steps(make_sweep(grid, args.seeds, jobs=min(os.cpu_count() or 1, 4)))
+            small = get_track(args.track).stand_ins
+            for grid in ('quickstart', *SEVERAL) if small else ('study',):
+                show_status(make_sweep(grid, args.seeds, track=args.track, gpus=args.gpus))
             return 0
+        partition = getattr(args, 'slurm', None)
         part = study_part(args) if args.grid == 'study' else {}
-        sweep = make_sweep(args.grid, getattr(args, 'seeds', 1), args.jobs, **part)
+        track = getattr(args, 'track', SAMPLE)
+        sweep = make_sweep(args.grid, getattr(args, 'seeds', 1), args.jobs, track, **part)
         if args.dry_run:
-            list_steps(sweep)
+            list_steps(sweep, partition)
+            return 0
+        if missing := sweep.missing():
+            for line, steps in missing.items():
+                print(f'sweep: {line} (for {len(steps)} steps)', file=sys.stderr)
+            return 2
+        if partition:
+            submitted = submit(sweep, partition, args.redo)
+            say(f'{len(submitted)} jobs submitted; status: tools/sweep.py status --track {track}')
             return 0
         sweep.forget(sweep.by_name if args.redo == ['all'] else args.redo)
         complete = run(sweep)
-        finish(sweep, getattr(args, 'seeds', 1), complete)
+        finish(sweep, getattr(args, 'seeds', 1), complete, track)
         return 0 if complete else 1
     except SweepError as error:
         print(f'sweep: {error}', file=sys.stderr)

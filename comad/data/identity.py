@@ -17,6 +17,8 @@ from comad.data.manifest import describe_images
 IMAGENET, ADE20K, COCO, CIFAR100, SAMPLE, KINETICS400, SSV2 = NAMES = (
     *('imagenet-1k', 'ade20k', 'coco', 'cifar-100', 'sample', 'kinetics-400', 'ssv2'),
 )
+# The 100 classes of CMC (arXiv:1906.05849, imagenet100.txt of its code) and their images.
+IMAGENET100, IMAGENET100_IMAGES = 'imagenet-100', {'train': 126_689, 'val': 5_000}
 # Of the 118,287 training images of COCO 2017 the others show no object: mmdet leaves them out.
 COCO_WITH_OBJECTS = 117_266
 SPLITS = {
@@ -31,7 +33,7 @@ class DataIdentity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One split of a data set as a run read it.
 
     Args:
-        name: ``imagenet-1k``, ``ade20k``, ``coco`` or ``cifar-100`` for data of exactly their
+        name: ``imagenet-1k``, ``imagenet-100``, ``ade20k``, ``coco`` or ``cifar-100`` for data of exactly their
             classes and number of images, ``kinetics-400`` or ``ssv2`` also for what a check found
             left, ``sample`` for those with the embedded sample's manifest; else the name of
             the data's folder.
@@ -92,11 +94,14 @@ def slug(name: str) -> str:
 
 def _of_imagenet_layout(dataset: Any) -> DataIdentity:
     from comad.data.check.imagenet import ImageNetCheck, imagenet_wnids
+    from comad.data.subset import read_classes_of
 
     storage, split = dataset.storage, dataset.split
     name = None
     if len(storage) == ImageNetCheck.official.get(f'{split} images'):
         name = IMAGENET if list(storage.classes) == sorted(imagenet_wnids()) else None
+    elif len(storage) == IMAGENET100_IMAGES.get(split):
+        name = IMAGENET100 if list(storage.classes) == read_classes_of(IMAGENET100) else None
     return _with_manifest(
         name,
         Path(dataset.root),
@@ -206,7 +211,7 @@ def own_slug(name: str) -> str:
 
 def _own_name(name: str) -> str:
     """The folder's name; it does not make other data one of the known sets."""
-    return f'{name} (other data)' if name in NAMES else name
+    return f'{name} (other data)' if name in (*NAMES, IMAGENET100) else name
 
 
 def _classes(dataset: Any) -> Sequence[Any]:

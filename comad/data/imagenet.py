@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from comad.data.decode import DECODE_ERRORS, get_decoder, unreadable
 from comad.data.own import open_own
 from comad.data.storage import open_storage
-from comad.data.subset import check_subset, select_subset
+from comad.data.subset import check_subset, keep_classes, select_subset
 from comad.data.views import build_views
 
 
@@ -27,6 +27,8 @@ class ImageNetFolder(Dataset):
         views: config of a view type of `comad.data.views`.
         subset: part of the split for few-label evaluation, see `comad.data.subset`:
             ``dict(share=0.01, seed=0)`` or ``dict(list='data/imagenet/1percent.txt')``.
+        classes: these alone, by the name of a list that comes with the suite or by a file, see
+            `comad.data.subset.read_classes_of`; ``imagenet-100``, for example.
         decode: 'pillow', or 'opencv', which is faster: JPEG through OpenCV, crops resized by torch,
             the same rectangles and draws, colours that may differ by rounding. A field of the
             protocol. Views whose further steps are Pillow's go on in Pillow.
@@ -46,6 +48,7 @@ class ImageNetFolder(Dataset):
         split: str = 'train',
         views: Mapping[str, Any] | None = None,
         subset: Mapping[str, Any] | None = None,
+        classes: str | None = None,
         decode: str = 'pillow',
         with_index: bool = False,
         own: Mapping[str, Any] | None = None,
@@ -58,6 +61,8 @@ class ImageNetFolder(Dataset):
         self.root, self.split, self.subset, self.own = root, split, subset, own
         self.with_index = with_index
         self.storage = open_storage(root, split) if own is None else open_own(root, split, **own)
+        if classes is not None:
+            self.storage = keep_classes(self.storage, classes)
         self.indices = (
             np.arange(len(self.storage)) if subset is None else select_subset(self.storage, subset)
         )

@@ -1,4 +1,4 @@
-"""Parts of a data set for evaluation with few labels."""
+"""Parts of a data set: some of its classes, and few labels of each."""
 
 import hashlib
 import os
@@ -10,6 +10,9 @@ import numpy as np
 
 from comad.data.shards import read_lines
 from comad.data.storage import Storage
+
+
+LISTS = Path(__file__).with_name('classes')
 
 
 def check_subset(subset: Mapping[str, Any]) -> None:
@@ -47,6 +50,39 @@ def select_subset(storage: Storage, subset: Mapping[str, Any]) -> np.ndarray:
     if 'list' in subset:
         return _listed(storage, Path(subset['list']))
     return draw_share(storage, subset['share'], subset.get('seed', 0))
+
+
+def read_classes_of(name: str) -> list[str]:
+    """The classes of a list: one that comes with the suite, such as ``imagenet-100``, or a file.
+
+    Raises:
+        ValueError: neither, or a file without names or with one twice.
+    """
+    path = LISTS / f'{name}.txt'
+    if not path.is_file():
+        path = Path(name)
+    if not path.is_file():
+        known = ', '.join(sorted(found.stem for found in LISTS.glob('*.txt')))
+        raise ValueError(f'classes={name!r}: neither a file nor one of {known}')
+    names = read_lines(path)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f'{path}: expected names of class folders, one per line, each once')
+    return sorted(names)
+
+
+def keep_classes(storage: Storage, name: str) -> Storage:
+    """Images of the classes of a list alone, whose labels are numbered anew in sorted order.
+
+    Raises:
+        ValueError: see `read_classes_of`; a class that the data have not.
+    """
+    names = read_classes_of(name)
+    if missing := sorted(set(names) - set(storage.classes)):
+        raise ValueError(f'classes={name!r}: {storage.folder} has no class {missing[0]}')
+    old = np.array([storage.classes.index(wanted) for wanted in names])
+    part = storage.take(np.flatnonzero(np.isin(storage.labels, old)))
+    part.labels, part.classes = np.searchsorted(old, part.labels), tuple(names)
+    return part
 
 
 def draw_share(storage: Storage, share: float, seed: int) -> np.ndarray:

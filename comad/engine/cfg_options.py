@@ -6,6 +6,8 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from comad.engine.options import ConfigError, RunOptions
+from comad.runs.place import FILES, get_track
+from comad.runs.track import track_names
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -16,8 +18,8 @@ DECIDED_BY = {
     'load_from': '--resume', 'optim_wrapper.type': '--amp', 'optim_wrapper.dtype': '--amp',
     'train_cfg.max_epochs': '--compute-of', 'auto_scale_lr.enable': '--auto-scale-lr',
     'model.backbone.type': '--student', 'model.backbone.arch': '--student',
-    'model.backbone.init_cfg.seed': '--student', 'model.backbone.init_cfg.sample': '--sample',
-    'model.backbone.init_cfg.root': '--sample',
+    'model.backbone.init_cfg.seed': '--student', 'model.backbone.init_cfg.track': '--track',
+    'model.backbone.init_cfg.root': '--track',
 }  # fmt: skip
 
 
@@ -42,10 +44,14 @@ def check_kept(cfg: Config, options: RunOptions) -> None:
     Raises:
         ConfigError: Key, value, and what decides it.
     """
-    config = cfg._cfg_dict.to_dict()
+    config, track = cfg._cfg_dict.to_dict(), get_track(options.track)
     for key, value in options.cfg_options.items():
-        if (head := key.partition('.')[0]) in ('run', 'resume', 'sample'):
-            way = 'the run writes it' if head == 'run' else f'the option is --{head}'
+        if (head := key.partition('.')[0]) in ('run', 'resume', *track_names(FILES)):
+            way = (
+                'the run writes it'
+                if head == 'run'
+                else 'the option is ' + ('--resume' if head == 'resume' else '--track')
+            )
             raise ConfigError(f'--cfg-options {key}={value}: {way}')
         found: Any = config
         try:
@@ -54,9 +60,9 @@ def check_kept(cfg: Config, options: RunOptions) -> None:
         except (KeyError, IndexError, ValueError, TypeError):
             continue  # None switches off
         last = key.rpartition('.')[2]
-        stand_in = options.sample and last in ('arch', 'sha256', 'md5', 'checkpoint')
+        stand_in = track.stand_ins and last in ('arch', 'sha256', 'md5', 'checkpoint')
         if not stand_in and not _contains(found, value):
-            way = DECIDED_BY.get(key) or ('--sample' if options.sample else 'another option')
+            way = DECIDED_BY.get(key) or (track.option.strip() or 'another option')
             raise ConfigError(f'--cfg-options {key}={value}: {way} makes it {found}')
 
 

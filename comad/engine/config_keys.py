@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from comad.engine.options import ConfigError
 from comad.runs.place import FILES
+from comad.runs.track import track_names
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -27,7 +28,8 @@ RUNNER_KEYS = {
     'randomness', 'experiment_name', 'runner_type', 'custom_imports', 'model_wrapper_cfg',
     'sync_bn', 'compile', 'find_unused_parameters', 'tta_model', 'tta_pipeline',
 }  # fmt: skip
-SUITE_KEYS = {'protocol', 'sample', 'run'}
+# And leaves' parts for tracks.
+SUITE_KEYS = {'protocol', 'run', *track_names(FILES)}
 # Plain dictionaries that MMEngine reads by `get`: it would ignore a mistyped key.
 NESTED_KEYS = {
     'optim_wrapper': {

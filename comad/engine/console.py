@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from comad.runs.place import get_track
+
 SHOWN = {'shown': True}  # of a record: for the console from the beginning
 FILE_ONLY = {'file_only': True}
 PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -98,8 +100,9 @@ def introduce(runner: Any) -> str:
     run = cfg.get('run')
     if run:
         what = 'pretraining' if run.kind == 'pretrain' else f'{run.kind} of'
-        sample = ', on the embedded sample' if run.sample else ''
-        title = f'{what} {run.student}, seed {run.seed}{sample} ({run.config})'
+        track = get_track(run.track)
+        place = f', on {track.title}' if track.option else ''
+        title = f'{what} {run.student}, seed {run.seed}{place} ({run.config})'
     else:
         title = f'{runner.experiment_name} ({cfg.filename})'
     trains = hasattr(runner._train_loop, 'run')

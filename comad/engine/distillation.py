@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from backbones.architectures import NAMES, split_name
 from backbones.staged_table import NETWORKS, STAGED, entry_of, evaluation_view
 from comad.engine.options import ConfigError
-from comad.runs.place import FILES, pretrain_root, worded
+from comad.runs.place import FILES, get_track, pretrain_root, worded
+from comad.runs.track import FULL
 from comad.tasks.supervised import RECIPE
 from comad.tasks.task import tasks_of_folder
 
@@ -107,14 +108,14 @@ def recipe_leaf(data: str, student: str) -> str:
     raise ConfigError(f'distill_configs/ has no recipe for {wanted} students on {data}')
 
 
-def name_pair(cfg: Config, leaf: Any, student: str | None, sample: bool) -> Any:
+def name_pair(cfg: Config, leaf: Any, student: str | None, track: str) -> Any:
     """Make the config that of its leaf's pair, or of another one; returns the leaf's new name.
 
     Args:
         cfg: Changed in place.
         leaf: What the leaf's file name says.
         student: ``<method>_<teacher>_<student>`` of ``--student``.
-        sample: On the embedded sample teachers are runs of its own.
+        track: One with stand-ins has teachers that are runs of its own.
 
     Raises:
         ConfigError: a name that is none, another family of students than the recipe's, or a leaf
@@ -139,9 +140,10 @@ def name_pair(cfg: Config, leaf: Any, student: str | None, sample: bool) -> Any:
             )
         if other != pair:
             pair, leaf = other, _swap(cfg, leaf, other)
-    if sample and pair.teacher:
-        run = f'{leaf.kind}_{ALONE}_{pair.teacher}'
-        cfg.model.teachers[0].checkpoint = f'{pretrain_root(True)}/{run}/seed0/student.safetensors'
+    if pair.teacher:
+        teacher, run = cfg.model.teachers[0], f'{leaf.kind}_{ALONE}_{pair.teacher}'
+        if get_track(track).stand_ins:
+            teacher.checkpoint = f'{pretrain_root(track)}/{run}/seed0/student.safetensors'
     return leaf
 
 
@@ -175,7 +177,7 @@ def _swap(cfg: Config, leaf: Any, pair: Pair) -> Any:
     if pair.teacher:
         files = table['teachers'][leaf.kind]
         file = files.get(pair.teacher) or (
-            f'{pretrain_root(False)}/{leaf.kind}_{ALONE}_{pair.teacher}/seed0/student.safetensors'
+            f'{pretrain_root(FULL)}/{leaf.kind}_{ALONE}_{pair.teacher}/seed0/student.safetensors'
         )
         options['teachers'] = [dict(family=FAMILY, arch=pair.teacher, checkpoint=file)]
     kept = {key: cfg.model[key] for key in RECIPE if key in cfg.model}

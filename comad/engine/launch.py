@@ -26,6 +26,7 @@ from comad.engine.preemption import (
 from comad.engine.replaced import check_replaced, clear
 from comad.engine.run_config import config_digest, load_run_config
 from comad.engine.segments import settings
+from comad.runs.track import SAMPLE
 
 TRACEBACK = 'COMAD_TRACEBACK'
 START = 'start'  # see `BenchmarkRunner.phase`
@@ -211,7 +212,7 @@ def _tell(error: Exception, options: RunOptions, runner: Any, cfg: Any = None) -
         return _refuse(error, place + _worded(given), raised_on_purpose(error))
     if raised_on_purpose(error):
         return _stop(error, runner, f'{phase}: {_in_one_line(error)}'.removeprefix(': '))
-    if phase and (options.cfg_options or not options.sample):
+    if phase and (options.cfg_options or options.track != SAMPLE):
         return _stop(error, runner, f'{phase}{_worded(options.cfg_options)}: {_named(error)}')
     raise error
 

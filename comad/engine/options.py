@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import Any
 
-from comad.runs.place import typed, worded
+from comad.runs.place import FILES, get_track, typed, worded
+from comad.runs.track import FULL, SAMPLE, track_names
 
 AUTO = 'auto'
 
@@ -54,7 +55,7 @@ class RunOptions:
     """Options of train.py and test.py; from them come the parsers and the command of a report."""
 
     config: str
-    sample: bool = _option(False, 'run on the embedded sample data')
+    track: str = _option(FULL, '')  # see `add_track`
     data: str | None = _option(
         None,
         "data of one's own instead of the config's: a folder, a list of paths, a CSV path,label, a "
@@ -69,7 +70,7 @@ class RunOptions:
         metavar='NAME[:SEED]',
     )
     work_dir: str | None = _option(
-        None, 'default: work_dirs/[sample/]<kind>/<student>/seed<N>', type=typed
+        None, 'default: work_dirs/[TRACK/]<kind>/<student>/seed<N>', type=typed
     )
     resume: str | None = _option(
         None,
@@ -130,7 +131,7 @@ class RunOptions:
     )
 
 
-COMMON = ('sample', 'data', 'seed', 'student', 'work_dir', 'cfg_options', 'launcher')
+COMMON = ('track', 'data', 'seed', 'student', 'work_dir', 'cfg_options', 'launcher')
 # What belongs to one start, or to tests, and not to a command that repeats a step.
 OF_ONE_START = ('config', 'resume', 'extend', 'overwrite', 'launcher', 'tta')
 
@@ -138,6 +139,9 @@ OF_ONE_START = ('config', 'resume', 'extend', 'overwrite', 'launcher', 'tta')
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
     """Give a parser the options of these names."""
     for entry in (RunOptions.__dataclass_fields__[name] for name in names):
+        if entry.name == 'track':
+            add_track(parser)
+            continue
         settings = dict(entry.metadata)
         if entry.type is bool:
             settings['action'] = 'store_true'
@@ -147,6 +151,27 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
     if 'launcher' in names:  # torchrun and older launchers pass it; the environment decides
         hidden = argparse.SUPPRESS
         parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=hidden)
+
+
+def add_track(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """Give a parser ``--track`` and its short form for the embedded sample."""
+    names = ', '.join(track_names(FILES))
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        '--track',
+        type=_track,
+        metavar='NAME',
+        help=f'data, sizes, lengths: {names} (default {FULL}); each has tables of its own',
+        **({'default': FULL} | settings),
+    )
+    either.add_argument(
+        '--sample',
+        dest='track',
+        action='store_const',
+        const=SAMPLE,
+        help='the embedded sample, short for --track sample',
+        **settings,
+    )
 
 
 def run_options(args: argparse.Namespace) -> RunOptions:
@@ -162,6 +187,9 @@ def command_of(options: dict[str, Any]) -> str:
         value = options.get(entry.name)
         if entry.name in OF_ONE_START or value in (None, entry.metadata['default']):
             continue
+        if entry.name == 'track':
+            words += get_track(value).option.split()
+            continue
         words.append(_flag(entry.name))
         if isinstance(value, dict):
             words += [f'{key}={item}'.replace(' ', '') for key, item in value.items()]
@@ -170,6 +198,14 @@ def command_of(options: dict[str, Any]) -> str:
         elif value is not True:
             words.append(str(value))
     return shlex.join(words)
+
+
+def _track(text: str) -> str:
+    """The name of a track that is there."""
+    try:
+        return get_track(text).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _count(text: str) -> int:

@@ -82,6 +82,7 @@ def _pretrain_on(cfg: Config, datasets: list[Any], source: str) -> str:
     options = {'labels': False}
     for dataset in datasets:
         dataset.update(root=source, own=options)
+        dataset.pop('classes', None)  # a track's
     images = len(open_own(source, 'train', **options))
     text = f'{own_name(source)}: {images:,} images, labels are not read'
     text += _fit_batch(cfg, images)
@@ -96,6 +97,7 @@ def _classify(cfg: Config, datasets: list[Any], source: str) -> str:
     options = {'labels': True, **({} if 'val' in own.splits else HOLDOUT)}
     for dataset in datasets:
         dataset.update(root=source, own=options)
+        dataset.pop('classes', None)  # a track's
     train, val = (open_own(source, split, **options) for split in ('train', 'val'))
     text = f'{own_name(source)}: {len(own.classes)} classes, {len(train):,} images to train'
     text += f' and {len(val):,} to validate{drawn("val" not in own.splits)}'

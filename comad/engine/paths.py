@@ -10,7 +10,8 @@ from comad.engine.distillation import DISTILL, command_of
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
 from comad.engine.own_networks import own_command
-from comad.runs.place import FILES, pretrain_dir, split_own, worded
+from comad.runs.place import FILES, pretrain_dir, pretrain_root, split_own, worded
+from comad.runs.track import Track
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -35,30 +36,51 @@ LAYOUTS = {
 DATA_KEYS = ('root', 'data_root')
 
 
-def check_paths(cfg: Config, sample: bool) -> None:
+def check_paths(cfg: Config, track: Track) -> None:
     """Data roots, teacher files and the student must be there before anything is built.
 
     Raises:
         ConfigError: what is missing, where it is expected, and that ``--sample`` runs without.
     """
+    for path, line in needed_paths(cfg, track).items():
+        if not path.exists():
+            raise ConfigError(line)
+
+
+def needed_paths(cfg: Config, track: Track) -> dict[Path, str]:
+    """What a run reads, data, teachers, student, each with the line that says it is missing.
+
+    Raises:
+        ConfigError: A teacher that is none.
+    """
+    found: dict[Path, str] = {}
+    for path, line in (*_data(cfg, track), *_teachers(cfg, track), *_student(cfg, track)):
+        found.setdefault(path, line)
+    return found
+
+
+def _data(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:
     way_out = (
         'or write the embedded sample with: ' + worded('python tools/data.py sample{video}')
-        if sample
+        if track.stand_ins
         else 'or add --sample to run on the embedded sample without it'
     )
     read = ['train_dataloader', 'val_dataloader'] if cfg.get('train_cfg') else ['test_dataloader']
     for part in (*read, 'test_cfg'):  # k-NN keeps its bank there
         for key, value in _walk(cfg.get(part), part):
-            if key.rpartition('.')[2] in DATA_KEYS and not Path(value).exists():
+            if key.rpartition('.')[2] in DATA_KEYS:
                 name = next((part for part in Path(value).parts if part in LAYOUTS), '')
                 layout = f' ({LAYOUTS[name]})' if name else ''
                 video = ' --video' if 'sample_video' in Path(value).parts else ''
-                raise ConfigError(
+                yield (
+                    Path(value),
                     f'missing data: {Path(value).as_posix()}{layout}, seen from {Path.cwd()}; '
-                    f'set {key} to its place, {way_out.replace("{video}", video)}'
+                    f'set {key} to its place, {way_out.replace("{video}", video)}',
                 )
-    if not sample:
-        way_out = 'see docs/data.md; ' + way_out
+
+
+def _teachers(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:
+    way_out = 'see docs/data.md; or add --sample to run on the embedded sample without it'
     for number, teacher in enumerate(cfg.model.get('teachers', None) or []):
         file = teacher.get('checkpoint') if isinstance(teacher, dict) else None
         if not isinstance(file, str) or 'family' not in teacher:
@@ -66,17 +88,26 @@ def check_paths(cfg: Config, sample: bool) -> None:
                 f'model.teachers.{number}={teacher!r}: expected a dictionary with family and '
                 "checkpoint, the teacher's file"
             )
-        if not Path(file).exists():
-            run = Path(file).parent.parent.name  # work_dirs/sample/pretrain/<run>/seed0/<file>
-            if sample and run:
-                made_by = command_of(run) or worded(f'tools/pretrain.sh {run}')
-                way_out = f'pretrain it with: {made_by} --sample'
-            elif sample:
-                way_out = 'a weight file is expected there'
-            raise ConfigError(f'missing teacher: the {teacher["family"]} file {file}; {way_out}')
+        run = run_of(file, track)
+        if run:
+            made_by = command_of(run) or worded(f'tools/pretrain.sh {run}')
+            way_out = f'pretrain it with: {made_by}{track.option}'
+        elif track.stand_ins:
+            way_out = 'a weight file is expected there'
+        yield Path(file), f'missing teacher: the {teacher["family"]} file {file}; {way_out}'
+
+
+def run_of(file: str | Path, track: Track) -> str:
+    """The pretraining run of a track that writes a file; '' for a file from elsewhere."""
+    place = Path(file).parts
+    root = Path(pretrain_root(track.name)).parts
+    return place[len(root)] if place[: len(root)] == root and len(place) > len(root) + 2 else ''
+
+
+def _student(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:
     run = cfg.get('run')
     if run and run.folder not in ('pretrain', DISTILL) and run.method != 'scratch':
-        student = pretrain_dir(sample, run.student, run.pretrain_seed)
+        student = pretrain_dir(track.name, run.student, run.pretrain_seed)
         if not (student / 'student.safetensors').is_file():
             method, factor = split_equal(run.method)
             method, data = split_own(method)
@@ -84,24 +115,25 @@ def check_paths(cfg: Config, sample: bool) -> None:
             config = f'pretrain_configs/{method}_{run.arch}.py'
             own = own_command(method, run.arch)
             if not distilled and not (FILES / config).is_file() and not own:
-                raise ConfigError(
+                yield (
+                    student / 'student.safetensors',
                     f'missing student: {student}/student.safetensors, and no {config} makes it; a '
-                    'student has the name of its config, such as comad_tiny'
+                    'student has the name of its config, such as comad_tiny',
                 )
+                return
             made = (FILES / config).is_file()
             command = (
                 distilled
                 or (own if not made else None)
                 or (f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}')
             )
-            options = (' --sample' if sample else '') + (
-                f' --seed {run.pretrain_seed}' if run.pretrain_seed else ''
-            )
+            options = track.option + (f' --seed {run.pretrain_seed}' if run.pretrain_seed else '')
             options += f' --data {data}' if data else ''
             options += f' --compute-of STUDENT:{factor}' if factor else ''
-            raise ConfigError(
+            yield (
+                student / 'student.safetensors',
                 f'missing student: {student}/student.safetensors; '
-                f'pretrain it with: {worded(command)}{options}'
+                f'pretrain it with: {worded(command)}{options}',
             )
 
 

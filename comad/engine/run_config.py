@@ -15,23 +15,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.architectures import NAMES, VIT, network_type, sample_name, split_name
+from backbones.architectures import NAMES, network_type, split_name
 from comad.engine import bridges, distillation
 from comad.engine.cfg_options import check_kept, merge
-from comad.engine.config_keys import RUNNER_KEYS, check_shapes, find_unknown_keys
+from comad.engine.config_keys import check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.own_networks import put_networks
-from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths
+from comad.engine.paths import check_paths
 from comad.engine.schedules import accumulate, check_schedule
 from comad.engine.staged_backbone import fit_staged, fit_vit
-from comad.runs.place import FILES, own_method, pretrain_root, worded
-from comad.tasks.task import FOLDERS, TASKS, tasks_of_folder
+from comad.engine.tracks import PRETRAIN, apply_track, track_value
+from comad.runs.place import (
+    FILES,
+    get_track,
+    own_method,
+    pretrain_root,
+    runs_folder,
+    worded,
+)
+from comad.runs.track import FULL, track_names
+from comad.tasks.task import FOLDERS, tasks_of_folder
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-PRETRAIN = 'pretrain'
 DISTILL = distillation.DISTILL
 # Whose runs make their own student.
 MAKING = (PRETRAIN, DISTILL)
@@ -39,7 +47,7 @@ MMENGINE_HOOKS = {
     'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint',
 }  # fmt: skip
 CONFIG_FOLDERS = tuple(f'{folder}_configs' for folder in (PRETRAIN, *FOLDERS))
-RUN_KEYS = {'work_dir', 'run', 'launcher', 'resume', 'load_from', 'randomness', 'sample'}
+RUN_KEYS = {'work_dir', 'run', 'launcher', 'resume', 'load_from', 'randomness'}
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def parse_leaf_name(path: str | Path) -> LeafName | None:
 
 
 def load_run_config(options: RunOptions, check: bool = True) -> Config:
-    """Resolve a config completely: sample overlay, student, work dir, seeds, digest.
+    """Resolve a config completely: the track's overlay, student, work dir, seeds, digest.
 
     Args:
         options: What the command line says.
@@ -97,9 +105,14 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     if not path.is_file():
         raise ConfigError(f'config {path} does not exist; see the *_configs/ folders')
     leaf = parse_leaf_name(path)
-    if leaf is None and (options.sample or options.student or options.data):
+    try:
+        track = get_track(options.track)
+    except ValueError as error:
+        raise ConfigError(f'--track {options.track}: {error}') from None
+    if leaf is None and (track.option or options.student or options.data):
         raise ConfigError(
-            f'--sample, --student and --data need a config of {"/, ".join(CONFIG_FOLDERS)}/'
+            '--sample, --track, --student and --data need a config of '
+            f'{"/, ".join(CONFIG_FOLDERS)}/'
         )
     if options.student:
         parse_student(options.student)
@@ -111,10 +124,10 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     if unknown := find_unknown_keys(cfg, path, options.cfg_options):
         raise ConfigError(f'{path}: nothing reads the config key {unknown[0]!r}')
     if leaf is not None and leaf.folder == DISTILL:
-        leaf = distillation.name_pair(cfg, leaf, options.student, options.sample)
-    leaf_sample = cfg.pop('sample', None)
-    if leaf is not None and options.sample:
-        apply_sample(cfg, leaf, leaf_sample)
+        leaf = distillation.name_pair(cfg, leaf, options.student, track.name)
+    parts = {name: cfg.pop(name, None) for name in track_names(FILES)}
+    if leaf is not None and track.name != FULL:
+        apply_track(cfg, leaf, track, parts[track.name])
     leaf = put_networks(cfg, leaf, options.teachers, options.student_arch)
     hooks = set(cfg.get('default_hooks') or {})
     data = note = ''
@@ -132,8 +145,7 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
             leaf = replace(leaf, method=own_method(leaf.method, data))
         if options.compute_of:
             leaf = _equal_length(cfg, leaf, options)
-        if options.sample:
-            replace_values(cfg, lambda key, value: _sample_value(key, value, options.data))
+        replace_values(cfg, lambda key, value: track_value(track, key, value, options.data))
         _place_run(cfg, leaf, pretrain_seed, options, data)
         if data:
             cfg.run.update(data=data, note=note)
@@ -147,7 +159,7 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     except ValueError as error:
         raise ConfigError(f'{path}: {error}') from None
     if check:
-        check_paths(cfg, options.sample)
+        check_paths(cfg, track)
     return cfg
 
 
@@ -179,42 +191,6 @@ def _where(error: BaseException, path: str | Path) -> str:
         elif frame.f_code.co_name == '<module>' and frame.f_code.co_filename == path:
             line = f', line {number}'
     return f'{_relative(path)}{line}'
-
-
-def apply_sample(cfg: Config, leaf: LeafName, leaf_sample: dict | None) -> None:
-    """Merge the overlay of the leaf's folder, its parts for the task, then the leaf's own part.
-
-    At last comes the overlay's part for one run, ``<method>_<arch>``. Pretraining on video has an
-    overlay of its own.
-    """
-    video = leaf.folder == PRETRAIN and network_type(leaf.arch) != VIT
-    name = f'{leaf.folder}_video' if video else leaf.folder
-    content = parse_config(FILES / f'base_configs/tracks/sample/{name}.py')._cfg_dict.to_dict()
-    parts = () if leaf.folder == PRETRAIN else TASKS[leaf.kind].sample_parts
-    own = [content.get(part) for part in parts]
-    run = content.get(f'{leaf.method}_{leaf.arch}')
-    # Helper variables of the overlay and the parts of its other kinds stay behind.
-    content = {key: value for key, value in content.items() if key in RUNNER_KEYS}
-    for part in (content, *own, leaf_sample, run):
-        if part:
-            cfg.merge_from_dict(dict(part), allow_list_keys=False)
-
-
-def _sample_value(key: str, value: Any, own: str | None = None) -> Any:
-    if not isinstance(value, str) or (own and value.startswith(own)):
-        return value
-    if key == 'arch' and value in NAMES:
-        if sample_name(value) is None:
-            known = ', '.join(name for name in NAMES if sample_name(name))
-            raise ConfigError(f'--sample: {value!r} has no stand-in of its size; {known} have')
-        return sample_name(value)
-    if key in ('sha256', 'md5'):
-        return None  # pins of the real teachers' files
-    if run := (SAMPLE_TEACHERS | VIDEO_TEACHERS).get(value):
-        return f'work_dirs/sample/pretrain/{run}/seed0/{Path(value).name}'
-    if value.startswith('data/') and not value.startswith(SAMPLE_ROOTS):
-        return 'data/sample/' + value.removeprefix('data/')
-    return value
 
 
 def replace_values(node: Any, change: Callable[[str, Any], Any], key: str = '') -> Any:
@@ -276,18 +252,19 @@ def _name_student(cfg: Config, leaf: LeafName, options: RunOptions) -> tuple[Lea
     pretrain_seed = 0
     if options.student:
         method, arch, pretrain_seed = parse_student(options.student)
-        fit_vit(cfg, leaf.arch, arch, options.sample)
+        small = get_track(options.track).stand_ins
+        fit_vit(cfg, leaf.arch, arch, small)
         leaf = LeafName(leaf.folder, leaf.kind, method, arch)
         init_cfg.student = leaf.student
         cfg.model.backbone.update(type=network_type(arch), arch=arch)
-        fit_staged(cfg, arch, options.sample)
+        fit_staged(cfg, arch, small)
     elif init_cfg.student != leaf.student:
         raise ConfigError(
             f'{options.config} is named after {leaf.student} but uses {init_cfg.student}'
         )
     init_cfg.seed = pretrain_seed
-    init_cfg.sample = options.sample
-    init_cfg.root = pretrain_root(options.sample)
+    init_cfg.track = options.track
+    init_cfg.root = pretrain_root(options.track)
     return leaf, pretrain_seed
 
 
@@ -295,7 +272,7 @@ def _equal_length(cfg: Config, leaf: LeafName, options: RunOptions) -> LeafName:
     """Train for as much compute as another student, under a name of its own."""
     if leaf.folder != PRETRAIN:
         raise ConfigError('--compute-of belongs to pretraining')
-    root = Path(pretrain_root(options.sample))
+    root = Path(pretrain_root(options.track))
     try:
         _, factor = parse_budget(options.compute_of)
         cfg.train_cfg.max_epochs = equal_epochs(leaf.student, options.compute_of, root)
@@ -313,7 +290,7 @@ def _place_run(
     kind = PRETRAIN if leaf.folder in MAKING else leaf.kind
     # A student is found by its name alone, which says what it was trained on.
     place = own_method(kind, data) if data and kind != PRETRAIN else kind
-    root = f'work_dirs/sample/{place}' if options.sample else f'work_dirs/{place}'
+    root = runs_folder(options.track) / place
     cfg.work_dir = options.work_dir or f'{root}/{leaf.student}/{seed}'
     cfg.run = dict(
         config=_relative(options.config),
@@ -324,7 +301,7 @@ def _place_run(
         arch=leaf.arch,
         seed=options.seed,
         pretrain_seed=pretrain_seed,
-        sample=options.sample,
+        track=options.track,
         # A run in a folder of its own keeps its record there: it is an experiment, not a result.
         records='' if options.work_dir is None else f'{options.work_dir}/records',
         digest=config_digest(cfg),

@@ -41,6 +41,8 @@ from comad.engine.models import allow_variants, unwrapped
 from comad.engine.preemption import protect_worker
 from comad.engine.schedule_state import base_rates, current_rates, restart_schedule
 from comad.engine.segments import SETTINGS, changes, describe, refusal
+from comad.runs.place import get_track
+from comad.runs.track import FULL
 
 FIRST_STEPS = ('before_train_epoch', 'before_val_epoch', 'before_test_epoch')
 BEGUN: set[str] = set()  # the runs of this process, by their log folders
@@ -203,7 +205,7 @@ class BenchmarkRunner(Runner):
             self.logger.info(
                 f'learning rate x {batch / base:g}: batch {batch} ({parts}), recipe {base}'
             )
-        elif batch != base and not self.cfg.get('run', {}).get('sample', False):
+        elif batch != base and not get_track(self.cfg.get('run', {}).get('track', FULL)).stand_ins:
             self.logger.warning(
                 f"batch {batch} ({parts}) with the learning rate of the recipe's {base}: "
                 'make them agree with --accumulate N, or scale the rate with --auto-scale-lr'

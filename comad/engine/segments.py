@@ -23,7 +23,7 @@ FREE = re.compile(
     r'train_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor|timeout|'
     r'batch_size|dataset\.(root|data_root))'
     r'|train_cfg\.(val_\w+|dynamic_intervals)|randomness\.seed'
-    r'|model\.(test_cfg\b.*|(.+\.)?init_cfg\.(root|sample))'
+    r'|model\.(test_cfg\b.*|(.+\.)?init_cfg\.(root|track))'
 )
 LENGTH = re.compile(r'train_cfg\.(max_epochs|max_iters)')
 SCHEDULE = re.compile(rf'{LENGTH.pattern}|param_scheduler\b.*')

@@ -21,7 +21,7 @@ SHARED = ('type', 'arch', 'init_cfg', 'frozen', 'drop_path_rate')
 STAGES = (0, 1, 2, 3)
 
 
-def fit_vit(cfg: Config, named: str, arch: str, sample: bool) -> None:
+def fit_vit(cfg: Config, named: str, arch: str, small: bool) -> None:
     """Let adapters and heads of a dense task read a ViT of another size than the leaf names.
 
     What reads the backbone or its adapter takes the new width; the widths inside of the heads stay,
@@ -33,11 +33,11 @@ def fit_vit(cfg: Config, named: str, arch: str, sample: bool) -> None:
         cfg: Of a transfer, changed in place.
         named: The architecture that the leaf names.
         arch: The student's.
-        sample: Whether their stand-ins for the embedded sample are meant.
+        small: Whether their stand-ins are meant.
     """
     if {network_type(named), network_type(arch)} != {VIT}:
         return
-    old, new = (ARCHITECTURES[(sample and sample_name(name)) or name] for name in (named, arch))
+    old, new = (ARCHITECTURES[(small and sample_name(name)) or name] for name in (named, arch))
     model = cfg.model
     neck = model.get('neck') or {}
     if neck.get('in_channels') == old['embed_dim']:
@@ -56,7 +56,7 @@ def fit_vit(cfg: Config, named: str, arch: str, sample: bool) -> None:
             model.backbone[key] = tuple(round(end) - 1 for end in ends)
 
 
-def fit_staged(cfg: Config, arch: str, sample: bool) -> None:
+def fit_staged(cfg: Config, arch: str, small: bool) -> None:
     """Take a ViT's options and adapters out of a config, and put widths and strides in.
 
     Students of another kind leave the config as it is.
@@ -64,14 +64,14 @@ def fit_staged(cfg: Config, arch: str, sample: bool) -> None:
     Args:
         cfg: Of a transfer, changed in place.
         arch: The student's.
-        sample: Whether its stand-in for the embedded sample is meant.
+        small: Whether its stand-in is meant.
 
     Raises:
         ConfigError: a network of one grid for a dense task, or a head of other maps.
     """
     if network_type(arch) != STAGED:
         return
-    entry = entry_of(sample_name(arch) or arch if sample else arch)
+    entry = entry_of(sample_name(arch) or arch if small else arch)
     model, name = cfg.model, cfg.get('protocol', {}).get('name', 'this config')
     for key in set(model.backbone) - set(SHARED):
         del model.backbone[key]

@@ -14,6 +14,7 @@ from pathlib import Path
 from pandas import DataFrame
 
 from comad.data.identity import slug
+from comad.runs.place import get_track
 from comad.runs.record import Record, RecordError, Records, read_records, refusal
 from comad.tasks.recording import check_task
 from comad.tasks.task import TASKS
@@ -22,13 +23,13 @@ NAMED = 3
 
 
 def read_admitted(
-    directory: str | os.PathLike[str], sample: bool | None = None, data: str = ''
+    directory: str | os.PathLike[str], track: str | None = None, data: str = ''
 ) -> Records:
     """Read a folder of records; refused are also those of no known task, and copies of a run.
 
     Args:
         directory: The folder.
-        sample: Of which scale the tables are; a record without a place there is refused.
+        track: Of which track the tables are; a record without a place there is refused.
         data: Of which data of one's own they are; '' for the public sets.
     """
     found = read_records(directory)
@@ -42,25 +43,24 @@ def read_admitted(
     twice = duplicates(accepted)
     refused += [refusal(folder / file, reason) for file, reason in twice.items()]
     accepted = [record for record in accepted if record.file not in twice]
-    if sample is not None:
-        reasons = {record.file: out_of_place(record, sample, data) for record in accepted}
+    if track is not None:
+        reasons = {record.file: out_of_place(record, track, data) for record in accepted}
         refused += [f'{file}: {reason}' for file, reason in reasons.items() if reason]
         accepted = [record for record in accepted if not reasons[record.file]]
     return Records(accepted, refused)
 
 
-def out_of_place(record: Record, sample: bool, data: str = '') -> str:
-    """Return why a record has no place in the tables of that scale, '' if it has one.
+def out_of_place(record: Record, track: str, data: str = '') -> str:
+    """Return why a record has no place in the tables of that track, '' if it has one.
 
     What a table is of is decided by the data that were read, not by what a run was told.
     """
-    scale = 'the embedded sample' if sample else 'full scale'
+    scale = get_track(track).title
     scale += f' on data {data}' if data else ''
-    if record.sample != sample:
-        other = 'full scale' if sample else 'the embedded sample'
-        return f'a record of {other} in a folder of {scale}'
+    if record.track != track:
+        return f'a record of {_title(record.track)} in a folder of {scale}'
     task, tested, train = TASKS[record.task], record.dataset, record.train_dataset
-    expected = data or task.dataset_name(sample)
+    expected = data or task.dataset_name(track)
     for what, read in (('evaluated', tested), ('trained', train)):
         if read is not None and (slug(read.name) if data else read.name) != expected:
             return (
@@ -73,6 +73,14 @@ def out_of_place(record: Record, sample: bool, data: str = '') -> str:
     if train is not None and train.split == tested.split:
         return f'trained on {tested.split!r}, which is evaluated: in no table of {scale}'
     return ''
+
+
+def _title(track: str) -> str:
+    """What a track is called; one whose folder is not here is known by its name alone."""
+    try:
+        return get_track(track).title
+    except ValueError:
+        return f'the track {track}'
 
 
 def duplicates(records: Iterable[Record]) -> dict[str, str]:

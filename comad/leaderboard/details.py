@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from comad.runs.record import Record
+from comad.runs.track import as_told
 
 TEACHER_KEYS = ('family', 'file', 'digest', 'licence')
 
@@ -43,7 +44,7 @@ def row_details(records: Sequence[Record], open_questions: Iterable[str]) -> dic
         'task': first.task,
         'dataset': first.dataset.name,
         'split': first.dataset.split,
-        'sample': first.sample,
+        **as_told(first.track),
         'student_name': student.name,
         'arch': student.arch,
         'width': architecture.get('embed_dim'),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from comad.leaderboard.tables import identity
-from comad.runs.place import RECORDS, RESULTS
+from comad.runs.place import RESULTS, record_folders
 from comad.runs.record import Record, RecordError, decode, parse
 from comad.tasks.recording import check_task
 
@@ -40,19 +40,21 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
 
-def find_run(name: str, folders: Sequence[Path] = RECORDS) -> Run:
+def find_run(name: str, folders: Sequence[Path] | None = None) -> Run:
     """Return the run of that name.
 
     Args:
         name: A record's file, a run's folder, a record's bare name, or ``<task>_<student>`` for
             all seeds of a row.
-        folders: Folders of records that bare names and rows are looked up in, first one first.
+        folders: Folders of records that bare names and rows are looked up in, first one first;
+            those of all tracks by default.
 
     Raises:
         UnknownName: If it names none; the message lists near names.
         ValueError: If it is a file, but no record; or if several records belong to the folder.
     """
     path = Path(name)
+    folders = record_folders() if folders is None else folders
     if path.is_dir():
         return _of_folder(name, path, folders)
     if path.is_file():
@@ -111,7 +113,10 @@ def _of_folder(name: str, path: Path, folders: Sequence[Path]) -> Run:
     roots = [parent.parent for parent in own.parents if parent.name == 'work_dirs']
     found = {
         candidate.resolve(): None
-        for folder in (*(root / records for root in roots for records in RECORDS), *folders)
+        for folder in (
+            *(root / records for root in roots for records in record_folders()),
+            *folders,
+        )
         for candidate in sorted(folder.glob('*.json'))
         if (record := _read_any(candidate)) is not None
         if (owned := _work_dir(candidate, record)) is not None and owned.resolve() == own
@@ -149,7 +154,7 @@ def _read_any(path: Path) -> Record | None:
 
 def _row(record: Record) -> tuple[Any, ...]:
     """What the seeds of one row share."""
-    data = (record.dataset, record.train_dataset, record.sample)
+    data = (record.dataset, record.train_dataset, record.track)
     return (record.task, *data, record.protocol, identity(record.student))
 
 

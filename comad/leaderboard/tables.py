@@ -30,9 +30,10 @@ from comad.leaderboard.admission import notes, read_admitted
 from comad.leaderboard.details import row_details
 from comad.leaderboard.gains import paired_gains
 from comad.leaderboard.published import PublishedRows, read_published
-from comad.runs.place import PUBLISHED_CSV, results_folder
+from comad.runs.place import PUBLISHED_CSV, get_track, results_folder
 from comad.runs.questions import open_questions
 from comad.runs.record import Record, Student
+from comad.runs.track import FULL
 from comad.tasks.task import TABLES, TASKS
 
 COLUMNS = (
@@ -81,21 +82,21 @@ class Leaderboards:
 
 
 def build_leaderboards(
-    sample: bool = False,
+    track: str = FULL,
     records: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] = PUBLISHED_CSV,
     data: str = '',
 ) -> Leaderboards:
     """Build and write the leaderboards; arguments and errors as `make_leaderboards`."""
-    boards = make_leaderboards(sample, records, out, published, data)
+    boards = make_leaderboards(track, records, out, published, data)
     for name, path in boards.files.items():
         write_text(path, to_csv(boards.tables[name]))
     return boards
 
 
 def make_leaderboards(
-    sample: bool = False,
+    track: str = FULL,
     records: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] = PUBLISHED_CSV,
@@ -106,9 +107,9 @@ def make_leaderboards(
     Published figures are of the public sets at full scale: other tables hold measured rows alone.
 
     Args:
-        sample: Whether to build those of the embedded sample.
-        records: Folder of run records; results/[sample/]records by default.
-        out: Folder the CSVs belong in; results/[sample/] by default.
+        track: The track whose tables to build.
+        records: Folder of run records; results/[TRACK/]records by default.
+        out: Folder the CSVs belong in; results/[TRACK/] by default.
         published: File of published figures.
         data: Name of the data of one's own that the tables are of; '' for the public sets.
 
@@ -116,11 +117,13 @@ def make_leaderboards(
         FileNotFoundError: If ``records`` is given and is no folder, or ``published`` is missing.
         ValueError: If ``published`` has other columns.
     """
-    home = results_folder(sample, data)
+    home = results_folder(track, data)
     if records is not None and not Path(records).is_dir():
         raise FileNotFoundError(f'{records} is no folder of run records')
-    read = read_admitted(records or home / 'records', sample, data)
-    stated = PublishedRows(DataFrame(), []) if sample or data else read_published(published)
+    read = read_admitted(records or home / 'records', track, data)
+    stated = PublishedRows(DataFrame(), [])
+    if track == FULL and not data:
+        stated = read_published(published)
     found = figures(read.accepted)
     files = {name: Path(out or home) / f'leaderboard_{name}.csv' for name in TABLES}
     refused = [*read.refused, *stated.refused]
@@ -167,7 +170,7 @@ def build_tables(found: DataFrame, published: DataFrame | None = None) -> dict[s
     """Return every table by name, its rows in order and ranked.
 
     Args:
-        found: `figures` of accepted records, all of the sample or all of them not.
+        found: `figures` of accepted records, all of one track.
         published: Published figures; those of no task are left out.
     """
     rows = [*_measured(found), *(() if published is None else _published(published))]
@@ -262,10 +265,11 @@ def _row(seeds: list[dict[str, Any]]) -> dict[str, Any]:
         name += '@' + hashlib.sha256(own['fields'].encode()).hexdigest()[:6]
     questions = list(dict.fromkeys(reason for line in seeds for reason in line['questions']))
     details = row_details(records, questions)
+    small = get_track(first.track).stand_ins
     row = {
         'method': student.method,
         'method_version': student.method_version,
-        'student': display_name(student.arch, student.architecture, first.sample),
+        'student': display_name(student.arch, student.architecture, small),
         'heads': details['heads'],
         'params_m': _short(student.params_m),
         'teachers': '; '.join(teacher.family or '?' for teacher in student.teachers),

@@ -38,9 +38,10 @@ from comad.leaderboard.tables import (
     statistics,
     to_csv,
 )
-from comad.runs.place import PUBLISHED_CSV, results_folder
+from comad.runs.place import PUBLISHED_CSV, get_track, results_folder
 from comad.runs.record import RECORD_FILES, Record, resolved_name
 from comad.runs.resolved import read_resolved
+from comad.runs.track import FULL, SAMPLE
 from comad.tasks.task import TASKS
 
 KINDS = ('student files', 'checkpoints', 'resolved configs', 'data manifests')
@@ -74,7 +75,7 @@ class Verification:
 
 
 def verify(
-    sample: bool = False,
+    track: str = FULL,
     records: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] = PUBLISHED_CSV,
@@ -87,9 +88,9 @@ def verify(
     of the tables: it is what they were built from.
 
     Args:
-        sample: Whether to verify those of the embedded sample.
-        records: Folder of run records; results/[sample/]records by default.
-        out: Folder of the tables; results/[sample/] by default.
+        track: The track whose tables to verify.
+        records: Folder of run records; results/[TRACK/]records by default.
+        out: Folder of the tables; results/[TRACK/] by default.
         published: File of published figures.
         root: Folder that relative work dirs start from.
         data: Name of the data of one's own that the tables are of.
@@ -98,15 +99,14 @@ def verify(
         FileNotFoundError: If a folder or file that is needed is missing.
         ValueError: If ``published`` has other columns.
     """
-    home = results_folder(sample, data)
+    home = results_folder(track, data)
     folder = Path(records or home / 'records')
     if out is not None and not Path(out).is_dir():
         raise FileNotFoundError(f'{out} is no folder of tables')
-    if sample and not folder.is_dir():
-        raise FileNotFoundError(
-            f'{folder} is no folder of run records; tools/quickstart.sh makes some'
-        )
-    boards = make_leaderboards(sample, records, out, published, data)
+    if track != FULL and not folder.is_dir():
+        way = 'tools/quickstart.sh makes some' if track == SAMPLE else 'no run has left any'
+        raise FileNotFoundError(f'{folder} is no folder of run records; {way}')
+    boards = make_leaderboards(track, records, out, published, data)
     found = Verification(notes=boards.notes, refused=list(boards.refused))
     if folder.is_dir():
         left_out = len(list(folder.glob(RECORD_FILES))) - len(boards.records)
@@ -115,7 +115,7 @@ def verify(
         found.looked.append(f'{folder}: not there, no evaluation has been recorded yet')
     if boards.records:
         _check_files(boards.records, root, found)
-    update = 'python tools/leaderboard.py' + (' --sample' if sample else '')
+    update = 'python tools/leaderboard.py' + get_track(track).option
     update += f' --data {data}' if data else ''
     for name, path in boards.files.items():
         table = boards.tables[name]
@@ -126,9 +126,9 @@ def verify(
         found.looked.append(
             f'{path}: up to date, {measured} measured and {len(table) - measured} published rows'
         )
-    if not sample and not data:
+    if track == FULL and not data:
         _check_kept(Path(out or home), found)
-    if not (sample or data) and records is None and out is None:
+    if track == FULL and not data and records is None and out is None:
         if reason := stale_page(boards.tables):
             found.stale.append(f'{reason}; write it again with {update}')
         elif PAGE.is_file():

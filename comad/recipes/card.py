@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from comad.recipes.pretraining import pretraining
+from comad.runs.track import FULL
 from comad.tasks.fields import network
-from comad.tasks.protocol import DIGESTS, Field, lookup
+from comad.tasks.protocol import DIGESTS, Field
 from comad.tasks.published import agree, read_protocols
 from comad.tasks.task import get_task
 
@@ -50,20 +51,20 @@ class Card:
         return asdict(self)
 
 
-def recipe_card(config: Mapping[str, Any], kind: str, processes: int, sample: bool = False) -> Card:
+def recipe_card(config: Mapping[str, Any], kind: str, processes: int, track: str = FULL) -> Card:
     """Read a resolved config and compare it with the published protocol that it claims.
 
     A config claims a protocol by ``protocol.published`` and gives a reason for every field that
     differs in ``protocol.deviations``. Problems are a difference without a reason, a reason
-    without a difference, and a stated field that the card does not know. On the embedded sample
-    nothing is claimed.
+    without a difference, and a stated field that the card does not know. On other tracks
+    than the full one nothing is claimed.
 
     Raises:
         ValueError: an unknown protocol is claimed.
     """
     protocol = config.get('protocol') or {}
     effective = effective_fields(config, kind, processes)
-    claimed = '' if sample else protocol.get('published') or ''
+    claimed = (protocol.get('published') or '') if track == FULL else ''
     stated = {}
     if claimed:
         known = read_protocols()
@@ -108,15 +109,6 @@ def effective_fields(config: Mapping[str, Any], kind: str, processes: int) -> di
     fields = get_task(kind).read_protocol(config, processes)
     told = {name: value for name, value in fields.items() if name not in DIGESTS}
     return {'network': network(config), **told}
-
-
-def recipe_processes(config: Mapping[str, Any]) -> int:
-    """Processes with which the config gives the recipe's batch; 1 where it trains nothing."""
-    base = lookup(config, 'auto_scale_lr.base_batch_size')
-    batch = lookup(config, 'train_dataloader.batch_size')
-    if not base or not batch:
-        return 1
-    return max(1, base // (batch * (lookup(config, 'optim_wrapper.accumulative_counts') or 1)))
 
 
 def _text(value: object) -> str:

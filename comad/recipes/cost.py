@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from backbones import untrained_teachers
+from comad.data.identity import IMAGENET100, IMAGENET100_IMAGES
 from comad.engine.batches import image_size, make_batch
 from comad.engine.flops import training_flops
 from comad.tasks.protocol import lookup
@@ -29,6 +30,7 @@ TRAIN_IMAGES = {
     'data/sample_video/kinetics400': 1_200,
     'data/sample_video/ssv2': 1_200,
 }
+VAL_IMAGES = {'data/imagenet': 50_000, 'data/cifar-100-binary': 10_000}
 STEP_IMAGES = 2  # batch norms need more than one
 # A backward pass costs two forward passes.
 TRAINED, FROZEN = 3, 1
@@ -178,5 +180,15 @@ def _images(config: Mapping[str, Any], processes: int) -> int:
     batch = (lookup(config, 'train_dataloader.batch_size') or 0) * processes
     if 'max_iters' in loop:
         return loop['max_iters'] * batch
-    root = lookup(config, 'train_dataloader.dataset.root')
-    return loop.get('max_epochs', 0) * TRAIN_IMAGES.get(root, 0)
+    # A probe on cached features passes over the images as often as it caches them.
+    passes = loop.get('cached_passes') or loop.get('max_epochs', 0)
+    return passes * images_of(lookup(config, 'train_dataloader.dataset') or {})
+
+
+def images_of(dataset: Mapping[str, Any]) -> int:
+    """Images of a data set's config, 0 where its folder is none that is known."""
+    split = dataset.get('split', 'train')
+    count = (VAL_IMAGES if split == 'val' else TRAIN_IMAGES).get(dataset.get('root'), 0)
+    if dataset.get('classes') == IMAGENET100:
+        count = IMAGENET100_IMAGES[split]
+    return round(count * (dataset.get('subset') or {}).get('share', 1))

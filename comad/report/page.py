@@ -14,12 +14,13 @@ from comad.leaderboard.tables import MIN_SEEDS, Leaderboards
 from comad.report.panels import Runs, Section, cost_section, cut, gate_section, learning_section
 from comad.report.pictures import make_gallery, picture_sources
 from comad.report.tables import Board, ClassTable, class_tables, commits, make_boards
+from comad.runs.place import get_track, results_folder
+from comad.runs.track import FULL
 
 MAX_BYTES = 1_000_000
 FIGURE_BYTES = 380_000
 PICTURE_BYTES = 330_000
 MAX_NOTES = 200
-SCALES = {True: 'embedded sample', False: 'full scale'}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Material:
 def write_report(
     boards: Leaderboards,
     out: str | os.PathLike[str],
-    sample: bool = False,
+    track: str = FULL,
     root: str | os.PathLike[str] = '.',
 ) -> Path:
     """Write the report and return its path; equal inputs give equal bytes.
@@ -48,7 +49,7 @@ def write_report(
     Args:
         boards: What ``make_leaderboards`` or ``build_leaderboards`` returned.
         out: The HTML file.
-        sample: Whether these are the embedded sample's tables.
+        track: The track that these are the tables of.
         root: Folder that holds the runs' work_dirs; what is not there is said to be missing.
 
     Raises:
@@ -61,8 +62,8 @@ def write_report(
         cut((material.cost, material.learning, material.gate), int(FIGURE_BYTES * share))
         pictures, left_out = make_gallery(sources, int(PICTURE_BYTES * share))
         page = _render(
-            scale=SCALES[sample],
-            option=' --sample' if sample else '',
+            track=get_track(track),
+            records=results_folder(track) / 'records',
             pictures=pictures,
             picture_notes=[*missing, *left_out],
             refused=boards.refused,

@@ -8,6 +8,7 @@ import msgspec
 
 from backbones.files import read_json
 from comad.runs.record import Student
+from comad.runs.track import FULL, SAMPLE
 
 
 class StudentCard(Student, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -23,7 +24,7 @@ class StudentCard(Student, frozen=True, kw_only=True, forbid_unknown_fields=Fals
 
     config: str | None = None
     seed: int | None = None
-    sample: bool = False
+    track: str = FULL
     versions: dict[str, str] = {}
 
     def as_dict(self) -> dict[str, Any]:
@@ -40,7 +41,8 @@ def make_card(facts: Mapping[str, Any]) -> StudentCard:
     """Return the card of these facts, checked; entries that no card has are left out.
 
     Cards of earlier versions say in one word what the pretraining was told that its data are, not
-    what was read: their ``data`` are unknown.
+    what was read: their ``data`` are unknown. They name no track, only whether they are of the
+    embedded sample.
 
     Raises:
         ValueError: One line that ends in the place of an entry of another type, ``$.seed``.
@@ -48,6 +50,8 @@ def make_card(facts: Mapping[str, Any]) -> StudentCard:
     known = dict(facts)
     if isinstance(known.get('data'), str):
         known['data'] = None
+    if known.get('sample') is True:
+        known.setdefault('track', SAMPLE)
     try:
         return msgspec.convert(known, StudentCard)
     except msgspec.ValidationError as error:

@@ -12,6 +12,8 @@ import re
 import sys
 from pathlib import Path, PurePosixPath
 
+from comad.runs.track import Track, load_track, track_names
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parent
 IS_CHECKOUT = (_CHECKOUT / 'tools' / 'train.py').is_file()
@@ -20,8 +22,6 @@ FILES = _CHECKOUT if IS_CHECKOUT else _PACKAGE / 'files'
 PUBLISHED_CSV = FILES / 'results' / 'published.csv'
 HOME, CALLER = 'COMAD_HOME', 'COMAD_CALLER'
 RESULTS = Path('results')
-SAMPLE_RESULTS = RESULTS / 'sample'
-RECORDS = (RESULTS / 'records', SAMPLE_RESULTS / 'records')
 OWN, ON = 'own', '_on_'  # below either; in names of runs on data of one's own
 
 
@@ -103,11 +103,21 @@ def worded(text: str) -> str:
     )
 
 
-def results_folder(sample: bool, data: str = '') -> Path:
-    """Folder of the tables, of ``data`` of one's own where they are named; records lie in
+def get_track(name: str) -> Track:
+    """The track of that name; errors as `comad.runs.track.load_track`."""
+    return load_track(name, FILES)
+
+
+def results_folder(track: str, data: str = '') -> Path:
+    """Folder of a track's tables, of ``data`` of one's own where they are named; records lie in
     ``records/`` below it."""
-    folder = SAMPLE_RESULTS if sample else RESULTS
+    folder = RESULTS / get_track(track).folder
     return folder / OWN / data if data else folder
+
+
+def record_folders() -> tuple[Path, ...]:
+    """Folders of records of all tracks."""
+    return tuple(results_folder(name) / 'records' for name in track_names(FILES))
 
 
 def own_method(method: str, data: str) -> str:
@@ -121,14 +131,19 @@ def split_own(method: str) -> tuple[str, str]:
     return method, data
 
 
-def pretrain_root(sample: bool) -> str:
+def runs_folder(track: str) -> Path:
+    """Folder of a track's runs."""
+    return Path('work_dirs') / get_track(track).folder
+
+
+def pretrain_root(track: str) -> str:
     """Folder of the pretraining runs."""
-    return 'work_dirs/sample/pretrain' if sample else 'work_dirs/pretrain'
+    return str(runs_folder(track) / 'pretrain')
 
 
-def pretrain_dir(sample: bool, student: str, seed: int) -> Path:
+def pretrain_dir(track: str, student: str, seed: int) -> Path:
     """Folder of one pretraining run, which holds its student."""
-    return Path(pretrain_root(sample)) / student / f'seed{seed}'
+    return Path(pretrain_root(track)) / student / f'seed{seed}'
 
 
 def folder_below(root: Path, place: str | Path | None) -> Path | None:

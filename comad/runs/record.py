@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from backbones.files import atomic_file
 from comad.data.identity import DataIdentity
 from comad.runs.place import pretrain_dir
+from comad.runs.track import FULL, SAMPLE
 
 SCHEMA = 4
 RECORD_FILES = '[!.]*.json'  # hidden ones are the file system's, such as ._x.json
@@ -172,13 +173,16 @@ class Record(Section, kw_only=True):
     """One finished evaluation.
 
     ``dataset`` is what was evaluated, ``train_dataset`` what the transfer (or the bank of k-NN)
-    learned from. ``missing`` holds the reason for every metric that is not reported; ``digest`` is
+    learned from. ``sample`` tells the embedded sample's track from full scale; any other is named
+    by ``track``, which files of these two leave out. ``missing`` holds the reason for every metric
+    that is not reported; ``digest`` is
     the SHA-256 of the record's bytes with an empty one.
     """
 
     schema: Literal[4]
     task: Name
     sample: bool
+    other_track: Name | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name='track')
     dataset: DataIdentity
     train_dataset: DataIdentity | None
     protocol: Protocol
@@ -195,6 +199,17 @@ class Record(Section, kw_only=True):
     images_seen: Whole
     digest: str
 
+    def __post_init__(self) -> None:
+        if self.other_track is not msgspec.UNSET and (
+            self.sample or self.other_track in (FULL, SAMPLE)
+        ):
+            raise ValueError(f'names the track {self.other_track!r} beside sample={self.sample}')
+
+    @property
+    def track(self) -> str:
+        """The track that it was made on."""
+        return SAMPLE if self.sample else self.other_track or FULL
+
     @property
     def file(self) -> str:
         """Name of the record's file."""
@@ -210,7 +225,7 @@ class Record(Section, kw_only=True):
     @property
     def pretrain_dir(self) -> Path:
         """Folder of the student's pretraining, relative to the home."""
-        return pretrain_dir(self.sample, self.student.name, self.seeds.pretrain)
+        return pretrain_dir(self.track, self.student.name, self.seeds.pretrain)
 
 
 class Records(NamedTuple):

@@ -22,7 +22,9 @@ from comad.leaderboard.study import (
     read_table,
     study_rows,
 )
+from comad.runs.place import results_folder
 from comad.runs.record import Record
+from comad.runs.track import SAMPLE
 from comad.sweep.distillation import DATA, PAIRS, cells, name_of
 from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RECORDS, REFERENCE
 from comad.sweep.runner import Sweep
@@ -33,7 +35,14 @@ DISTILLATION_CSV = ABLATIONS_CSV.with_name('sample_distillation.csv')
 ABLATIONS_FIGURE = ABLATIONS_CSV.with_suffix('.png')
 
 
-def finish_study(root: Path, steps: Iterable[Step], csv: Path = STUDY_CSV) -> list[str]:
+def study_csv(track: str) -> Path:
+    """The table of a track's study; the sample's is kept in git."""
+    return STUDY_CSV if track == SAMPLE else results_folder(track) / 'study.csv'
+
+
+def finish_study(
+    root: Path, steps: Iterable[Step], csv: Path = STUDY_CSV, track: str = SAMPLE
+) -> list[str]:
     """Complete a study's table by the grid's records; return the reading, line by line.
 
     Rows of students and tasks that the grid does not hold stay as they are.
@@ -42,15 +51,17 @@ def finish_study(root: Path, steps: Iterable[Step], csv: Path = STUDY_CSV) -> li
         root: The home of records and results.
         steps: Of the grid.
         csv: The table, relative to ``root``.
+        track: Whose records they are.
 
     Raises:
         SweepError: If a record of the grid is missing or refused; the CSV is then left as it was.
     """
-    records, refused = _records(root, steps)
+    folder = results_folder(track) / 'records'
+    records, refused = _records(root, steps, folder)
     for name, record in records.items():
         if record is None:
             reason = next((line for line in refused if name in line), 'it does not exist')
-            raise SweepError(f'{RECORDS}/{name} cannot be used: {reason}')
+            raise SweepError(f'{folder / name} cannot be used: {reason}')
     rows = study_rows(records.values())
     try:
         table, kept = complete(read_table(root / csv), rows)
@@ -103,11 +114,14 @@ def finish_distillation(root: Path, sweep: Sweep, seeds: int) -> list[str]:
     return reading
 
 
-def _records(root: Path, steps: Iterable[Step]) -> tuple[dict[str, Record | None], list[str]]:
+def _records(
+    root: Path, steps: Iterable[Step], folder: str | Path | None = None
+) -> tuple[dict[str, Record | None], list[str]]:
     """File name -> record of every record among the steps' outputs, and why some are refused."""
-    found = read_admitted(root / RECORDS)
+    folder = str(folder or RECORDS)
+    found = read_admitted(root / folder)
     accepted = {record.file: record for record in found.accepted}
-    outputs = (output for step in steps for output in step.outputs if output.startswith(RECORDS))
+    outputs = (output for step in steps for output in step.outputs if output.startswith(folder))
     return {
         name: accepted.get(name) for name in sorted(Path(o).name for o in outputs)
     }, found.refused

@@ -1,17 +1,23 @@
-"""The grids on the embedded sample: cells of tasks x students x seeds, as steps.
+"""The grids: cells of tasks x students x seeds on a track, as steps.
 
 Every grid names a step after what it makes (``pretrain_comad_tiny_p0``,
-``linear_comad_tiny_p0_s0``), so that one finds done what another has made.
+``linear_comad_tiny_p0_s0``), so that one finds done what another has made. What a step needs is
+read from the config that it will run.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from comad.engine.equal_compute import equal_method
-from comad.engine.paths import SAMPLE_TEACHERS
-from comad.engine.run_config import parse_config
+from comad.engine.options import ConfigError, RunOptions
+from comad.engine.paths import SAMPLE_TEACHERS, needed_paths, run_of
+from comad.engine.run_config import PRETRAIN, load_run_config
+from comad.runs.place import FILES, get_track, pretrain_dir, results_folder, runs_folder
+from comad.runs.track import SAMPLE, Track
 from comad.sweep.step import Step, SweepError, config_sources
+from comad.tasks.protocol import recipe_processes
 from comad.tasks.task import FIGURE, TABLES, TASKS
 
 WORK = 'work_dirs/sample'
@@ -70,12 +76,29 @@ def ablations(root: Path, seeds: int) -> list[Step]:
     return cells(root, {ABLATION_KIND: (REFERENCE, *ABLATIONS)}, seeds)
 
 
+def study_kinds(track: Track) -> tuple[str, ...]:
+    """Kinds of a track's study: those that it names, else all that its networks are transferred to.
+
+    On the embedded sample these are those with a column in its table.
+    """
+    if track.stand_ins:
+        return STUDY_KINDS
+    return track.tasks or _kinds_of_leaves()
+
+
+def _kinds_of_leaves() -> tuple[str, ...]:
+    """Kinds of tasks that the reference has a leaf of, without other papers' protocols."""
+    whole = (task for task in TASKS.values() if not task.variant_of)
+    return tuple(task.kind for task in whole if (FILES / task.leaf(REFERENCE)).is_file())
+
+
 def study(
     root: Path,
     seeds: int,
     methods: Sequence[str] = (),
-    kinds: Sequence[str] = STUDY_KINDS,
+    kinds: Sequence[str] = (),
     equal: int = 0,
+    track: str = SAMPLE,
 ) -> list[Step]:
     """Return the steps of the study over ``seeds`` paired pretraining seeds.
 
@@ -84,32 +107,45 @@ def study(
         seeds: Paired seeds.
         methods: Names such as ``dmt``; only these are run, without scratch and teachers' probes
             unless named. All by default.
-        kinds: Transfers, some of ``STUDY_KINDS``.
+        kinds: Transfers, some of `study_kinds`; all by default.
         equal: Give every method as much compute as this many runs of ``REFERENCE``, see
             ``comad.engine.equal_compute``; 0 leaves each its own length.
+        track: What is run on.
 
     Raises:
         SweepError: An unknown method or kind.
     """
-    if unknown := [kind for kind in kinds if kind not in STUDY_KINDS]:
-        raise SweepError(f'--tasks {unknown[0]}: expected some of {", ".join(STUDY_KINDS)}')
-    chosen = [next((s for s in STUDY_STUDENTS if s in (m, f'{m}_tiny')), m) for m in methods]
-    if unknown := [name for name in chosen if name not in STUDY_STUDENTS]:
-        names = ', '.join(name.removesuffix('_tiny') for name in STUDY_STUDENTS)
+    of_track = get_track(track)
+    known = study_kinds(of_track)
+    whole = known if of_track.stand_ins else _kinds_of_leaves()
+    if unknown := [kind for kind in kinds if kind not in whole]:
+        raise SweepError(f'--tasks {unknown[0]}: expected some of {", ".join(whole)}')
+    # Full-scale teachers are files from elsewhere: what they are worth is published.
+    own = of_track.students or STUDY_STUDENTS
+    own = own if of_track.stand_ins else [s for s in own if s not in TEACHERS]
+    any_leaf = [path.stem for path in sorted((FILES / 'pretrain_configs').glob('*_tiny.py'))]
+    students = tuple(dict.fromkeys((*own, *any_leaf)))
+    chosen = [next((s for s in students if s in (m, f'{m}_tiny')), m) for m in methods]
+    if unknown := [name for name in chosen if name not in students]:
+        names = ', '.join(name.removesuffix('_tiny') for name in students)
         raise SweepError(f'--methods {unknown[0]}: expected some of {names}')
     everywhere = (*STUDENTS, *RIVALS)
     # What costs no pretraining of its own is the same on any budget.
-    every = [s for s in everywhere if s != SCRATCH] if equal else STUDY_STUDENTS
-    students = tuple(dict.fromkeys(chosen)) or every
-    dense = [student for student in students if student in everywhere]
-    transfers = {kind: dense if TASKS[kind].dense else students for kind in kinds}
-    return cells(root, transfers, seeds, equal)
+    every = [s for s in everywhere if s != SCRATCH] if equal else own
+    students = tuple(dict.fromkeys(chosen)) or tuple(every)
+    dense = [s for s in students if s in everywhere] if of_track.stand_ins else students
+    transfers = {kind: dense if TASKS[kind].dense else students for kind in kinds or known}
+    return cells(root, transfers, seeds, equal, track)
 
 
 def cells(
-    root: Path, transfers: Mapping[str, Sequence[str]], seeds: int, equal: int = 0
+    root: Path,
+    transfers: Mapping[str, Sequence[str]],
+    seeds: int,
+    equal: int = 0,
+    track: str = SAMPLE,
 ) -> list[Step]:
-    """Return images and teachers, then pretrainings and transfers seed by seed.
+    """Return what the track makes itself, images and teachers, then pretrainings and transfers.
 
     Pretraining seed P is transferred with seed P. Teachers are trained once, with seed 0. A
     student from scratch is drawn anew for every seed; a teacher is probed once per seed.
@@ -119,48 +155,61 @@ def cells(
         transfers: Kind of task -> students.
         seeds: Paired seeds.
         equal: See :func:`study`.
+        track: See :func:`study`.
     """
     students = dict.fromkeys(student for chosen in transfers.values() for student in chosen)
     trained = [student for student in students if student not in (SCRATCH, *TEACHERS)]
     command = ('python', 'tools/data.py', 'sample')
     steps = [Step('data', command, DATA_PROOFS, sources=DATA_SOURCES, seconds=SECONDS['data'])]
-    steps += [pretrain(root, teacher, 0) for teacher in TEACHERS]
+    if not get_track(track).stand_ins:
+        steps = []
+    taught = {name for student in trained for name in teachers_of(student, track)}
+    made = dict.fromkeys((*TEACHERS, *sorted(taught)))
+    steps += [pretrain(root, t, 0, track=track) for t in made if t in taught.union(students)]
     if equal:
         # Their cards say what an epoch of each costs.
-        steps += [pretrain(root, s, 0) for s in dict.fromkeys((REFERENCE, *trained))]
+        first = dict.fromkeys((REFERENCE, *trained))
+        steps += [pretrain(root, student, 0, track=track) for student in first]
     for seed in range(seeds):
-        steps += [pretrain(root, student, seed, equal) for student in trained]
+        steps += [pretrain(root, student, seed, equal, track) for student in trained]
+    steps = list({step.name: step for step in steps}.values())
     for seed in range(seeds):
         for kind, chosen in transfers.items():
             for student in chosen:
                 own = student in trained
                 name = equal_student(student, equal) if own and equal else student
-                steps.append(transfer(root, kind, name, seed if own else 0, seed))
+                steps.append(transfer(root, kind, name, seed if own else 0, seed, track))
     return steps
 
 
-def transfer(root: Path, kind: str, student: str, pretrain_seed: int, seed: int) -> Step:
+def transfer(
+    root: Path, kind: str, student: str, pretrain_seed: int, seed: int, track: str = SAMPLE
+) -> Step:
     """Return the step that transfers one student to one task."""
-    task = TASKS[kind]
+    task, of_track = TASKS[kind], get_track(track)
     leaf = task.leaf(REFERENCE)
-    command = ['python', 'tools/train.py', leaf, '--sample', '--seed', str(seed)]
+    command = ['python', 'tools/train.py', leaf, *of_track.option.split(), '--seed', str(seed)]
     if (student, pretrain_seed) != (REFERENCE, 0):  # whom the leaf itself names
         command += ['--student', f'{student}:{pretrain_seed}']
     run = f'pretrain{pretrain_seed}_seed{seed}' if pretrain_seed else f'seed{seed}'
     name = f'{kind}_{student}_p{pretrain_seed}_s{seed}'
-    figures = [f'{WORK}/{kind}/{student}/{run}/{FIGURE}'] if task.dense else []
+    folder = runs_folder(track) / kind / student / run
+    figures = [str(folder / FIGURE)] if task.dense else []
     needs = [] if student == SCRATCH else [f'pretrain_{student}_p{pretrain_seed}']
     return Step(
         name=name,
         command=tuple(command),
-        outputs=(f'{RECORDS}/{name}.json', *figures),
-        needs=('data', *needs),
-        sources=config_sources(root, leaf, f'base_configs/tracks/sample/{task.folder}.py'),
+        outputs=(str(results_folder(track) / 'records' / f'{name}.json'), *figures),
+        needs=(*_data(of_track), *needs),
+        sources=config_sources(root, leaf, *_overlay(of_track, task.folder)),
         seconds=task.seconds or STUDENT_SECONDS,
+        student=student,
+        part=kind,
+        **_outside(leaf, of_track),
     )
 
 
-def pretrain(root: Path, student: str, seed: int, equal: int = 0) -> Step:
+def pretrain(root: Path, student: str, seed: int, equal: int = 0, track: str = SAMPLE) -> Step:
     """Return the step that pretrains one student, or a teacher.
 
     Args:
@@ -168,13 +217,14 @@ def pretrain(root: Path, student: str, seed: int, equal: int = 0) -> Step:
         student: Name of the student's config.
         seed: Seed of the run.
         equal: Train for as much compute as this many runs of ``REFERENCE``; 0 for its own length.
+        track: See :func:`study`.
     """
-    leaf = f'pretrain_configs/{student}.py'
-    command = ['python', 'tools/train.py', leaf, '--sample', '--seed', str(seed)]
-    needs = [f'pretrain_{teacher}_p0' for teacher in teachers_of(root / leaf)]
+    leaf, of_track = f'pretrain_configs/{student}.py', get_track(track)
+    command = ['python', 'tools/train.py', leaf, *of_track.option.split(), '--seed', str(seed)]
+    needs = [f'pretrain_{teacher}_p0' for teacher in teachers_of(student, track)]
     seconds = SECONDS.get(student, STUDENT_SECONDS * max(equal, 1))
     proofs = ['student.safetensors', 'student.json']
-    proofs += [TEACHERS[student]] if student in TEACHERS else []
+    proofs += [TEACHERS[student]] if of_track.stand_ins and student in TEACHERS else []
     if equal:
         command += ['--compute-of', f'{REFERENCE}:{equal}']
         needs += dict.fromkeys(f'pretrain_{name}_p0' for name in (REFERENCE, student))
@@ -182,24 +232,63 @@ def pretrain(root: Path, student: str, seed: int, equal: int = 0) -> Step:
     return Step(
         name=f'pretrain_{student}_p{seed}',
         command=tuple(command),
-        outputs=tuple(f'{WORK}/pretrain/{student}/seed{seed}/{proof}' for proof in proofs),
-        needs=('data', *needs),
-        sources=config_sources(root, leaf, 'base_configs/tracks/sample/pretrain.py'),
+        outputs=tuple(str(pretrain_dir(track, student, seed) / proof) for proof in proofs),
+        needs=(*_data(of_track), *needs),
+        sources=config_sources(root, leaf, *_overlay(of_track, 'pretrain')),
         seconds=seconds,
+        student=student,
+        part=PRETRAIN,
+        **_outside(leaf, of_track),
     )
 
 
-@cache
-def teachers_of(leaf: Path) -> tuple[str, ...]:
-    """Return the runs whose files are a pretraining's teachers on the sample, read from its config.
+def teachers_of(student: str, track: str) -> tuple[str, ...]:
+    """Return the track's runs whose files are a pretraining's teachers, read from its config.
 
     Raises:
-        SweepError: A teacher that the sample has no stand-in for.
+        SweepError: A teacher that a track of stand-ins has none for.
     """
-    named = [teacher['checkpoint'] for teacher in parse_config(leaf).model.get('teachers') or ()]
-    if unknown := [file for file in named if file not in SAMPLE_TEACHERS]:
-        raise SweepError(f'{leaf}: the sample has no stand-in for {unknown[0]}')
-    return tuple(dict.fromkeys(SAMPLE_TEACHERS[file] for file in named))
+    leaf, of_track = f'pretrain_configs/{student}.py', get_track(track)
+    teachers = resolved(leaf, track).model.get('teachers') or ()
+    runs = {teacher['checkpoint']: run_of(teacher['checkpoint'], of_track) for teacher in teachers}
+    if of_track.stand_ins and not all(runs.values()):
+        file = next(file for file, run in runs.items() if not run)
+        raise SweepError(f'{leaf}: the sample has no stand-in for {file}')
+    return tuple(dict.fromkeys(filter(None, runs.values())))
+
+
+@cache
+def resolved(leaf: str, track: str) -> Any:
+    """Return the config that a leaf's own run has on a track.
+
+    Raises:
+        SweepError: It cannot be read, or is no part of the track.
+    """
+    try:
+        return load_run_config(RunOptions(str(FILES / leaf), track=track), check=False)
+    except ConfigError as error:
+        raise SweepError(str(error)) from None
+
+
+def _data(track: Track) -> tuple[str, ...]:
+    """The step that makes a track's images, where one does."""
+    return ('data',) if track.stand_ins else ()
+
+
+def _overlay(track: Track, folder: str) -> tuple[str, ...]:
+    """What a leaf's outcome depends on besides."""
+    overlay = track.overlay(folder)
+    return () if overlay is None else (str(overlay),)
+
+
+def _outside(leaf: str, track: Track) -> dict[str, Any]:
+    """What a step reads that no step makes, and its processes; a track of stand-ins makes all."""
+    if track.stand_ins:
+        return {}
+    cfg = resolved(leaf, track.name)
+    paths = needed_paths(cfg, track).items()
+    files = ((str(path), line) for path, line in paths if not run_of(path, track))
+    return dict(files=tuple(files), processes=recipe_processes(cfg))
 
 
 def equal_student(student: str, equal: int) -> str:

@@ -15,7 +15,7 @@ from comad.runs.place import CALLER, FILES
 from comad.sweep.step import Step
 
 POLL_SECONDS = 0.05
-GRACE_SECONDS = 10.0
+GRACE_SECONDS, SAVE_SECONDS = 10.0, 120.0
 THREAD_VARIABLES = (
     'OMP_NUM_THREADS',
     'MKL_NUM_THREADS',
@@ -29,6 +29,7 @@ class Job:
 
     Args:
         step: The step to start.
+        command: What it runs.
         root: Folder the command runs in.
         log: File that takes its output; what an earlier attempt said is overwritten.
         inputs: What the step starts from, kept for its stamp.
@@ -37,6 +38,7 @@ class Job:
     def __init__(
         self,
         step: Step,
+        command: Sequence[str],
         root: Path,
         log: Path,
         inputs: dict[str, Any],
@@ -46,12 +48,12 @@ class Job:
         limits = dict.fromkeys(THREAD_VARIABLES, '1')
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open('w') as stream:
-            stream.write(f'$ {shlex.join(step.command)}\n')
+            stream.write(f'$ {shlex.join(command)}\n')
             stream.flush()
             self.started = time.monotonic()
             # An own session: a Ctrl-C reaches the sweep alone, which then ends whole groups.
             self.process = subprocess.Popen(
-                _executable(step.command),
+                _executable(command),
                 cwd=root,
                 # Paths of a step are those of the root, wherever the sweep was typed.
                 env={**os.environ, 'PYTHONUNBUFFERED': '1', CALLER: str(root), **limits},
@@ -73,12 +75,15 @@ class Job:
 def _executable(command: Sequence[str]) -> list[str]:
     """The command with this interpreter, and with the tools of this checkout or package.
 
-    A training is only run where what an earlier one has left is out of date.
+    A training is only run where what an earlier one has left is out of date, or where it goes on.
     """
+    if command[0] == 'tools/dist_train.sh':
+        code = 'import sys; from comad.commands.distributed import train; sys.exit(train())'
+        return [sys.executable, '-c', code, *command[1:]]
     if command[0] != 'python':
         return list(command)
     tool = Path(command[1])
-    if tool.name == 'train.py':
+    if tool.name == 'train.py' and '--resume' not in command and '--overwrite' not in command:
         command = [*command, '--overwrite']
     if tool.parent != Path('tools'):
         return [sys.executable, *command[1:]]
@@ -100,12 +105,12 @@ def wait_any(jobs: dict[str, Job]) -> Job:
         time.sleep(POLL_SECONDS)
 
 
-def terminate(jobs: Iterable[Job]) -> None:
-    """End the jobs with everything they started; ask first, insist after 10 seconds."""
+def terminate(jobs: Iterable[Job], grace: float = GRACE_SECONDS) -> None:
+    """End the jobs with everything they started; ask first, insist after ``grace`` seconds."""
     processes = [job.process for job in jobs]
     for process in processes:
         _signal_group(process, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
+    deadline = time.monotonic() + grace
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(deadline - time.monotonic(), 0.0))

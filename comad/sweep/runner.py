@@ -3,6 +3,7 @@
 import fcntl
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 from backbones.files import write_json
 from comad.sweep.estimate import chain_seconds, expected_durations, seconds_left, show_seconds
-from comad.sweep.process import Job, terminate, wait_any
+from comad.sweep.process import GRACE_SECONDS, SAVE_SECONDS, Job, terminate, wait_any
 from comad.sweep.step import (
     Step,
     SweepError,
@@ -22,6 +23,8 @@ from comad.sweep.step import (
 )
 
 TAIL_LINES = 15
+# What a training ends with that was asked to stop and has saved; how often it is started again.
+STOPPED, MAX_STARTS = 75, 20
 
 
 @dataclass
@@ -57,6 +60,11 @@ class Sweep:
         files: Folder that sources are relative to; ``root`` by default.
         slots: Steps that may run side by side.
         keep_going: Whether steps that do not need a failed one are still run.
+        resume: Whether a training goes on where an earlier attempt stopped, instead of beginning
+            anew; at full scale nothing that is there is written over unless `forget` was told so.
+        gpus: Processes that a training may have.
+        adopts: Tells of a step whose outputs are there, but no stamp, whether they are what it
+            would make now; by default none is taken over.
         report: Receives every line meant for the user.
 
     Raises:
@@ -72,6 +80,9 @@ class Sweep:
         files: Path | None = None,
         slots: int = 2,
         keep_going: bool = False,
+        resume: bool = False,
+        gpus: int = 1,
+        adopts: Callable[[Step], bool] = lambda step: False,
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
         known: set[str] = set()
@@ -83,16 +94,24 @@ class Sweep:
             known.add(step.name)
         self.grid, self.steps, self.root, self.files = grid, list(steps), root, files or root
         self.state, self.slots, self.keep_going = Path(state), max(slots, 1), keep_going
-        self.report = report
+        self.report, self.resume, self.gpus = report, resume, gpus
+        self.adopts = adopts
+        self._anew: set[str] = set()
+        self._tries: Counter[str] = Counter()
         self.by_name = {step.name: step for step in self.steps}
         self._numbers: dict[str, int] = {}
 
     def is_done(self, step: Step) -> bool:
         """Return whether the outputs exist and were made from the present command and inputs."""
         stamp = read_stamp(self._stamp(step))
-        if not stamp or missing_outputs(self.root, step):
+        if missing_outputs(self.root, step):
             return False
-        return all(stamp.get(key) == value for key, value in self._inputs(step).items())
+        if not stamp and step.name not in self._anew and self.adopts(step):
+            write_json(self._stamp(step), self._inputs(step))
+            return True
+        return bool(stamp) and all(
+            stamp.get(key) == value for key, value in self._inputs(step).items()
+        )
 
     def pending(self) -> list[Step]:
         """Return the steps that have to be run, in order: not done, or behind one that is not."""
@@ -116,6 +135,42 @@ class Sweep:
             if name not in self.by_name:
                 raise SweepError(f'{self.grid} has no step {name}; see --dry-run for the names')
             self._stamp(self.by_name[name]).unlink(missing_ok=True)
+            self._anew.add(name)
+
+    def missing(self) -> dict[str, list[str]]:
+        """Return line -> steps to do, of everything that is missing and that no step makes."""
+        found: dict[str, list[str]] = {}
+        lines: dict[str, str] = {}
+        for step in self.pending():
+            for path, line in step.files:
+                if not (self.root / path).exists():
+                    found.setdefault(lines.setdefault(path, line), []).append(step.name)
+        return found
+
+    def typed(self, step: Step) -> list[str]:
+        """Return the command that a step runs, on so many GPUs and with what follows from that."""
+        words = list(step.command)
+        if words[:2] != ['python', 'tools/train.py'] or not self.resume:
+            return words
+        share = step.processes // self.gpus
+        if share > 1 and share * self.gpus == step.processes:
+            words += ['--accumulate', str(share)]
+        words.append('--overwrite' if step.name in self._anew else '--resume')
+        if self.gpus > 1:
+            words[:3] = ['tools/dist_train.sh', words[2], str(self.gpus)]
+        return words
+
+    def state_of(self, step: Step) -> str:
+        """Return ``done``, ``running``, ``failed`` or ``waiting``."""
+        if self.is_done(step):
+            return 'done'
+        mark = read_stamp(self._mark(step)).get('state', 'waiting')
+        return 'waiting' if mark == 'running' and not self._is_locked() else mark
+
+    def part(self, steps: Sequence[Step]) -> 'Sweep':
+        """Return the sweep of some of the steps alone, whose needs are among them."""
+        own = dict(state=self.state, files=self.files, slots=self.slots, report=self.report)
+        return Sweep(self.grid, steps, self.root, **own)
 
     def log(self, step: Step) -> Path:
         """Return the path, relative to the root, of the step's log."""
@@ -133,7 +188,8 @@ class Sweep:
             try:
                 self._loop(outcome, running)
             finally:
-                terminate(running.values())
+                # A training that goes on has a step to end and a checkpoint to write.
+                terminate(running.values(), SAVE_SECONDS if self.resume else GRACE_SECONDS)
                 outcome.seconds = time.monotonic() - started
             return outcome
 
@@ -152,7 +208,9 @@ class Sweep:
             elif running:
                 job = wait_any(running)
                 outcome.peak_mb = max(outcome.peak_mb, job.peak_mb)
-                if self._succeeded(job):
+                if self._goes_on(job):
+                    waiting.append(job.step.name)
+                elif self._succeeded(job):
                     outcome.done.append(job.step.name)
                 else:
                     outcome.failed.append(job.step.name)
@@ -174,14 +232,26 @@ class Sweep:
 
     def _start(self, step: Step) -> Job:
         self._stamp(step).unlink(missing_ok=True)
+        write_json(self._mark(step), {'state': 'running'})
         log = self.root / self.log(step)
-        return Job(step, self.root, log, self._inputs(step))
+        return Job(step, self.typed(step), self.root, log, self._inputs(step))
+
+    def _goes_on(self, job: Job) -> bool:
+        """Whether a training was asked to stop, has saved, and is to be started again."""
+        name = job.step.name
+        self._anew.discard(name)
+        self._tries[name] += 1
+        if not self.resume or job.process.returncode != STOPPED or self._tries[name] > MAX_STARTS:
+            return False
+        self._say(name, 'was stopped after saving; goes on')
+        return True
 
     def _succeeded(self, job: Job) -> bool:
         step, code = job.step, job.process.returncode
         absent = missing_outputs(self.root, step)
         if code or absent:
             problem = f'exit {code}' if code else f'did not write {absent[0]}'
+            write_json(self._mark(step), {'state': 'failed', 'problem': problem})
             self._say(step.name, f'FAILED ({problem}) after {show_seconds(job.seconds)}')
             for line in job.tail(TAIL_LINES):
                 self.report(f'    {line}')
@@ -191,6 +261,7 @@ class Sweep:
         stamp = {**job.inputs, 'seconds': seconds, 'peak_mb': round(job.peak_mb)}
         write_json(self._timings_file, {**self._timings(), step.name: seconds})
         write_json(self._stamp(step), stamp)
+        self._mark(step).unlink(missing_ok=True)
         self._say(step.name, f'done in {show_seconds(job.seconds)}')
         return True
 
@@ -212,12 +283,28 @@ class Sweep:
     def _stamp(self, step: Step) -> Path:
         return self.root / self.state / 'stamps' / f'{step.name}.json'
 
+    def _mark(self, step: Step) -> Path:
+        """What became of a step that is not done."""
+        return self.root / self.state / 'marks' / f'{step.name}.json'
+
     @property
     def _timings_file(self) -> Path:
         return self.root / self.state / 'timings.json'
 
     def _timings(self) -> dict[str, float]:
         return read_stamp(self._timings_file)
+
+    def _is_locked(self) -> bool:
+        """Whether a sweep works on the state folder."""
+        path = self.root / self.state / 'lock'
+        if not path.is_file():
+            return False
+        with path.open('a+') as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

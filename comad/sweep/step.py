@@ -28,6 +28,11 @@ class Step:
         needs: Names of the steps whose outputs this one reads.
         sources: Config files whose contents, with those of their bases, decide the outcome.
         seconds: Expected duration on one core of an ordinary machine; only for the time left.
+        files: What must be there before anything starts and no step makes, data and teachers, each
+            with the line that says it is missing.
+        processes: That the recipe is for.
+        student: Whose step it is, where it is that of one.
+        part: ``pretrain`` or the kind of task that it is for.
     """
 
     name: str
@@ -36,6 +41,10 @@ class Step:
     needs: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     seconds: float = 30.0
+    files: tuple[tuple[str, str], ...] = ()
+    processes: int = 1
+    student: str = ''
+    part: str = ''
 
 
 def config_sources(root: Path, *leaves: str) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ TASKS = tuple(
         read=read,
         tested='test',
         place=30,
-        sample_part='lowshot',
+        overlay_part='lowshot',
     )
     for share in (1, 10)
 )

@@ -130,6 +130,18 @@ class ProtocolReader:
         return str(node)
 
 
+def recipe_processes(config: Mapping[str, Any]) -> int:
+    """Processes with which a config gives the recipe's batch; 1 where it trains nothing.
+
+    Also 1 where the rate follows whatever the batch is.
+    """
+    base = lookup(config, 'auto_scale_lr.base_batch_size')
+    batch = lookup(config, 'train_dataloader.batch_size')
+    if not base or not batch or lookup(config, 'auto_scale_lr.enable'):
+        return 1
+    return max(1, base // (batch * (lookup(config, 'optim_wrapper.accumulative_counts') or 1)))
+
+
 def lookup(config: Any, path: str) -> Any:
     """Return the entry at a dotted path (digits index lists), None where there is none."""
     node = config

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from comad.data.identity import DataIdentity
 from comad.runs.card import StudentCard, unit_of
 from comad.runs.record import Record, RecordError, Student, seal
+from comad.runs.track import FULL, as_told
 from comad.tasks.task import Task, get_task
 
 MAX_SOURCE_CHARS = 1500
@@ -77,7 +78,7 @@ def build_record(
     record = seal(
         {
             'task': task.kind,
-            'sample': bool(run.get('sample')),
+            **as_told(str(run.get('track', FULL))),
             'dataset': dataset,
             'train_dataset': train_dataset,
             'protocol': {

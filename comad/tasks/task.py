@@ -8,9 +8,9 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+from comad.runs.place import get_track
 from comad.tasks.protocol import Field, ProtocolReader
 
-SAMPLE = 'sample'
 # Ending of a kind that is tested at several scales.
 MULTI_SCALE = '_ms'
 # The picture that every dense evaluation leaves beside its record.
@@ -45,16 +45,16 @@ class Task:
     Args:
         kind: First part of its configs' names and of its records' names.
         folder: ``cls``, ``seg`` or ``det``: its leaves lie in ``<folder>_configs/``, and
-            ``base_configs/tracks/sample/<folder>.py`` is merged into them on the embedded sample.
+            ``<folder>.py`` of a track is merged into them.
         table: Name of the leaderboard its rows go to.
         family: What published tables call the task.
-        dataset: Full-scale dataset; on the embedded sample every task's is ``sample``.
+        dataset: Full-scale dataset; tracks have others that stand in for it.
         split: Evaluated split.
         metrics: Key an evaluation reports -> metric.
         read: Reads the protocol's fields; a row with an unknown field, None, is never ranked.
         place: Where its rows stand in tables, after those of smaller numbers.
         tested: ``val`` or ``test``, the loader whose images give the reported figure.
-        sample_part: Name of the overlay's part for it, if that is not the kind's own. Kinds may
+        overlay_part: Name of an overlay's part for it, if that is not the kind's own. Kinds may
             share one; a part named like the kind is merged after it.
         seconds: Expected duration on the sample, all of a run; None: no part of the quickstart.
         study: Column of the page's study on the sample -> metric and pool; empty: no part of it.
@@ -72,7 +72,7 @@ class Task:
     read: Callable[[ProtocolReader], dict[str, Field]]
     place: int = 100
     tested: str = 'val'
-    sample_part: str = ''
+    overlay_part: str = ''
     seconds: int | None = None
     study: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     dense: bool = False
@@ -89,9 +89,9 @@ class Task:
         return tuple(self.read_protocol({}))
 
     @property
-    def sample_parts(self) -> tuple[str, ...]:
-        """Names of the overlay's parts that are merged for it, in order."""
-        return tuple(dict.fromkeys((self.sample_part or self.kind, self.kind)))
+    def overlay_parts(self) -> tuple[str, ...]:
+        """Names of an overlay's parts that are merged for it, in order."""
+        return tuple(dict.fromkeys((self.overlay_part or self.kind, self.kind)))
 
     @property
     def has_leaves(self) -> bool:
@@ -102,9 +102,9 @@ class Task:
         """Return the path of the config that transfers a student."""
         return f'{self.folder}_configs/{self.kind}_{student}.py'
 
-    def dataset_name(self, sample: bool) -> str:
-        """Return the dataset's name in records."""
-        return SAMPLE if sample else self.dataset
+    def dataset_name(self, track: str) -> str:
+        """Return the dataset's name in a track's records."""
+        return get_track(track).data.get(self.dataset, self.dataset)
 
     def read_protocol(self, config: Mapping[str, Any], world_size: int = 1) -> dict[str, Field]:
         """Return all protocol fields of a resolved config, None for one that it does not tell."""
@@ -117,7 +117,7 @@ def variant(task: Task, kind: str, **changes: Any) -> Task:
 
     Its rows stand in the same table and are never ranked against the other's.
     """
-    changes = {'sample_part': task.sample_part or task.kind, **changes}
+    changes = {'overlay_part': task.overlay_part or task.kind, **changes}
     return replace(task, kind=kind, seconds=None, study={}, variant_of=task.kind, **changes)
 
 

@@ -97,7 +97,7 @@ ONE_SCALE = (
     UPERNET,
     variant(UPERNET, 'tinymim_upernet'),
     # No part of UperNet's overlay fits a linear head.
-    variant(UPERNET, 'ibot_seg_linear', sample_part='ibot_seg_linear'),
+    variant(UPERNET, 'ibot_seg_linear', overlay_part='ibot_seg_linear'),
 )
 TASKS = (
     *ONE_SCALE,

@@ -20,7 +20,7 @@ from backbones import CheckpointError, load_student
 from backbones.checkpoints import read_card
 from backbones.contract import offered, usual_size
 from backbones.staged_table import entry_of
-from backbones.student import CARD_FILE, STUDENT_FILE
+from backbones.student import CARD_FILE, SAMPLE, STUDENT_FILE, track_of
 from comad.data.cifar_files import MEAN as CIFAR_MEAN
 from comad.data.cifar_files import STD as CIFAR_STD
 from comad.data.identity import DataIdentity
@@ -278,7 +278,7 @@ def normalisation(card: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[flo
 
 def evaluation_images(card: Mapping[str, Any]) -> dict[str, Any]:
     """Crop and interpolation of a student's test images, as timm's configs name them."""
-    entry = entry_of(('sample_' if card.get('sample') else '') + str(card.get('arch')))
+    entry = entry_of(('sample_' if track_of(card) == SAMPLE else '') + str(card.get('arch')))
     if entry is None:
         return dict(interpolation='bicubic', crop_pct=0.875)
     return dict(interpolation=entry.interpolation, crop_pct=entry.crop)
@@ -318,7 +318,7 @@ def model_card(card: Mapping[str, Any], usage: str, output: str) -> str:
     )
     warning = (
         '\n**Pretrained on the embedded sample: it shows that the tools work and nothing else.**\n'
-        if card.get('sample')
+        if track_of(card) == SAMPLE
         else ''
     )
     return f"""# {card.get('name', 'student')}

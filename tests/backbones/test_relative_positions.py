@@ -129,10 +129,10 @@ def test_tables_are_trained_like_their_block():
 
 
 def test_students_have_no_tables_and_nothing_else_may_be_missing(tmp_path):
-    card = dict(name='toy_tiny', sample=True)
+    card = dict(name='toy_tiny', track='sample')
     path = save_student(tmp_path / 'plain', MaskedViT('sample_tiny'), card)
     options = dict(WINDOWS, rel_pos=True, rel_pos_grid=8)
-    options['init_cfg'] = dict(checkpoint=str(path), sample=True)
+    options['init_cfg'] = dict(checkpoint=str(path), track='sample')
     vit = MaskedViT(**options)
     vit.init_weights()
     plain = load_student(path).state_dict()

@@ -14,12 +14,14 @@ from backbones.files import sha256_of
 @pytest.fixture
 def student(tmp_path):
     backbone = MaskedViT('sample_tiny', use_mask_token=True)
-    path = save_student(tmp_path / 'seed0', backbone, dict(name='toy_tiny', sample=True))
+    path = save_student(tmp_path / 'seed0', backbone, dict(name='toy_tiny', track='sample'))
     return backbone, path
 
 
 def initialise(path, **options):
-    init_cfg = dict(type='StudentWeights', checkpoint=str(path), sample=options.pop('sample', True))
+    init_cfg = dict(
+        type='StudentWeights', checkpoint=str(path), track=options.pop('track', 'sample')
+    )
     backbone = MaskedViT(**{'arch': 'sample_tiny', **options}, init_cfg=init_cfg)
     backbone.init_weights()
     return backbone
@@ -52,8 +54,10 @@ def test_head_count_is_compared_through_the_card(student):
 
 
 def test_a_sample_student_is_refused_at_full_scale(student):
-    with pytest.raises(CheckpointError, match='refused by a full-scale run'):
-        initialise(student[1], sample=False)
+    with pytest.raises(
+        CheckpointError, match="on the track 'sample' and is refused by a run on 'full'"
+    ):
+        initialise(student[1], track='full')
 
 
 def test_a_changed_file_is_refused(student):
@@ -81,7 +85,7 @@ def test_partial_weights_are_refused(student, change, message):
     tensors = {k: v.clone() for k, v in backbone.state_dict().items() if k != 'mask_token'}
     change(tensors)
     edit_card(path, sha256=write_safetensors(path, tensors))
-    target = MaskedViT('sample_tiny', init_cfg=dict(checkpoint=str(path), sample=True))
+    target = MaskedViT('sample_tiny', init_cfg=dict(checkpoint=str(path), track='sample'))
     before = {k: v.clone() for k, v in target.state_dict().items()}
     with pytest.raises(CheckpointError, match=message):
         target.init_weights()
@@ -100,8 +104,8 @@ def test_truncated_file_and_missing_card(student):
 
 
 def test_missing_student_names_the_command():
-    init_cfg = dict(type='StudentWeights', student='nobody_tiny', sample=True)
-    with pytest.raises(CheckpointError, match='tools/pretrain.sh nobody --sample'):
+    init_cfg = dict(type='StudentWeights', student='nobody_tiny', track='sample')
+    with pytest.raises(CheckpointError, match='tools/pretrain.sh nobody --track sample'):
         MaskedViT('sample_tiny', init_cfg=init_cfg).init_weights()
 
 

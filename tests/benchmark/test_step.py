@@ -23,7 +23,7 @@ CPU = torch.device('cpu')
 @pytest.fixture(scope='module')
 def comad():
     """CoMAD at sample size and its straightforward form."""
-    cfg = load_run_config(RunOptions(COMAD, sample=True), check=False)
+    cfg = load_run_config(RunOptions(COMAD, track='sample'), check=False)
     ours = build(cfg, CPU, 'float32', 4)
     model = straightforward(ours.model)
     return ours, Workload(model, wrap(cfg, model, 'float32'), ours.batch, 4)

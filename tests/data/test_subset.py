@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from comad.data.check.imagenet import imagenet_wnids
 from comad.data.imagenet import ImageNetFolder
 from comad.data.pack import write_shards
 from comad.data.storage import open_storage
-from comad.data.subset import select_subset
+from comad.data.subset import keep_classes, read_classes_of, select_subset
 
 SMALL = dict(type='CenterCrop', size=16, resize=16)
 
@@ -54,6 +55,32 @@ def test_a_draw_depends_on_its_seed_only(root):
     assert names(storage, dict(share=0.1)) == drawn
     # Larger shares contain the smaller ones.
     assert set(states[0]) < set(names(storage, dict(share=0.5, seed=5)))
+
+
+def test_a_list_of_classes_keeps_these_alone_and_numbers_them_anew(root, tmp_path):
+    write_shards(root, tmp_path, 'train', images_per_shard=4)
+    (tmp_path / 'list.txt').write_text('cat\nant\n')
+    kept = [
+        keep_classes(open_storage(place, 'train'), str(tmp_path / 'list.txt'))
+        for place in (root, tmp_path)
+    ]
+    for storage in kept:
+        assert storage.classes == ('ant', 'cat') and len(storage) == 21
+        assert storage.labels.tolist() == [0] * 20 + [1]
+        assert 'cat_0.JPEG' in storage.place(20) and storage.read(20) == b''
+    assert names(kept[0], dict(share=0.1)) == ['ant_1.JPEG', 'ant_12.JPEG', 'cat_0.JPEG']
+    (tmp_path / 'list.txt').write_text('dog\n')
+    with pytest.raises(ValueError, match='train has no class dog'):
+        keep_classes(open_storage(root, 'train'), str(tmp_path / 'list.txt'))
+    with pytest.raises(ValueError, match="'imagenet-10': neither a file nor one of imagenet-100"):
+        keep_classes(open_storage(root, 'train'), 'imagenet-10')
+
+
+def test_imagenet_100_is_a_hundred_of_the_thousand():
+    wnids = read_classes_of('imagenet-100')
+    assert len(wnids) == 100 and set(wnids) < set(imagenet_wnids())
+    # The first and the last line of CMC's file, which is not sorted.
+    assert {'n02869837', 'n02090622'} <= set(wnids)
 
 
 def test_shards_give_the_same_draw_and_list(root, tmp_path):

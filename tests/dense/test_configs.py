@@ -106,7 +106,7 @@ def test_a_teacher_of_another_width_runs_through_every_dense_task(name):
     Only a linear layer is as wide as what it reads, and its record says so.
     """
     path = str(FILES / f'{name}_comad_tiny.py')
-    options = RunOptions(path, student='scratch_base', sample=True)
+    options = RunOptions(path, student='scratch_base', track='sample')
     cfg = load_run_config(options, check=False)
     assert cfg.model.backbone.arch == 'sample_base'
     task = get_task(cfg.run.kind)
@@ -155,7 +155,7 @@ model = dict(
     data_preprocessor=dict(size=(64, 64)),
     backbone=dict(
         _delete_=True, type='MaskedViT', arch='sample_tiny', out_indices=(0, 1, 2, 3),
-        init_cfg=dict(type='StudentWeights', checkpoint='{student}', sample=True)),
+        init_cfg=dict(type='StudentWeights', checkpoint='{student}', track='sample')),
     neck=dict(_delete_=True, type='MultiLevelPyramid', in_channels=64, patch_size=8),
     decode_head=dict(in_channels=[64] * 4, channels=16, num_classes=5),
     auxiliary_head=dict(in_channels=64, channels=16, num_classes=5))
@@ -180,7 +180,9 @@ print('shape', tuple(out.shape))
 
 
 def test_a_foreign_mmseg_config_builds_the_student(tmp_path):
-    student = save_student(tmp_path, MaskedViT('sample_tiny'), dict(name='toy_tiny', sample=True))
+    student = save_student(
+        tmp_path, MaskedViT('sample_tiny'), dict(name='toy_tiny', track='sample')
+    )
     config = tmp_path / 'foreign.py'
     config.write_text(FOREIGN.format(student=student))
     run = [sys.executable, '-W', 'ignore', '-c', USE, str(config), str(student)]

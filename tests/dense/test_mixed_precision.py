@@ -140,7 +140,7 @@ def test_they_train_and_validate_in_bfloat16(leaf, layer, metric, tmp_path, monk
         'log_level': 'ERROR',
     }
     options = RunOptions(
-        str(FILES / leaf), sample=True, student='scratch_tiny', cfg_options=changes
+        str(FILES / leaf), track='sample', student='scratch_tiny', cfg_options=changes
     )
     config = load_run_config(options)
     for name in ('run_record', 'prediction_figure'):

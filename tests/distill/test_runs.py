@@ -74,7 +74,7 @@ def test_settings_of_a_pair_follow_its_name():
         (dict(student='kx_swin_tiny_resnet18'), "no method 'kx'; one of: plain, kd, dkd"),
         (dict(student='kd_base_resnet18'), 'kd_base_resnet18: expected <method>_<teacher>'),
         (dict(student='kd_swin_tiny_resnet18:1'), 'expected <method>_<teacher>_<student>'),
-        (dict(student='kd_vit_small_resnet50', sample=True), 'resnet50.* has no stand-in'),
+        (dict(student='kd_vit_small_resnet50', track='sample'), 'resnet50.* has no stand-in'),
     ],
 )
 def test_names_that_are_none(options, line):
@@ -183,8 +183,8 @@ def test_what_cannot_be_made_is_refused_in_one_line(tmp_path, monkeypatch, capsy
 
 
 def test_teachers_of_the_sample_train_longer_than_students():
-    teacher = config(student='plain_convnext_tiny', sample=True)
-    student = config(TOKEN, student='plain_deit_tiny', sample=True)
+    teacher = config(student='plain_convnext_tiny', track='sample')
+    student = config(TOKEN, student='plain_deit_tiny', track='sample')
     assert teacher.optim_wrapper.optimizer.type == 'AdamW'
     assert 'momentum' not in teacher.optim_wrapper.optimizer
     assert teacher.train_cfg.max_epochs > 3 * student.train_cfg.max_epochs
@@ -224,7 +224,7 @@ def trained(home):
 def test_a_run_leaves_student_card_record_and_row(trained):
     run = trained / 'work_dirs/sample/pretrain/cifar100_fbt_swin_tiny_resnet18/seed0'
     card = json.loads((run / 'student.json').read_text())
-    assert (card['method'], card['arch'], card['sample']) == ('fbt', 'resnet18', True)
+    assert (card['method'], card['arch'], card['track']) == ('fbt', 'resnet18', 'sample')
     assert card['data']['name'] == 'sample' and card['epochs'] == 2
     (teacher,) = card['teachers']
     assert (teacher['family'], teacher['file']) == ('Swin-T', 'student.safetensors')
@@ -234,7 +234,7 @@ def test_a_run_leaves_student_card_record_and_row(trained):
     assert record.student.sha256 == card['sha256'] and record.student.teachers[0].digest
     assert set(record.metrics) == {'top1_student'} and 'top1_fusion' in record.other_metrics
     assert record.seeds.pretrain == record.seeds.transfer == 0
-    build_leaderboards(True, trained / 'results/sample/records', trained / 'out')
+    build_leaderboards('sample', trained / 'results/sample/records', trained / 'out')
     rows = list(csv.DictReader((trained / 'out/leaderboard_distillation.csv').open()))
     shown = {(row['method'], row['student']): row for row in rows}
     fbt, plain = shown['fbt', 'Sample-ResNet-18'], shown['plain', 'Sample-ResNet-18']

@@ -36,7 +36,7 @@ def test_every_cell_resolves_to_its_own_run(method):
         step = next(step for step in steps if step.name == f'distil_{name}_p0')
         words = step.command
         chosen = words[words.index('--student') + 1] if '--student' in words else None
-        options = RunOptions(str(FILES / words[2]), sample=True, student=chosen)
+        options = RunOptions(str(FILES / words[2]), track='sample', student=chosen)
         cfg = load_run_config(options, check=False)
         assert cfg.run.student == name and cfg.run.method == method
         assert step.outputs[0] == f'{cfg.work_dir}/student.safetensors'

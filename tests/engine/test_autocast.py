@@ -50,7 +50,7 @@ def test_records_tell_the_precision():
 def test_pretraining_is_in_bfloat16_at_full_scale_and_not_on_the_sample():
     path = 'pretrain_configs/comad_tiny.py'
     for sample, expected in ((False, 'bfloat16'), (True, 'float32')):
-        cfg = load_run_config(RunOptions(path, sample=sample), check=False)
+        cfg = load_run_config(RunOptions(path, track='sample' if sample else 'full'), check=False)
         assert precision(cfg._cfg_dict.to_dict()) == expected
         assert cfg.compile == (False if sample else 'auto')
 

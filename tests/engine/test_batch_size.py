@@ -63,7 +63,7 @@ class FakeRunner:
             dict(
                 train_dataloader=dict(batch_size=per_process),
                 optim_wrapper=dict(accumulative_counts=accumulated),
-                run=dict(sample=sample),
+                run=dict(track='sample' if sample else 'full'),
             )
         )
         self.world_size = processes

@@ -45,7 +45,7 @@ CASES = [
 @pytest.mark.parametrize('case', CASES, ids=lambda case: f'{case[0]}.{case[1]}={case[2]}')
 def test_a_mistake_is_named_with_what_is_known(case):
     place, name, value, *said = case
-    cfg = load_run_config(RunOptions(PRETRAIN, sample=True), check=False)
+    cfg = load_run_config(RunOptions(PRETRAIN, track='sample'), check=False)
     node = cfg
     for part in place.split('.'):
         node = node[int(part) if part.isdigit() else part]
@@ -59,7 +59,7 @@ def test_a_mistake_is_named_with_what_is_known(case):
 def test_metrics_and_heads_of_transfers_are_checked_as_well():
     changes = {'val_evaluator.tpok': (1,), 'model.num_clases': 3, 'custom_hooks': [{'type': 'X'}]}
     for key, value in changes.items():
-        options = RunOptions(LINEAR, sample=True, cfg_options={key: value})
+        options = RunOptions(LINEAR, track='sample', cfg_options={key: value})
         with pytest.raises(ConfigError, match=key.split('.')[-1]):
             check_config(load_run_config(options, check=False))
 

@@ -8,6 +8,7 @@ from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget,
 from comad.engine.options import ConfigError, RunOptions, command_of
 from comad.engine.paths import check_paths
 from comad.engine.run_config import load_run_config
+from comad.runs.place import get_track
 
 
 def write_card(root, student, gflop, images, epochs):
@@ -62,8 +63,8 @@ def test_a_run_has_its_own_length_name_and_digest(tmp_path, monkeypatch):
     write_card(tmp_path, 'comad_tiny', 2.0, 1000, 2)
     write_card(tmp_path, 'mae_tiny', 0.5, 3500, 7)
     path = 'pretrain_configs/mae_tiny.py'
-    options = RunOptions(path, sample=True, compute_of='comad_tiny:2', seed=1)
-    cfg, own = load_run_config(options), load_run_config(RunOptions(path, sample=True, seed=1))
+    options = RunOptions(path, track='sample', compute_of='comad_tiny:2', seed=1)
+    cfg, own = load_run_config(options), load_run_config(RunOptions(path, track='sample', seed=1))
     assert (own.train_cfg.max_epochs, cfg.train_cfg.max_epochs) == (7, 16)
     assert cfg.work_dir == 'work_dirs/sample/pretrain/mae_equal2_tiny/seed1'
     assert (cfg.run.student, cfg.run.method) == ('mae_equal2_tiny', 'mae_equal2')
@@ -94,5 +95,5 @@ def test_a_missing_student_is_told_with_the_command_if_there_is_one(student, end
         for loader in ('train', 'val', 'test'):
             if f'{loader}_dataloader' in cfg:
                 cfg[f'{loader}_dataloader'].dataset.root = '.'
-        check_paths(cfg, False)
+        check_paths(cfg, get_track('full'))
     assert str(caught.value).endswith(end)

@@ -67,7 +67,7 @@ def config(leaf, changes, folder, **options):
     loop = changes.pop('train_cfg', None)
     options = RunOptions(
         str(FILES / leaf),
-        sample=True,
+        track='sample',
         student='scratch_tiny',
         work_dir=str(folder),
         cfg_options=changes,

@@ -45,7 +45,7 @@ def start(config, images, test=False, **changes):
     options = SMALL | where | changes
     student = None if config == MAE else 'scratch_tiny'
     return launch(
-        RunOptions(config, sample=True, student=student, work_dir='w', cfg_options=options),
+        RunOptions(config, track='sample', student=student, work_dir='w', cfg_options=options),
         test=test,
     )
 
@@ -186,7 +186,7 @@ def test_a_config_without_what_is_needed_names_it(tmp_path, text, said):
 
 def test_going_on_longer_is_no_beginning():
     with pytest.raises(ConfigError, match='--extend belongs to --resume'):
-        load_run_config(RunOptions(MAE, sample=True, extend=True))
+        load_run_config(RunOptions(MAE, track='sample', extend=True))
 
 
 class Running:
@@ -219,7 +219,7 @@ def test_what_a_run_was_given_is_blamed_until_it_has_worked(
     cfg = parse_config(LINEAR)
     cfg.work_dir, cfg.train_cfg = 'w', None
     monkeypatch.setattr(launching, 'load_run_config', lambda _: cfg)
-    options = RunOptions('x', sample=True, cfg_options=changes)
+    options = RunOptions('x', track='sample', cfg_options=changes)
     if status is None:
         with pytest.raises(RuntimeError):
             launch(options, test=True)

@@ -114,14 +114,14 @@ def test_a_hostile_file_is_refused_wherever_weights_are_read(tmp_path):
     torch.save({'state_dict': Call(os.system, f'touch {canary}')}, path)
     with pytest.raises(CheckpointError, match='refused'):
         build_teacher('mae', path, arch='sample_base')
-    student = save_student(tmp_path / 's', MaskedViT('sample_tiny'), dict(name='t', sample=True))
+    student = save_student(tmp_path / 's', MaskedViT('sample_tiny'), dict(name='t', track='sample'))
     hostile = student.with_name('hostile.pth')
     hostile.write_bytes(path.read_bytes())
     student.write_bytes(path.read_bytes())
     card = student.with_name('student.json')
     card.write_text(json.dumps({**json.loads(card.read_text()), 'sha256': sha256_of(path)}))
     for file, reason in ((student, 'not a readable safetensors'), (hostile, 'refused')):
-        init_cfg = dict(type='StudentWeights', checkpoint=str(file), sample=True)
+        init_cfg = dict(type='StudentWeights', checkpoint=str(file), track='sample')
         with pytest.raises(CheckpointError, match=reason):
             MaskedViT('sample_tiny', init_cfg=init_cfg).init_weights()
     for number, changes in enumerate((dict(resume=True), dict(load_from=str(path)))):

@@ -77,7 +77,7 @@ def broken(request, tmp_path_factory):
     if request.param == 'fused':
         config.optim_wrapper.optimizer = dict(type='AdamW', lr=0.01, fused=True)
     config.dump(folder / 'config.py')
-    runner, hook = start(config, config=str(folder / 'config.py'), sample=False)
+    runner, hook = start(config, config=str(folder / 'config.py'), track='full')
     with pytest.raises(RunStopped) as error, pytest.MonkeyPatch.context() as patch:
         if request.param == 'fused':
             patch.setattr(loss_check, 'skips_by_itself', lambda wrapper: True)
@@ -208,7 +208,7 @@ def test_all_processes_stop_at_the_loss_of_one(tmp_path, capsys):
 
 def test_the_command_repeats_the_options():
     options = dict(
-        config='c.py', sample=True, seed=2, accumulate=1, cfg_options={'a.b': [1, 2], 'c': 'x'}
+        config='c.py', track='sample', seed=2, accumulate=1, cfg_options={'a.b': [1, 2], 'c': 'x'}
     )
     words = "python tools/train.py c.py --sample --seed 2 --cfg-options 'a.b=[1,2]' c=x"
     assert command_of(options) == words

@@ -3,9 +3,11 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from mmengine.config import Config
@@ -14,17 +16,17 @@ from mmengine.runner import Runner
 from comad.commands.train import parse_args
 from comad.engine.launch import _refuse
 from comad.engine.options import ConfigError, RunOptions
-from comad.engine.paths import check_paths
+from comad.engine.paths import SAMPLE_ROOTS, check_paths
 from comad.engine.run_config import (
-    SAMPLE_ROOTS,
-    _sample_value,
     config_digest,
     load_run_config,
     parse_config,
     parse_leaf_name,
     replace_values,
 )
-from comad.runs.place import CALLER, FILES, HOME
+from comad.engine.tracks import track_value
+from comad.runs.place import CALLER, FILES, HOME, get_track
+from comad.tasks.task import get_task
 from tests.resolved import leaves, resolved_config
 
 
@@ -83,7 +85,7 @@ def test_every_leaf_resolves_and_agrees_with_its_name(path, sample):
 
 def test_another_student_moves_the_run():
     leaf = 'cls_configs/linear_comad_tiny.py'
-    cfg = load(leaf, sample=True, student='mae_base:2', seed=4)
+    cfg = load(leaf, track='sample', student='mae_base:2', seed=4)
     assert cfg.work_dir == 'work_dirs/sample/linear/mae_base/pretrain2_seed4'
     assert cfg.randomness.seed == cfg.run.seed == 4 and cfg.run.pretrain_seed == 2
     assert cfg.model.backbone.init_cfg.seed == 2 and cfg.model.backbone.arch == 'sample_base'
@@ -134,6 +136,50 @@ def test_the_overlay_only_changes_data_sizes_and_lengths():
         if 'optim_wrapper' in full:
             assert full.optim_wrapper.get('constructor') == sample.optim_wrapper.get('constructor')
             assert full.optim_wrapper.optimizer.type == sample.optim_wrapper.optimizer.type
+
+
+# What a track may change: which data are read and how much of them at once, lengths, rates.
+OF_A_TRACK = re.compile(
+    r'.*dataloader\.(batch_size|num_workers|dataset\.(type|root|classes))|.*\.num_classes'
+    r'|.*dataset\.pipeline|model\.data_preprocessor\.pad_size_divisor|auto_scale_lr\.\w+'
+    r'|train_cfg\.(max_epochs|max_iters|val_interval|cached_passes)|param_scheduler|.*optimizer\.lr'
+    r'|default_hooks\.checkpoint\.interval|model\.freeze_prototypes|model\.backbone\.init_cfg\.\w+'
+    r'|(run|work_dir).*'
+)
+
+
+def test_a_track_changes_data_sizes_lengths_and_rates_alone():
+    """All but the sample's, which has networks of its own."""
+    tried = ('pretrain_configs/comad_tiny.py', 'pretrain_configs/ibot_tiny.py')
+    tried += tuple(get_task(kind).leaf('comad_tiny') for kind in ('linear', 'knn', 'finetune'))
+    dense = tuple(get_task(kind).leaf('comad_tiny') for kind in ('upernet', 'mask_rcnn'))
+    for track, leaves_of in (('overnight', tried + dense), ('cifar100', tried)):
+        for leaf in leaves_of:
+            full, other = flat(load(leaf)), flat(load(leaf, track=track))
+            changed = {key for key in full.keys() | other.keys() if full.get(key) != other.get(key)}
+            assert not [key for key in changed if not OF_A_TRACK.fullmatch(key)], (track, leaf)
+            assert other['run.track'] == track and other['work_dir'].startswith(
+                f'work_dirs/{track}/'
+            )
+
+
+def flat(node, key=''):
+    """Every entry that is no dictionary, by its dotted key."""
+    if not hasattr(node, 'items'):
+        return {key: node}
+    return {k: v for name in node for k, v in flat(node[name], f'{key}.{name}'.strip('.')).items()}
+
+
+@pytest.mark.parametrize(
+    ('leaf', 'reason'),
+    [
+        ('det_configs/mask_rcnn_comad_tiny.py', r'has no mask_rcnn \(.*cifar100/det.py\)'),
+        ('cls_configs/lowshot_1pct_comad_tiny.py', 'has no lowshot_1pct'),
+    ],
+)
+def test_what_a_track_has_not_is_said(leaf, reason):
+    with pytest.raises(ConfigError, match=reason):
+        load(leaf, track='cifar100')
 
 
 @pytest.mark.parametrize(
@@ -269,7 +315,7 @@ def test_the_sample_replaces_teachers_and_forgets_their_pins():
             )
         ]
     )
-    (teacher,) = replace_values(model, _sample_value)['teachers']
+    (teacher,) = replace_values(model, partial(track_value, get_track('sample')))['teachers']
     folder = 'work_dirs/sample/pretrain/mae_base/seed0'
     assert teacher['checkpoint'] == f'{folder}/mae_pretrain_vit_base.pth'
     assert teacher['arch'] == 'sample_base' and teacher['md5'] is None
@@ -284,12 +330,12 @@ def test_the_sample_replaces_teachers_and_forgets_their_pins():
 )
 def test_a_training_that_ends_with_its_warm_up_is_one_line(path, length, named):
     changes = {f'train_cfg.{key}': value for key, value in length.items()}
-    options = RunOptions(path, sample=True, cfg_options=changes)
+    options = RunOptions(path, track='sample', cfg_options=changes)
     with pytest.raises(ConfigError, match=named) as caught:
         load_run_config(options, check=False)
     assert str(caught.value).startswith(path) and '\n' not in str(caught.value)
     longer = {key: value + 100 for key, value in changes.items()}
-    load_run_config(RunOptions(path, sample=True, cfg_options=longer), check=False)
+    load_run_config(RunOptions(path, track='sample', cfg_options=longer), check=False)
 
 
 HOOKS = 'step_seed throughput preemption bad_images loss_check plain_checkpoint timer checkpoint'
@@ -298,7 +344,7 @@ HOOKS = 'step_seed throughput preemption bad_images loss_check plain_checkpoint 
 @pytest.mark.parametrize('name', [*HOOKS.split(), 'online_probe', 'student_export'])
 def test_hooks_can_be_switched_off(name):
     changes = {f'default_hooks.{name}': None}
-    options = RunOptions('pretrain_configs/mae_tiny.py', sample=True, cfg_options=changes)
+    options = RunOptions('pretrain_configs/mae_tiny.py', track='sample', cfg_options=changes)
     hooks = load_run_config(options, check=False).default_hooks
     Runner.register_default_hooks(runner := Registered(), hooks)  # it asserts on other Nones
     assert len(runner.hooks) > 10 and None not in runner.hooks
@@ -354,5 +400,5 @@ def test_a_refusal_is_never_a_bare_name(capsys, error):
 def test_a_missing_teacher_is_told_wherever_it_was_to_lie(file, sample, end):
     cfg = Config({'model': {'teachers': [{'family': 'mae', 'checkpoint': file}]}})
     with pytest.raises(ConfigError, match='missing teacher: the mae file') as caught:
-        check_paths(cfg, sample)
+        check_paths(cfg, get_track('sample' if sample else 'full'))
     assert end in str(caught.value)

@@ -56,7 +56,7 @@ def test_neighbours_among_digits_are_in_no_full_scale_table():
     write_digits()
     assert nearest_neighbours('data/sample/imagenet') == 0
     ((record,), refused) = read_records('results/records')
-    assert refused == [] and not record.sample
+    assert refused == [] and record.track == 'full'
     digest = json.loads(Path('data/sample/manifest.json').read_text())['sha256']
     for data, split, images in (
         (record.dataset, 'val', 20),
@@ -118,7 +118,7 @@ def test_a_pretraining_on_digits_makes_a_student_of_the_sample():
     assert start('pretrain_configs/mae_tiny.py', **changes) == 0
     card = read_student_card('work_dirs/pretrain/mae_tiny/seed0/student.json')
     assert (card.data.name, card.data.images, card.data.problems) == ('sample', 40, 0)
-    assert card.sample and card.data.manifest and card.unit == 'image'
+    assert card.track == 'sample' and card.data.manifest and card.unit == 'image'
 
 
 def test_heads_are_compared_with_the_classes_of_the_data(folder):

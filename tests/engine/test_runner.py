@@ -14,7 +14,7 @@ from tests.programs import run_group
 def weights(tmp_path):
     """A student file and a teacher file with known tensors."""
     student = MaskedViT('sample_tiny')
-    path = save_student(tmp_path / 'student', student, dict(name='toy_tiny', sample=True))
+    path = save_student(tmp_path / 'student', student, dict(name='toy_tiny', track='sample'))
     teacher = MaskedViT('sample_base')
     torch.save(dict(model=teacher.state_dict()), tmp_path / 'teacher.pth')
     return student, path, teacher, tmp_path / 'teacher.pth'
@@ -47,7 +47,7 @@ def test_weights_equal_their_files_after_the_runner_has_started(tmp_path, weight
         tmp_path / scope,
         scope=scope,
         experiment_name=f'init_{scope}',
-        init_cfg=dict(type='StudentWeights', checkpoint=str(path), sample=True),
+        init_cfg=dict(type='StudentWeights', checkpoint=str(path), track='sample'),
         teacher=dict(family='mae', checkpoint=str(teacher_path), arch='sample_base'),
     )
     runner = BenchmarkRunner.from_cfg(config)
@@ -94,7 +94,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path):
 
 
 def test_resume_does_not_need_the_student_file(tmp_path, weights):
-    init_cfg = dict(type='StudentWeights', checkpoint=str(weights[1]), sample=True)
+    init_cfg = dict(type='StudentWeights', checkpoint=str(weights[1]), track='sample')
     run(toy_config(tmp_path / 'run', epochs=1, init_cfg=init_cfg, experiment_name='first'))
     weights[1].unlink()
     run(toy_config(tmp_path / 'run', init_cfg=init_cfg, experiment_name='second', resume=True))

@@ -31,7 +31,7 @@ SCHEDULE = [
 
 
 def decided(**options):
-    cfg = load_run_config(RunOptions(PRETRAIN, sample=True, **options), check=False)
+    cfg = load_run_config(RunOptions(PRETRAIN, track='sample', **options), check=False)
     return settings(cfg._cfg_dict.to_dict())
 
 

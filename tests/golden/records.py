@@ -237,7 +237,7 @@ def _record(
         'arch': arch,
         'seed': seed,
         'pretrain_seed': pretrain_seed,
-        'sample': sample,
+        'track': 'sample' if sample else 'full',
         'digest': digest('config', kind, student, pretrain_seed, sample),
         'source': f'"""{kind} of {student}."""\n',
     }
@@ -291,7 +291,7 @@ def _card(
         'images_seen': 12_000 if sample else 384_000_000,
         'seed': seed,
         'data': data_of('linear', sample, 'train'),
-        'sample': sample,
+        'track': 'sample' if sample else 'full',
         'teachers': teachers,
         'licence': 'CC-BY-NC-4.0' if teachers else 'Apache-2.0',
         'pretrain_seconds': 68.25 if sample else 3600 * hours + 90 * seed,

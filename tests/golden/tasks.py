@@ -113,10 +113,10 @@ def make_fields(kind: str) -> dict[str, Any]:
     student = VIDEO_STUDENTS.get(kind, 'comad_tiny')
     if folder == 'distill_configs':  # the training is the evaluation: no student from elsewhere
         leaf = f'{folder}/{kind}_fbt_swin_tiny_resnet18.py'
-        options = RunOptions(leaf, sample=True, seed=2)
+        options = RunOptions(leaf, track='sample', seed=2)
     else:
         leaf = f'{folder}/{kind.removesuffix(SCALES)}_{student}.py'
-        options = RunOptions(leaf, sample=True, seed=2, student=f'{student}:1')
+        options = RunOptions(leaf, track='sample', seed=2, student=f'{student}:1')
     config = load_run_config(options, check=False)
     if several:
         use_multi_scale(config)

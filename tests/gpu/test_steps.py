@@ -34,7 +34,7 @@ TRANSFERS = (
 
 def losses_of(config: str, precision: str, compiled: bool = False) -> list[dict[str, float]]:
     """All that two steps put into the log."""
-    cfg = load_step(RunOptions(config, sample=True))
+    cfg = load_step(RunOptions(config, track='sample'))
     work = build(cfg, torch.device('cuda'), precision, 8)
     if compiled:
         allow_variants()

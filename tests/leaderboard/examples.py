@@ -82,7 +82,7 @@ def make_card(student: str, pretrain_seed: int = 0, **changes: Any) -> StudentCa
         'images_seen': 64000,
         'seed': pretrain_seed,
         'data': make_data(split='train', images=1_281_167),
-        'sample': False,
+        'track': 'full',
         'teachers': [{'family': 'mae', 'file': 'm.pth', 'digest': 'd1', 'licence': 'CC-BY-NC-4.0'}],
         'licence': 'CC-BY-NC-4.0',
         'pretrain_seconds': 7200.0,
@@ -107,7 +107,7 @@ def make_config(
         'arch': arch,
         'seed': seed,
         'pretrain_seed': pretrain_seed,
-        'sample': False,
+        'track': 'full',
         'digest': digest(kind, student, pretrain_seed),
     }
     return {**copy.deepcopy(CONFIGS[kind]), 'run': run}

@@ -139,30 +139,37 @@ def test_a_student_of_other_pretraining_data_is_another_row():
 
 
 @pytest.mark.parametrize(
-    ('sample', 'changes', 'reason'),
+    ('track', 'changes', 'reason'),
     [
         (
-            False,
+            'full',
             {'dataset__name': 'sample', 'dataset__images': 40, 'dataset__classes': 10},
             "evaluated on 'sample' (10 classes, 40 images), not on 'imagenet-1k'",
         ),
         (
-            False,
+            'full',
             {'dataset__name': 'imagenet', 'dataset__images': 60, 'dataset__classes': 2},
             "evaluated on 'imagenet' (2 classes, 60 images), not on 'imagenet-1k'",
         ),
-        (False, {'train_dataset__name': 'flowers'}, "trained on 'flowers'"),
-        (False, {'dataset__split': 'train'}, "evaluated on 'train', not on all of 'val'"),
-        (False, {'dataset__subset': 'first 9'}, "evaluated on 'val' (first 9), not on all"),
-        (False, {'train_dataset__split': 'val'}, "trained on 'val', which is evaluated"),
-        (True, {'sample': True}, "evaluated on 'imagenet-1k'"),
-        (True, {'sample': False}, 'a record of full scale in a folder of the embedded sample'),
+        ('full', {'train_dataset__name': 'flowers'}, "trained on 'flowers'"),
+        ('full', {'dataset__split': 'train'}, "evaluated on 'train', not on all of 'val'"),
+        ('full', {'dataset__subset': 'first 9'}, "evaluated on 'val' (first 9), not on all"),
+        ('full', {'train_dataset__split': 'val'}, "trained on 'val', which is evaluated"),
+        ('sample', {'sample': True}, "evaluated on 'imagenet-1k'"),
+        ('sample', {'sample': False}, 'a record of full scale in a folder of the embedded sample'),
+        ('cifar100', {}, 'a record of full scale in a folder of the track cifar100'),
+        ('full', {'track': 'cifar100'}, 'a record of the track cifar100 in a folder of full scale'),
+        (
+            'cifar100',
+            {'track': 'cifar100'},
+            "on 'imagenet-1k' (1,000 classes, 50,000 images), not on 'cifar-100'",
+        ),
     ],
 )
-def test_what_was_read_decides_the_table(tmp_path, sample, changes, reason):
+def test_what_was_read_decides_the_table(tmp_path, track, changes, reason):
     for record in three(**changes):
         write_record(tmp_path, record)
-    boards = make_leaderboards(sample, records=tmp_path)
+    boards = make_leaderboards(track, records=tmp_path)
     assert len(boards.refused) == 3 and all(reason in line for line in boards.refused)
     assert not any((table['n'] != '').any() for table in boards.tables.values())
 

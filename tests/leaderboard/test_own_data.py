@@ -14,19 +14,21 @@ def own(name='My photos', manifest='e' * 64) -> Record:
         key: make_data(name, split, images=9, classes=3, manifest=manifest)
         for key, split in (('dataset', 'val'), ('train_dataset', 'train'))
     }
-    facts = {**msgspec.structs.asdict(record), **data}
+    facts = {**msgspec.to_builtins(record), **data}
     del facts['schema'], facts['digest']
     return seal(facts)
 
 
 def test_own_data_have_no_place_in_public_tables_nor_those_in_theirs():
     public = make_record({'top1_cls': 50.0, 'top1_mean': 50.0})
-    assert out_of_place(public, False) == out_of_place(own(), False, 'my_photos') == ''
-    assert "not on 'imagenet-1k': in no table of full scale" in out_of_place(own(), False)
-    assert 'in no table of full scale on data my_photos' in out_of_place(public, False, 'my_photos')
-    assert "on 'Others'" in out_of_place(own('Others'), False, 'my_photos')
-    assert 'not of' not in out_of_place(own(), False, 'my_photos')
-    assert out_of_place(own(), True, 'my_photos')  # a record of full scale
+    assert out_of_place(public, 'full') == out_of_place(own(), 'full', 'my_photos') == ''
+    assert "not on 'imagenet-1k': in no table of full scale" in out_of_place(own(), 'full')
+    assert 'in no table of full scale on data my_photos' in out_of_place(
+        public, 'full', 'my_photos'
+    )
+    assert "on 'Others'" in out_of_place(own('Others'), 'full', 'my_photos')
+    assert 'not of' not in out_of_place(own(), 'full', 'my_photos')
+    assert out_of_place(own(), 'sample', 'my_photos')  # a record of full scale
 
 
 def test_other_contents_under_the_same_name_are_another_group():

@@ -39,7 +39,7 @@ def lines(rows):
 
 
 def test_the_committed_page_holds_the_tables_of_results(tmp_path):
-    boards = build_leaderboards(False, None, tmp_path)
+    boards = build_leaderboards('full', None, tmp_path)
     text = PAGE.read_text(encoding='utf-8')
     new = replace_block(text, 'leaderboard', leaderboard_block(boards.tables))
     new = replace_block(new, 'study', study_block(read_table(STUDY_CSV)))

@@ -135,7 +135,7 @@ def test_a_seed_without_a_result_keeps_its_row_unranked(tmp_path):
     assert (row['value'], row['n'], row['rank']) == ('22.00', '3', '')
     for record in records:
         write_record(tmp_path / 'records', record)
-    boards = build_leaderboards(False, tmp_path / 'records', tmp_path)
+    boards = build_leaderboards('full', tmp_path / 'records', tmp_path)
     assert any('p3_s3.json: no bbox_mAP (not reported' in note for note in boards.notes)
 
 
@@ -174,7 +174,7 @@ def test_published_rows_stand_apart_and_unranked():
 
 
 def test_full_scale_tables_without_records_hold_the_published_rows(tmp_path):
-    boards = build_leaderboards(False, None, tmp_path)
+    boards = build_leaderboards('full', None, tmp_path)
     for name, path in boards.files.items():
         rows = list(csv.DictReader(io.StringIO(path.read_text())))
         own = ('gain',) if name == 'distillation' else ()
@@ -186,7 +186,7 @@ def test_full_scale_tables_without_records_hold_the_published_rows(tmp_path):
 
 
 def test_committed_tables_are_what_records_and_published_figures_give(tmp_path):
-    boards = build_leaderboards(False, None, tmp_path)
+    boards = build_leaderboards('full', None, tmp_path)
     assert boards.refused == []
     for name, path in boards.files.items():
         committed = RESULTS / f'leaderboard_{name}.csv'
@@ -195,6 +195,6 @@ def test_committed_tables_are_what_records_and_published_figures_give(tmp_path):
 
 def test_records_of_the_other_scale_are_refused(tmp_path):
     write_record(tmp_path, make_record({'top1_mean': 1.0}))
-    boards = build_leaderboards(True, tmp_path, tmp_path / 'out')
+    boards = build_leaderboards('sample', tmp_path, tmp_path / 'out')
     assert boards.tables['classification'].empty
     assert 'a record of full scale in a folder of the embedded sample' in boards.refused[0]

@@ -125,7 +125,7 @@ def test_attention_reaches_the_student_below_the_block_and_not_above(build_lite,
 
 def test_the_exported_student_has_no_head_map(build_lite, images, tmp_path):
     model = build_lite()
-    card = dict(name='d_mae_lite_tiny', method='d_mae_lite', sample=False, seed=0)
+    card = dict(name='d_mae_lite_tiny', method='d_mae_lite', track='full', seed=0)
     student = load_student(save_student(tmp_path, model.exported, card))
     assert set(student.state_dict()) == set(model.backbone.state_dict())
     assert torch.equal(student.eval().tokens(images), model.eval().backbone.tokens(images))

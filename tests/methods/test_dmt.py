@@ -170,7 +170,7 @@ def test_a_step_trains_student_and_projectors_and_nothing_else(build_dmt, images
 
 def test_the_exported_student_has_no_projector(build_dmt, images, tmp_path):
     model = build_dmt(projector='mlp')
-    card = dict(name='dmt_tiny', method='dmt', sample=False, seed=0)
+    card = dict(name='dmt_tiny', method='dmt', track='full', seed=0)
     student = load_student(save_student(tmp_path, model.exported, card))
     assert set(student.state_dict()) == set(model.backbone.state_dict())
     assert not any('projector' in name for name in student.state_dict())

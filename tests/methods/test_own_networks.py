@@ -12,6 +12,7 @@ from comad.engine.options import ConfigError, RunOptions
 from comad.engine.own_networks import mask_ratios
 from comad.engine.paths import check_paths
 from comad.engine.run_config import load_run_config
+from comad.runs.place import get_track
 from comad.weights import export_timm
 
 LEAF = 'pretrain_configs/comad_tiny.py'
@@ -102,7 +103,7 @@ def test_a_missing_student_is_told_with_the_command_that_makes_it():
     assert cfg.model.pools == ('mean',) and cfg.model.backbone.arch == 'resnet18'
     cfg.test_dataloader.dataset.root = cfg.test_cfg.bank_dataloader.dataset.root = '.'
     with pytest.raises(ConfigError, match='comad --teachers NAME=FILE ... --student-arch resnet18'):
-        check_paths(cfg, False)
+        check_paths(cfg, get_track('full'))
 
 
 def config(**options):
@@ -121,7 +122,7 @@ def test_the_command_line_names_teachers_and_student(tmp_path):
     (tmp_path / 'config.json').write_text('{}')
     (teacher,) = config(teachers=[f'mine={tmp_path}']).model.teachers
     assert teacher == dict(family='timm', checkpoint=str(tmp_path), name='mine', mask_ratio=0.6)
-    cfg = config(student_arch='resnet18', sample=True)
+    cfg = config(student_arch='resnet18', track='sample')
     assert cfg.model.backbone == dict(type='StagedClassifier', arch='sample_resnet18')
     assert cfg.run.student == 'comad_resnet18' and cfg.run.arch == 'resnet18'
     assert config(student_arch='vit_small').model.backbone.arch == 'small'

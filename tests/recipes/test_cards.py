@@ -9,9 +9,10 @@ import pytest
 import comad.engine.register  # noqa: F401
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
-from comad.recipes.card import DIFFERENT, recipe_card, recipe_processes
+from comad.recipes.card import DIFFERENT, recipe_card
 from comad.recipes.cost import build_model, cost_of
 from comad.recipes.groups import parameter_groups
+from comad.tasks.protocol import recipe_processes
 from comad.tasks.published import PROTOCOLS, agree, read_protocols
 from tests.calls import call
 from tests.resolved import leaves, resolved
@@ -30,7 +31,7 @@ def test_claim_and_config_agree(leaf):
 @pytest.mark.parametrize('leaf', leaves('cls', 'seg', 'det'), ids=lambda path: path.stem)
 def test_sample_cards_claim_nothing(leaf):
     config = resolved(leaf, sample=True)
-    card = recipe_card(config, config['run']['kind'], 1, sample=True)
+    card = recipe_card(config, config['run']['kind'], 1, track='sample')
     assert (card.published, card.problems) == ('', ())
 
 

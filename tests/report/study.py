@@ -58,7 +58,7 @@ def make_study(root: Path, name: str = 'Third') -> Path:
 
 def boards_of(root: Path) -> Leaderboards:
     """The leaderboards of a study."""
-    return make_leaderboards(False, root / 'records', published=root / 'published.csv')
+    return make_leaderboards('full', root / 'records', published=root / 'published.csv')
 
 
 def log(folder: Path, lines: list[dict[str, Any]], run: str = '20260101_000000') -> None:

@@ -85,7 +85,7 @@ def test_a_single_ranked_row_is_not_the_best_of_anything(tmp_path):
 
 
 def test_without_a_record_the_published_rows_are_shown(tmp_path):
-    boards = make_leaderboards(False, None)
+    boards = make_leaderboards('full', None)
     text = text_of(write_report(boards, tmp_path / 'report.html', root=tmp_path))
     rows = sum(len(rows) for rows in boards.tables.values())
     assert text.count('<th scope="row"') == rows > 60
@@ -94,8 +94,8 @@ def test_without_a_record_the_published_rows_are_shown(tmp_path):
 
 
 def test_without_anything_there_is_a_page(tmp_path):
-    boards = make_leaderboards(True, tmp_path)
-    text = text_of(write_report(boards, tmp_path / 'report.html', sample=True))
+    boards = make_leaderboards('sample', tmp_path)
+    text = text_of(write_report(boards, tmp_path / 'report.html', track='sample'))
     assert text.count('No rows yet') == 5 and 'embedded sample' in text
 
 

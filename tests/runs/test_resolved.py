@@ -11,7 +11,7 @@ LEAVES = ('pretrain_configs/comad_tiny.py', 'cls_configs/linear_comad_tiny.py')
 
 @pytest.mark.parametrize('leaf', LEAVES)
 def test_a_dump_reads_as_mmengine_reads_it(tmp_path, leaf):
-    load_run_config(RunOptions(config=leaf, sample=True), check=False).dump(tmp_path / 'c.py')
+    load_run_config(RunOptions(config=leaf, track='sample'), check=False).dump(tmp_path / 'c.py')
     assert read_resolved(tmp_path / 'c.py') == parse_config(tmp_path / 'c.py')._cfg_dict.to_dict()
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from comad.commands.sweep import make_sweep
 from comad.engine.run_config import parse_config
@@ -69,15 +70,16 @@ TAUGHT_BY = {
 
 @pytest.mark.parametrize('student', TAUGHT_BY)
 def test_teachers_are_read_from_the_config(student):
-    found = teachers_of(ROOT / f'pretrain_configs/{student}.py')
+    found = teachers_of(student, 'sample')
     assert sorted(found) == sorted(TAUGHT_BY[student])
 
 
-def test_a_teacher_without_stand_in_is_named(tmp_path):
-    leaf = tmp_path / 'new_tiny.py'
-    leaf.write_text("model = dict(teachers=[dict(checkpoint='teachers/dino.pth')])\n")
+def test_a_teacher_without_stand_in_is_named(monkeypatch):
+    made = Config(dict(model=dict(teachers=[dict(checkpoint='teachers/dino.pth')])))
+    monkeypatch.setattr('comad.sweep.grid.resolved', lambda leaf, track: made)
     with pytest.raises(SweepError, match='no stand-in for teachers/dino.pth'):
-        teachers_of(leaf)
+        teachers_of('new_tiny', 'sample')
+    assert teachers_of('new_tiny', 'overnight') == ()
 
 
 def test_study_shares_the_steps_of_a_quickstart():
@@ -142,7 +144,8 @@ def test_dry_run_lists_steps_and_time():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (('study',), '--sample'),
+        (('study', '--track', 'nix'), "no track 'nix'; one of full, cifar100"),
+        (('study', '--track', 'cifar100', '--tasks', 'upernet'), '--tasks upernet: expected some'),
         (('ablations',), '--sample'),
         (('study', '--sample', '--seeds', '0'), 'at least 1'),
         (('study', '--sample', '--methods', 'simmim'), '--methods simmim: expected some of comad'),

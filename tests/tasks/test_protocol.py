@@ -54,7 +54,9 @@ def protocol_of(config: dict[str, Any]) -> dict[str, Any]:
 def test_students_of_a_task_share_one_complete_protocol(kind, sample):
     task = get_task(kind)
     arch = VIDEO_STUDENTS.get(kind, 'comad_tiny').partition('_')[2]
-    options = RunOptions(leaf_of(task), sample=sample, student=f'scratch_{arch}')
+    options = RunOptions(
+        leaf_of(task), track='sample' if sample else 'full', student=f'scratch_{arch}'
+    )
     configs = [load_run_config(options, check=False)._cfg_dict.to_dict()]
     # Usually one, as every student runs through it.
     configs += [

@@ -47,7 +47,7 @@ def test_every_kind_has_its_configs_and_its_part_of_the_sample():
 
 
 def test_every_name_of_an_overlay_is_read():
-    parts = {part for task in TASKS.values() for part in task.sample_parts}
+    parts = {part for task in TASKS.values() for part in task.overlay_parts}
     parts |= {f'{ALONE}_{network}' for network in NETWORKS}  # of one run
     for folder in FOLDERS:
         tree = ast.parse((FILES / f'base_configs/tracks/sample/{folder}.py').read_text())

@@ -57,7 +57,7 @@ def test_a_run_prints_clips_and_says_which_reader_is_missing(short, tmp_path, ca
 
 
 def test_the_straightforward_step_computes_the_same_on_all_cubes():
-    cfg = load_run_config(RunOptions('pretrain_configs/amd_video_small.py', sample=True), False)
+    cfg = load_run_config(RunOptions('pretrain_configs/amd_video_small.py', track='sample'), False)
     ours = build(cfg, torch.device('cpu'), 'float32', 3)
     model = straightforward(ours.model)
     theirs = Workload(model, wrap(cfg, model, 'float32'), ours.batch, 3)

@@ -17,7 +17,7 @@ def blocks(tokens, width, depth):
 
 def cost(**changes):
     leaf = FILES / 'pretrain_configs/amd_video_small.py'
-    options = RunOptions(str(leaf), sample=True, cfg_options=changes)
+    options = RunOptions(str(leaf), track='sample', cfg_options=changes)
     config = load_run_config(options, check=False)._cfg_dict.to_dict()
     return cost_of(config, build_model(config), 2)
 

@@ -58,7 +58,7 @@ def test_commands_of_the_page_make_a_row(home):
     assert record.cost.unit == 'clip' and record.cost.gflops > 0
     assert record.protocol.fields['views'] == '2 clips x 3 crops'
     assert record.dataset.images == 6 and record.student.sha256 == card['sha256']
-    build_leaderboards(True, home / 'results/sample/records', home / 'out')
+    build_leaderboards('sample', home / 'results/sample/records', home / 'out')
     rows = list(csv.DictReader((home / 'out/leaderboard_video.csv').open()))
     shown = {row['metric']: float(row['value']) for row in rows}
     wanted = dict(top1='top1_mean', top5='top5_mean', top1_frozen_frame='top1_frozen')
@@ -89,7 +89,7 @@ def test_frozen_features_make_rows_too(kind, home):
         'k400_linear': '5 clips x 3 crops',
         'ssv2_linear': '2 clips x 3 crops',
     }.get(kind, '1 clips x 1 crops')
-    build_leaderboards(True, home / 'results/sample/records', home / 'out')
+    build_leaderboards('sample', home / 'results/sample/records', home / 'out')
     rows = list(csv.DictReader((home / 'out/leaderboard_video.csv').open()))
     assert {(r['pool'], r['metric']) for r in rows if r['protocol'] == kind} == {
         ('mean', 'top1'),
@@ -114,7 +114,7 @@ def config(leaf, folder, **options):
             'train_dataloader.dataset.views.re_prob': 0.5,
         }
         options['student'] = 'scratch_video_small'
-    options = dict(sample=True, work_dir=str(folder), cfg_options=changes, **options)
+    options = dict(track='sample', work_dir=str(folder), cfg_options=changes, **options)
     found = load_run_config(RunOptions(str(FILES / leaf), **options))
     if leaf == FINETUNE:
         found.model.mixup = dict(mixup_alpha=0.8, cutmix_alpha=1.0)

@@ -21,6 +21,7 @@ from comad.benchmark.measure import (
 )
 from comad.benchmark.suite.training import runner_step
 from comad.engine.options import RunOptions
+from comad.runs.track import FULL, SAMPLE
 
 COMAD = 'pretrain_configs/comad_tiny.py'
 # Kept shares of the other reading of "progressively lighter": 40, 50 and 60 % of the patches.
@@ -64,6 +65,11 @@ class Case:
     keep: Callable[[str, Any], None]
 
     @property
+    def track(self) -> str:
+        """The track whose configs are measured."""
+        return SAMPLE if self.sample else FULL
+
+    @property
     def gpu(self) -> bool:
         return self.device.type == 'cuda'
 
@@ -83,7 +89,7 @@ class Case:
                 unless it is named.
         """
         of_run = {key: options.pop(key) for key in ('student', 'cfg_options') if key in options}
-        run = RunOptions(config, sample=self.sample, **of_run)
+        run = RunOptions(config, track=self.track, **of_run)
         cfg = load_step(run)
         dense = cfg.run.folder in ('seg', 'det') and not self.gpu
         how = How(
@@ -193,7 +199,7 @@ def features(case: Case) -> dict[str, Any]:
     from comad.engine.batches import make_batch
     from comad.evaluation.features import POOLS, pooled_features
 
-    cfg = load_step(RunOptions('cls_configs/linear_comad_tiny.py', sample=case.sample))
+    cfg = load_step(RunOptions('cls_configs/linear_comad_tiny.py', track=case.track))
     batch = 512 if case.gpu else 32
     model = build_model(cfg, cfg.model).to(case.device).eval()
     data = model.data_preprocessor(make_batch(cfg._cfg_dict.to_dict(), batch, case.device), False)[
@@ -241,7 +247,7 @@ def overlap(case: Case) -> None:
         raise ModuleNotFoundError('CUDA', name='GPU')
     from comad.benchmark.workload import build
 
-    cfg = load_step(RunOptions(COMAD, sample=case.sample))
+    cfg = load_step(RunOptions(COMAD, track=case.track))
     work = build(cfg, case.device, usual_precision(cfg, case.device), usual_batch(cfg, case.device))
     pinned = work.batch['inputs']
     there = {**work.batch, 'inputs': pinned.to(case.device)}

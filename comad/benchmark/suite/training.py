@@ -78,7 +78,7 @@ def runner_step(case: Any, config: str) -> None:
 
 def train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
     """Figures of one training of a config, see `runner_step`."""
-    cfg = load_step(RunOptions(config, sample=case.sample, work_dir=str(folder / 'run')))
+    cfg = load_step(RunOptions(config, track=case.track, work_dir=str(folder / 'run')))
     batch = usual_batch(cfg, case.device)
     loader = cfg.train_dataloader
     size = loader.dataset.views.size

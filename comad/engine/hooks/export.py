@@ -69,7 +69,7 @@ class StudentExportHook(Hook):
                 seed=runner.seed,
                 data=self.data,
                 # A full-scale run refuses it, whatever this one was told.
-                sample=run.sample or self.data.name == SAMPLE,
+                track=SAMPLE if self.data.name == SAMPLE else run.track,
                 teachers=list(model.teacher_cards),
                 licence=_licence(model.teacher_cards),
                 pretrain_seconds=round(info['train_seconds'], 1),

@@ -167,7 +167,7 @@ class RunRecordHook(Hook):
             segments={'digest': digest_of(segments, str(run.digest)), **worth_telling(segments)},
         )
         write_text(Path(runner.work_dir) / resolved_name(record.task), resolved)
-        folder = results_folder(run.sample, run.get('data', ''))
+        folder = results_folder(run.track, run.get('data', ''))
         path = write_record(run.records or folder / 'records', record)
         runner.logger.info(f'Run record written to {path}')
 
@@ -176,7 +176,7 @@ def _card(run: Any) -> StudentCard | None:
     """The student's card; None for random weights."""
     if run.method == questions.SCRATCH:
         return None
-    return _read_card(pretrain_dir(run.sample, run.student, run.pretrain_seed))
+    return _read_card(pretrain_dir(run.track, run.student, run.pretrain_seed))
 
 
 def _read_card(folder: Path) -> StudentCard:
