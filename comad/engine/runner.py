@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from backbones import CheckpointError, check_strides
 from backbones.student import LoadsStudent
-from comad.engine import bridges
+from comad.engine import bridges, group
 from comad.engine.autocast import keep_geometry
 from comad.engine.checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook, restore_rank_buffers
@@ -75,12 +75,11 @@ class BenchmarkRunner(Runner):
     proven: set[str] = set()
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        """Join the gloo group before MMEngine would ask for a GPU."""
-        joined = torch.distributed.is_initialized()
-        if self.distributed and not joined and not torch.cuda.is_available():
-            torch.distributed.init_process_group('gloo')
+        """Join the processes before MMEngine would, see `group.join`."""
+        if self.launcher in ('pytorch', 'slurm') and not torch.distributed.is_initialized():
+            group.join(self.launcher, env_cfg)
             # Threads of a group that is open when the process ends can abort it.
-            atexit.register(leave_groups)
+            atexit.register(group.leave)
         bridges.format_configs_once()
         super().setup_env(env_cfg)
         # MMEngine tells the logs of two runs apart by the second in which they began.
@@ -341,12 +340,6 @@ class BenchmarkRunner(Runner):
         flush_losses(self)
         options['backend_args'] = dict(backend=BACKEND)
         super().save_checkpoint(out_dir, filename, **options)
-
-
-def leave_groups() -> None:
-    """Close the process groups, if there are any."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def _saving_order(hook: Hook) -> int:
