@@ -18,7 +18,8 @@ OUT_OF_MEMORY = re.compile(
 SHARED_MEMORY = re.compile(r'shared memory|\bshm\b|/torch_\d+|Bus error', re.I)
 DEAD_WORKER = re.compile(r'DataLoader worker \(pid\(?s?\)? ?[^)]*\) (exited|is killed)')
 LOST_PROCESS = re.compile(
-    r'Connection (closed by|reset by) peer|\[.*gloo.*\].*closed|NCCL.*(remote process|network error)',
+    r'Connection (closed by|reset by) peer|\[.*gloo.*\].*closed'
+    r'|NCCL.*(remote process|network error)',
     re.I,
 )
 # Of gloo's operations and of the meeting at the start.

@@ -1,1 +1,1 @@
-"""Slurm itself, as Debian packages it, on this machine: what the launcher does with the real one."""
+"""What the launcher does with Slurm itself, as Debian packages it, on this machine."""

@@ -16,7 +16,7 @@ from pathlib import Path
 PROGRAMS = ('slurmctld', 'slurmd', 'srun', 'sbatch', 'scontrol', 'squeue', 'scancel', 'sinfo')
 SYSTEM = ('/usr/sbin', '/sbin', '/usr/local/sbin')  # not on everybody's PATH
 NODES = ('n1', 'n2')
-PATIENCE = 120.0  # seconds, on a machine that is busy with other things
+PATIENCE = 60.0  # seconds, on a machine that is busy with other things
 # Slurm wants device files for GPUs, which nothing opens.
 DEVICES = ('/dev/tty10', '/dev/tty11')
 
@@ -27,8 +27,6 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/none
 CredType=cred/none
-# A job that is queued again waits for the end of its credentials, by default 121 seconds.
-AuthInfo=cred_expire=1
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 StateSaveLocation={folder}/state
@@ -98,7 +96,8 @@ class Cluster:
         self._daemon('slurmctld', '-D')
         for node in NODES:
             self._daemon('slurmd', '-D', '-N', node)
-        self.wait_for(lambda: self.say('sinfo', '-h', '-N', '-p', 'both', '-o', '%t') == 'idle\nidle')
+        states = ('sinfo', '-h', '-N', '-p', 'both', '-o', '%t')
+        self.wait_for(lambda: self.say(*states).split() == ['idle'] * len(NODES))
 
     def _daemon(self, name: str, *arguments: str) -> None:
         with open(self.folder / f'{name}.out', 'ab') as log:

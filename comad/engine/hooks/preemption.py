@@ -14,7 +14,6 @@ from comad.engine.checkpointing import SafeCheckpointHook
 from comad.engine.group import time_limit
 from comad.engine.preemption import SIGNALS, Preempted, stop_request, write_requeue
 
-
 SAVE = 'save'
 # What a process may ask of all; if several ask, the last of these counts.
 ASKS = (None, SAVE, *(number.name for number in SIGNALS))
