@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,13 +149,9 @@ class Site:
     def release(self, job: str) -> None:
         """Start a job that has been queued again, which Slurm lets wait for two minutes."""
         self.wait_for_requeue(job)
-
-        def started() -> bool:
-            # Again and again: when it has ended for good Slurm sets the time once more.
-            self.cluster.say('scontrol', 'update', f'JobId={job}', 'StartTime=now')
-            return self.cluster.job(job)['JobState'] != 'PENDING'
-
-        self.cluster.wait_for(started)
+        time.sleep(2)  # what a node may start is told by the second: not within the one of the end
+        self.cluster.say('scontrol', 'update', f'JobId={job}', 'StartTime=now')
+        self.cluster.wait_for(lambda: self.cluster.job(job)['JobState'] != 'PENDING')
 
     def log(self, job: str) -> str:
         return (self.root / f'slurm-{job}.out').read_text()
