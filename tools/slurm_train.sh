@@ -152,8 +152,6 @@ queue_again() {
 
 if ((in_batch)); then
     check_time "$(squeue -h -j "$SLURM_JOB_ID" -o %l 2>/dev/null)"
-    work_dir=$("$python" "${train[@]}" --print-work-dir) || exit $?
-    before=$(cat "$work_dir/last_checkpoint" 2>/dev/null) || before=
     [[ -z $asked ]] || queue_again
 fi
 [[ -z $asked ]] || exit "$(code PREEMPTED)"
@@ -195,22 +193,20 @@ rm -f "$COMAD_OUTCOME"
 ((in_batch)) || exit "${told:-$status}"
 
 case $told in
-    0) rm -f "$work_dir/crashes" && exit 0 ;;
+    0) exit 0 ;;
     '' | "$(code LOST)" | "$(code PREEMPTED)") ;;
     *) exit "$told" ;;
 esac
 [[ -z $asked ]] || queue_again
 # Something broke, or signalled the training itself: not for ever without a new checkpoint.
-if [[ $(cat "$work_dir/last_checkpoint" 2>/dev/null) == "$before" ]]; then
-    crashes=$(($(cat "$work_dir/crashes" 2>/dev/null || echo 0) + 1))
-    mkdir -p "$work_dir"
-    echo "$crashes" >"$work_dir/crashes"
-    if ((crashes > retries)); then
-        rm -f "$work_dir/crashes"
-        die "the training broke $crashes times without a new checkpoint, now with status ${told:-$status}: not queued again"
-    fi
-else
-    rm -f "$work_dir/crashes"
-fi
+work_dir=$("$python" "${train[@]}" --print-work-dir) || exit $?
+newest=$(head -n 1 "$work_dir/last_checkpoint" 2>/dev/null) || newest=none
+read -r crashes since <"$work_dir/crashes" 2>/dev/null || crashes=0
+[[ $newest == "${since:-}" ]] || crashes=0
+crashes=$((crashes + 1))
+mkdir -p "$work_dir"
+echo "$crashes $newest" >"$work_dir/crashes"
+((crashes <= retries)) ||
+    die "the training broke $crashes times without a new checkpoint, now with status ${told:-$status}: not queued again"
 echo "note: the training broke with status ${told:-$status}; job $SLURM_JOB_ID is queued again" >&2
 queue_again

@@ -26,6 +26,7 @@ INTERRUPTED = 130  # what shells report of a process ended by Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 REQUEUE = 'requeue'
 FINISHED = 'finished'
+CRASHES = 'crashes'  # of slurm_train.sh: how many there were without a new checkpoint, and which
 # Names a file for the first process's exit code: srun reports that of a process which it killed
 # because another had ended.
 OUTCOME = 'COMAD_OUTCOME'
@@ -171,6 +172,7 @@ def write_requeue(work_dir: str | Path, signal_name: str, step: int, checkpoint:
 
 def write_finished(work_dir: str | Path, digest: str) -> None:
     """Leave word that nothing is left to do under the config of this digest."""
+    (Path(work_dir) / CRASHES).unlink(missing_ok=True)
     write_json(
         Path(work_dir) / FINISHED,
         dict(config_digest=digest, time=time.strftime('%Y-%m-%dT%H:%M:%S%z')),

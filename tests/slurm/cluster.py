@@ -3,6 +3,7 @@
 Everything of it lies in one folder; whoever starts it is the one user that it knows.
 """
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.programs import free_port
 
 PROGRAMS = ('slurmctld', 'slurmd', 'srun', 'sbatch', 'scontrol', 'squeue', 'scancel', 'sinfo')
 SYSTEM = ('/usr/sbin', '/sbin', '/usr/local/sbin')  # not on everybody's PATH
@@ -86,9 +89,9 @@ class Cluster:
         for name in ('state', *(f'spool.{node}' for node in NODES)):
             (self.folder / name).mkdir()
         host = socket.gethostname().partition('.')[0]
-        text = CONFIG.format(
-            folder=self.folder, host=host, user=getpass.getuser(), ports=_free_ports(4)
-        )
+        with contextlib.ExitStack() as stack:
+            ports = [stack.enter_context(free_port())[0] for _ in range(4)]
+        text = CONFIG.format(folder=self.folder, host=host, user=getpass.getuser(), ports=ports)
         (self.folder / 'slurm.conf').write_text(text)
         (self.folder / 'cgroup.conf').write_text('CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n')
         gpus = ''.join(f'NodeName=n1 Name=gpu File={device}\n' for device in DEVICES)
@@ -142,14 +145,3 @@ class Cluster:
         """The ends of what the daemons have said."""
         paths = sorted(self.folder.glob('*.log')) + sorted(self.folder.glob('*.out'))
         return '\n'.join(f'== {path.name}\n{path.read_text()[-2000:]}' for path in paths)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(('127.0.0.1', 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
