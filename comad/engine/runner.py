@@ -10,6 +10,7 @@ import torch
 import torch.distributed
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process, master_only
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
@@ -131,8 +132,13 @@ class BenchmarkRunner(Runner):
                     backend.setdefault('save_dir', str(Path(self.work_dir) / 'tensorboard'))
         return super().build_visualizer(visualizer)
 
-    def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
-        """Register a hook; checkpoints come after all others, which still change what is saved."""
+    def register_hook(self, hook: Hook | dict[str, Any] | None, priority: Any = None) -> None:
+        """Register a hook; checkpoints come after all others, which still change what is saved.
+
+        One that a config has set to None is left out; MMEngine does so with six of its own only.
+        """
+        if hook is None:
+            return
         super().register_hook(hook, priority)
         self._hooks.sort(key=_saving_order)
 
@@ -207,6 +213,18 @@ class BenchmarkRunner(Runner):
                 f"batch {batch} ({parts}) with the learning rate of the recipe's {base}: "
                 'make them agree with --accumulate N, or scale the rate with --auto-scale-lr'
             )
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build an evaluator whose metrics collect their results over the process group.
+
+        By default they would meet in a folder of the current directory, which file systems of a
+        cluster may show too late, and which all runs share.
+        """
+        evaluator = super().build_evaluator(evaluator)
+        for metric in evaluator.metrics:
+            if metric.collect_device == 'cpu' and metric.collect_dir is None:
+                metric.collect_device = 'gpu'  # whatever the group runs on
+        return evaluator
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
         """Build the loop, MMEngine's own ones as those that resume exactly.

@@ -78,7 +78,7 @@ class Segment(Section):
     config_digest: str | None
     git_commit: str | None
     git_dirty: bool | None
-    job: str | None = None
+    job: str | msgspec.UnsetType = msgspec.UNSET
 
 
 # Absent from the file where a training had one config, one job, and one commit without changes.
