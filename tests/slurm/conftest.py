@@ -74,9 +74,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]
     made = slurm.Cluster(tmp_path_factory.mktemp('slurm'))
     try:
         made.start()
-        yield made
-    finally:
+    except TimeoutError as error:
         made.stop()
+        errors = [line for line in str(error).splitlines() if 'error' in line or 'fatal' in line]
+        missing(f'it does not start here, {errors[-1:]}')
+    yield made
+    made.stop()
 
 
 @dataclass

@@ -41,6 +41,15 @@ def test_cancelled_means_cancelled(site):
     assert len(site.lines('saved')) == 1
 
 
+def test_preempted_means_queued_again(site):
+    job = site.submit('cpu')
+    site.wait_for('ready0')
+    more = ('sbatch', '-p', 'urgent', '-w', 'n2', '--exclusive', '-J', 'job', '--wrap', 'sleep 60')
+    assert site.cluster.say(*more)
+    site.wait_for_requeue(job)
+    assert len(site.lines('saved')) == 1
+
+
 @pytest.mark.parametrize('name', ['USR1', 'TERM'])
 def test_a_signal_during_the_start_queues_again(site, name):
     site.set('starting')
