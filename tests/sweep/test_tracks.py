@@ -4,12 +4,17 @@ import json
 
 import pytest
 
+from comad.engine.options import RunOptions
+from comad.engine.run_config import load_run_config
 from comad.recipes.price import FILE, Price
 from comad.runs.place import FILES, get_track
+from comad.runs.record import write_record
+from comad.sweep.adopt import made_as_now
 from comad.sweep.grid import RIVALS, resolved, study, study_kinds
 from comad.sweep.plan import make_plan, plan_text, priced
 from comad.sweep.runner import Sweep
 from tests.calls import call
+from tests.leaderboard.examples import changed, make_record
 from tests.sweep.test_runner import shell
 
 
@@ -172,3 +177,32 @@ def test_redo_alone_writes_over_what_is_there():
     assert sweep.typed(steps[0])[-1] == '--resume'
     sweep._anew.add(steps[0].name)
     assert sweep.typed(steps[0])[-1] == '--overwrite'
+
+
+def test_what_was_made_by_hand_is_known_by_its_config(empty_home):
+    """A student and a record of the present config are done; those of another one are not."""
+    steps = {step.name: step for step in study(FILES, 1, ['dmt'], ['knn'], track='cifar100')}
+    pretraining, transfer = steps['pretrain_dmt_tiny_p0'], steps['knn_dmt_tiny_p0_s0']
+    student = empty_home / pretraining.outputs[0]
+    student.parent.mkdir(parents=True)
+    card = dict(config_digest=resolved(pretraining.command[2], 'cifar100').run.digest)
+    for track, is_ours in (('full', False), ('cifar100', True)):
+        student.with_name('student.json').write_text(json.dumps({**card, 'track': track}))
+        assert made_as_now(empty_home, pretraining, 'cifar100') == is_ours
+    leaf = str(FILES / transfer.command[2])
+    options = RunOptions(leaf, track='cifar100', student='dmt_tiny:0')
+    digest = load_run_config(options, check=False).run.digest
+    record = make_record({'top1_mean': 1.0}, kind='knn', student='dmt_tiny')
+    for changes, is_ours in (
+        ({'config__digest': digest}, False),  # of full scale
+        ({'track': 'cifar100'}, False),
+        ({'config__digest': digest, 'track': 'cifar100'}, True),
+    ):
+        made = changed(record, **changes)
+        write_record(empty_home / 'results/cifar100/records', made)
+        sha256 = {'sha256': made.student.sha256}
+        student.with_name('student.json').write_text(json.dumps(sha256))
+        assert made_as_now(empty_home, transfer, 'cifar100') == is_ours, changes
+    # The student has been trained again since.
+    student.with_name('student.json').write_text(json.dumps({'sha256': 'e' * 64}))
+    assert not made_as_now(empty_home, transfer, 'cifar100')
