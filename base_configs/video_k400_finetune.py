@@ -11,7 +11,12 @@ Ours: float32 unless --amp is given (officially float16), and the accuracy on on
 
 _base_ = './runtime.py'
 
-protocol = dict(name='videomae_k400_finetune_small', version=1, published=None)
+protocol = dict(
+    name='videomae_k400_finetune_small',
+    version=1,
+    published='videomae_k400_finetune_small',
+    deviations=dict(precision='float32 unless --amp is given, which is bfloat16'),
+)
 
 model = dict(
     type='VideoClassifier',

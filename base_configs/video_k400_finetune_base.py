@@ -5,7 +5,7 @@
 
 _base_ = './video_k400_finetune.py'
 
-protocol = dict(name='videomae_k400_finetune_base')
+protocol = dict(name='videomae_k400_finetune_base', published='videomae_k400_finetune_base')
 model = dict(backbone=dict(arch='video_base'))
 optim_wrapper = dict(optimizer=dict(lr=1.4e-3))
 param_scheduler = [

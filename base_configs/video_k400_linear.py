@@ -9,7 +9,7 @@ clips x 3 crops, whose features are averaged.
 
 _base_ = './video_k400_finetune.py'
 
-protocol = dict(name='k400_linear')
+protocol = dict(_delete_=True, name='k400_linear', version=1, published=None)
 
 model = dict(
     _delete_=True,

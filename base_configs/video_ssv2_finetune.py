@@ -7,7 +7,7 @@ Kinetics-400, see video_k400_finetune.
 
 _base_ = './video_k400_finetune.py'
 
-protocol = dict(name='videomae_ssv2_finetune_small')
+protocol = dict(name='videomae_ssv2_finetune_small', published='videomae_ssv2_finetune_small')
 
 model = dict(num_classes=174)
 train_dataloader = dict(

@@ -5,7 +5,7 @@ All else as for ViT-S, see video_ssv2_finetune.
 
 _base_ = './video_ssv2_finetune.py'
 
-protocol = dict(name='videomae_ssv2_finetune_base')
+protocol = dict(name='videomae_ssv2_finetune_base', published='videomae_ssv2_finetune_base')
 model = dict(backbone=dict(arch='video_base'))
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [

@@ -6,6 +6,7 @@ the shell scripts start Python itself.
 """
 
 import atexit
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -45,12 +47,20 @@ def start(
     return Program(process, log)
 
 
+@contextlib.contextmanager
+def free_port() -> Iterator[tuple[int, socket.socket]]:
+    """A port of this machine that nobody had, and the socket that listens there meanwhile."""
+    with socket.socket() as listening:
+        listening.bind(('127.0.0.1', 0))
+        listening.listen()
+        yield listening.getsockname()[1], listening
+
+
 def run_group(log: Path, processes: int, *arguments: object, **options: Any) -> str:
     """Run what torchrun would start on one machine; what all processes said, if they end well."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = str(free.getsockname()[1])
-    place = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE=str(processes))
+    with free_port() as (port, _):
+        pass
+    place = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), WORLD_SIZE=str(processes))
     place |= dict(LOCAL_WORLD_SIZE=str(processes))
     group = [
         start(

@@ -10,14 +10,28 @@
 # side, TEST_JOBS of them (the cores, 4 at most), with one thread each unless OMP_NUM_THREADS is
 # set; TEST_JOBS=1 or --pdb runs them one after the other.
 #
-# Tests marked `browser` open pages in Chromium. Where it is missing it is installed (apt-get, as
-# root); where it cannot be, they are skipped with that reason, and with COMAD_NEED_BROWSER=1 they
-# fail. COMAD_CHROME and COMAD_CHROMEDRIVER name another Chrome and its driver.
+# Tests marked `browser` open pages in Chromium, those marked `slurm` start a Slurm cluster on this
+# machine. Where either is missing it is installed (apt-get, as root); where it cannot be, they are
+# skipped with that reason, and with COMAD_NEED_BROWSER=1 or COMAD_NEED_SLURM=1 they fail.
+# COMAD_CHROME and COMAD_CHROMEDRIVER name another Chrome and its driver.
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
 case ${1:-} in
     -h | --help) show_help && exit 0 ;;
 esac
+
+# get WHAT MARK PACKAGE...: installs it, or says which tests go without.
+get() {
+    local what=$1 mark=$2
+    shift 2
+    if ((EUID == 0)) && type -P apt-get >/dev/null; then
+        echo "installing $* for the $mark tests" >&2
+        apt-get update -qq >&2 &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+                -o Acquire::Retries=3 "$@" >&2 && return 0
+    fi
+    echo "note: no $what for the tests marked $mark: apt install $*" >&2
+}
 
 get_browser() {
     local missing=() found
@@ -25,14 +39,11 @@ get_browser() {
     [[ -n $found ]] || missing+=(chromium)
     found=${COMAD_CHROMEDRIVER:-}$(type -P chromedriver) || true
     [[ -n $found ]] || missing+=(chromium-driver)
-    ((${#missing[@]})) || return 0
-    if ((EUID == 0)) && type -P apt-get >/dev/null; then
-        echo "installing ${missing[*]} for the browser tests" >&2
-        apt-get update -qq >&2 &&
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-                -o Acquire::Retries=3 "${missing[@]}" >&2 && return 0
-    fi
-    echo "note: no browser for the tests marked browser: apt install ${missing[*]}" >&2
+    ((${#missing[@]} == 0)) || get browser browser "${missing[@]}"
+}
+
+get_slurm() {
+    PATH=$PATH:/usr/sbin type -P slurmctld >/dev/null || get Slurm slurm slurm-wlm
 }
 
 jobs=${TEST_JOBS:-$(core_count)}
@@ -40,6 +51,7 @@ need_count TEST_JOBS "$jobs"
 bash tools/setup.sh
 need_python
 get_browser
+get_slurm
 marks=()
 (($(gpu_count))) || marks=(-m 'not gpu')
 jobs=$((jobs > 4 ? 4 : jobs))

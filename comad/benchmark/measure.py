@@ -79,8 +79,12 @@ def measure(
     device: Any,
     how: How,
     progress: Callable[[int, int], None] | None = None,
+    keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """All figures of one config's step as plain values; see `text` for their meaning."""
+    """All figures of one config's step as plain values; see `step_report` for their meaning.
+
+    ``keep`` is called with those that are there, after every round.
+    """
     ours = build(cfg, device, how.precision, how.batch)
     result: dict[str, Any] = {
         'config': cfg.run.config,
@@ -111,9 +115,15 @@ def measure(
         torch.cuda.reset_peak_memory_stats(device)
         ours.step()
         result['peak_memory_gib'] = timing.peak_memory_gib(device)
-    result['seconds_per_step'] = timing.interleave(
-        work, device, how.rounds, how.steps, progress, how.until
-    )
+    seconds = result['seconds_per_step'] = {}
+
+    def told(done: int, total: int) -> None:
+        if keep and done % len(work) == 0 and len(seconds['step']):
+            keep(result)
+        if progress:
+            progress(done, total)
+
+    timing.interleave(work, device, how.rounds, how.steps, told, how.until, seconds)
     result.setdefault('peak_memory_gib', timing.peak_memory_gib(device))
     watched = max(2, how.rounds // 2)
     result['parts_ms'] = watch_parts(ours, device, watched)

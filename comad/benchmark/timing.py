@@ -24,6 +24,7 @@ def interleave(
     steps: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     until: float | None = None,
+    seconds: dict[str, list[float]] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds per call of each piece of work, one value per round.
 
@@ -38,8 +39,10 @@ def interleave(
         steps: calls per turn; None: as many as take `TURN` seconds, at least one.
         progress: called with turns done and in all.
         until: time of ``time.monotonic`` after which no further round begins.
+        seconds: what is filled and returned, for those who look at it on the way.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in work}
+    seconds = {} if seconds is None else seconds
+    seconds |= {name: [] for name in work}
     counts = dict.fromkeys(work, steps)
     total = (rounds + 1) * len(work)
 

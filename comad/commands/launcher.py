@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import comad
+from comad.engine.slurm import is_known
 
 SEVERAL_NODES_PORT = 29500
 
@@ -71,11 +72,14 @@ def in_processes(count: str | int, command: str, arguments: list[str]) -> list[s
     port = need_count('PORT', port)
     if rank == 0 and not _is_free(port):
         raise LaunchError(f'PORT is {port}, which is in use on this machine; choose another one')
+    address = os.environ.get('MASTER_ADDR', '127.0.0.1')
+    if not is_known(address):
+        raise LaunchError(f'MASTER_ADDR is {address}, which is no machine that is known here')
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, usable_cores() // count)))
     torchrun = [
         f'--nnodes={nodes}',
         f'--node_rank={rank}',
-        f'--master_addr={os.environ.get("MASTER_ADDR", "127.0.0.1")}',
+        f'--master_addr={address}',
         f'--master_port={port}',
         f'--nproc_per_node={count}',
     ]

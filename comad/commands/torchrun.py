@@ -34,7 +34,7 @@ def forward_signals() -> None:
 
     def forward(number: int, frame: FrameType | None) -> None:
         if not started:
-            os._exit(128 + number)
+            os._exit(PREEMPTED)  # nothing has been started
         for child in started[-1].pids().values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, number)

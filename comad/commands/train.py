@@ -5,6 +5,7 @@ import sys
 
 from comad.commands.command import command
 from comad.engine.options import COMMON, ConfigError, add_options, run_options
+from comad.engine.preemption import stop_request
 from comad.runs.place import enter_home, find_config, typed, worded
 
 EXAMPLES = """examples:
@@ -20,8 +21,8 @@ several GPUs or processes: tools/dist_train.sh CONFIG N [these options]
 
 SIGTERM, SIGUSR1 or Ctrl-C saves after the current step and stops; a second Ctrl-C stops at once.
 Exit codes: 0 finished; 2 refused, or the disk is full; 3 stopped for a reason told in one line
-(docs/running.md); 75 stopped on request, the same command with --resume goes on; 130 second
-Ctrl-C; others: it failed.
+(docs/running.md), 4 for one of the machine, with which --resume may go on; 75 stopped on request,
+the same command with --resume goes on; 130 second Ctrl-C; others: it failed.
 
 A config without a training part (k-NN) is only tested. Configs are Python code: run only files
 that you trust.
@@ -57,6 +58,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Train, replay or print the work dir; the exit codes are those of `EXAMPLES`."""
+    if argv is None:
+        stop_request.end_at_once()
     args = parse_args(argv)
     enter_home()
     options = run_options(args)

@@ -4,6 +4,7 @@ MMEngine's own checkpoints hold HistoryBuffers and numpy objects, which a safe r
 that a run could never be resumed on current torch.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,19 +104,22 @@ class SafeCheckpointHook(CheckpointHook):
 
     Args:
         max_keep_ckpts: Checkpoints kept besides nothing else; older ones are removed last.
+        minutes: Age of the last checkpoint from which `PreemptionHook` has another one written.
 
     Raises:
         ValueError: ``save_best``, since the suite reports the last checkpoint, never the best on
             the validation set.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, minutes: float = 15, **kwargs: Any) -> None:
         if kwargs.get('save_best') is not None:
             raise ValueError(
                 'save_best: the suite reports the last checkpoint, never the best one; '
                 'BestCheckpointHook keeps the best as an extra file'
             )
         super().__init__(*args, **kwargs)
+        self.seconds = 60 * minutes
+        self.saved_at = time.monotonic()
         self.due: int | None = None
         self.saved_steps: int | None = None
         self.rank_buffers: list[dict[str, Tensor]] = []
@@ -140,6 +144,10 @@ class SafeCheckpointHook(CheckpointHook):
                 self.due = runner.epoch + 1
             return
         super().after_train_epoch(runner)
+
+    def is_late(self) -> bool:
+        """Whether the last checkpoint is older than it should be, by the first process's clock."""
+        return is_main_process() and time.monotonic() - self.saved_at > self.seconds
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict[str, Any]) -> None:
         self._save(runner, self.filename_tmpl.format(step), meta)
@@ -183,7 +191,7 @@ class SafeCheckpointHook(CheckpointHook):
             meta=meta,
             by_epoch=self.by_epoch,
         )
-        self.saved_steps = meta['iter']
+        self.saved_steps, self.saved_at = meta['iter'], time.monotonic()
         if is_main_process():
             point_to(runner.work_dir, kept[::-1])
             for old in surplus:
@@ -197,6 +205,7 @@ class SafeCheckpointHook(CheckpointHook):
         keep, self.max_keep_ckpts = self.max_keep_ckpts, -1
         super().before_train(runner)
         self.max_keep_ckpts = keep
+        self.saved_at = time.monotonic()
         if runner._resume and runner.iter:
             self.saved_steps, self.last_ckpt = runner.iter, runner._load_from
         if is_main_process() and (left := clean_up(self.out_dir)):

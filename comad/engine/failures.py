@@ -1,7 +1,9 @@
 """Failures of a running training that one line explains better than a traceback."""
 
 import errno
+import os
 import re
+import socket
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +17,15 @@ OUT_OF_MEMORY = re.compile(
 )
 SHARED_MEMORY = re.compile(r'shared memory|\bshm\b|/torch_\d+|Bus error', re.I)
 DEAD_WORKER = re.compile(r'DataLoader worker \(pid\(?s?\)? ?[^)]*\) (exited|is killed)')
-LOST_PROCESS = re.compile(r'Connection (closed by|reset by) peer|\[.*gloo.*\].*closed', re.I)
+LOST_PROCESS = re.compile(
+    r'Connection (closed by|reset by) peer|\[.*gloo.*\].*closed'
+    r'|NCCL.*(remote process|network error)',
+    re.I,
+)
+# Of gloo's operations and of the meeting at the start.
+TIMED_OUT = re.compile(
+    r'(timed out (waiting|after)|wait timeout after) \d+ms|Application timeout caused', re.I
+)
 # Our packages, which lie side by side.
 OURS = tuple(str(Path(__file__).resolve().parents[2] / name) for name in ('comad', 'backbones'))
 GONE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EROFS)
@@ -33,15 +43,22 @@ class RunStopped(RuntimeError):
         self.agreed = agreed
 
 
+class Passing(str):
+    """A line about a failure of the machine's kind, which may be over at the next start."""
+
+
 def explain(error: BaseException, runner: Any) -> str | None:
-    """One line about a known failure, with what would help; None for anything else."""
+    """One line about a known failure, with what would help; None for anything else.
+
+    It is `Passing` where the same command may go well.
+    """
     text = ' '.join(str(error).split())
     if isinstance(error, (RunStopped, CheckpointError)):
         return text
     if isinstance(error, UnreadableData):
         return _from_worker(error)
     if DEAD_WORKER.search(text):
-        return _dead_worker(text)
+        return Passing(_dead_worker(text))
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         return _out_of_memory(runner)
     if not isinstance(error, (OSError, RuntimeError)):
@@ -55,12 +72,23 @@ def explain(error: BaseException, runner: Any) -> str | None:
     if SHARED_MEMORY.search(text):
         return _no_shared_memory(text)
     if number in GONE:
-        return f'{text}: is the disk still there? Go on with --resume'
+        return Passing(f'{text}: is the disk still there? Go on with --resume')
     started = getattr(runner, 'phase', '') != 'start' and runner is not None
     if started and (isinstance(error, FileNotFoundError) or 'FileNotFoundError: ' in str(error)):
-        return f'{_from_worker(error)}: a file or folder is gone; go on with --resume'
+        return Passing(f'{_from_worker(error)}: a file or folder is gone; go on with --resume')
+    if 'EADDRINUSE' in text:
+        port, host = os.environ.get('MASTER_PORT'), socket.gethostname()
+        return Passing(f'port {port} is in use on {host}: set PORT to another one')
+    if TIMED_OUT.search(text):
+        return Passing(
+            'another process has not answered in time (env_cfg.dist_cfg.timeout): it hangs, or its '
+            'machine is gone; go on with --resume'
+        )
     if LOST_PROCESS.search(text):
-        return 'the connection to another process broke: it ended first and says why'
+        return Passing(
+            'the connection to another process broke: it says why, unless it was killed, as for '
+            'want of memory; go on with --resume'
+        )
     return None
 
 

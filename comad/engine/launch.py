@@ -13,6 +13,7 @@ from comad.engine.multi_scale import use_multi_scale
 from comad.engine.options import AUTO, ConfigError, RunOptions
 from comad.engine.preemption import (
     FAILED,
+    LOST,
     PREEMPTED,
     REFUSED,
     Preempted,
@@ -21,11 +22,13 @@ from comad.engine.preemption import (
     is_first_process,
     say,
     stop_request,
+    tell_outcome,
     write_finished,
 )
 from comad.engine.replaced import check_replaced, clear
 from comad.engine.run_config import config_digest, load_run_config
 from comad.engine.segments import settings
+from comad.engine.slurm import seconds_left
 from comad.runs.track import SAMPLE
 
 TRACEBACK = 'COMAD_TRACEBACK'
@@ -37,8 +40,18 @@ def launch(options: RunOptions, checkpoint: str | None = None, test: bool = Fals
 
     0: finished; 75: stopped on request, `--resume` goes on; 2: the config, data or weights do not
     allow the run, or the disk is full; 3: a running training failed for a known reason, told in one
-    line. What is a fault of the code is raised.
+    line; 4: likewise, and the reason may be gone at the next start. What is a fault of the code is
+    raised.
     """
+    status = 1
+    try:
+        status = _launch(options, checkpoint, test)
+    finally:
+        tell_outcome(status)
+    return status
+
+
+def _launch(options: RunOptions, checkpoint: str | None, test: bool) -> int:
     run = _Run(options)
     try:
         check_launcher(options.launcher)
@@ -81,7 +94,7 @@ class _Run:
             self.runner.settings = decides
             if options.overwrite and not options.resume and is_first_process():
                 clear(cfg.work_dir)
-            with stop_request.listen():
+            with stop_request.listen(seconds_left() if is_first_process() else None):
                 self.runner.train()
             if is_first_process():
                 write_finished(cfg.work_dir, digest)
@@ -184,9 +197,9 @@ def _wait_for_the_first() -> None:
 def _leave_groups() -> None:
     """Close the process groups, if anything has opened one: their threads must not outlive it."""
     if 'torch' in sys.modules:
-        from comad.engine.runner import leave_groups
+        from comad.engine.group import leave
 
-        leave_groups()
+        leave()
 
 
 def _tell(error: Exception, options: RunOptions, runner: Any, cfg: Any = None) -> int:
@@ -222,19 +235,19 @@ def _stop(error: Exception, runner: Any, text: str | None = None) -> int:
 
     What all processes have agreed on, the first one says.
     """
-    from comad.engine.failures import RunStopped, explain
+    from comad.engine.failures import Passing, RunStopped, explain
 
     text = text or explain(error, runner)
     if text is None or os.environ.get(TRACEBACK):
         raise error
-    rank = '0' if is_first_process() else os.environ.get('RANK', '?')
+    rank = '0' if is_first_process() else os.environ.get('RANK', os.environ.get('SLURM_PROCID'))
     agreed = isinstance(error, RunStopped) and error.agreed
     if rank == '0' or not agreed:
         where = '' if rank == '0' else f'process {rank}: '
         sys.stderr.write(f'error: {where}{text}\n')
     if agreed:
         _wait_for_the_first()
-    return FAILED
+    return LOST if isinstance(text, Passing) else FAILED
 
 
 def _worded(options: dict[str, Any]) -> str:

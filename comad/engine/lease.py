@@ -40,13 +40,18 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 def leased(work_dir: str | os.PathLike[str]) -> Iterator[None]:
     """Own a folder, made if it is not there, as long as the context lasts.
 
+    A Slurm job that has been queued again, and runs on another machine than before, waits until
+    nothing more is heard from there.
+
     Raises:
         ConfigError: It cannot be made or written to, or another run owns it.
     """
     folder = Path(work_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = _take(folder)
+        until = time.monotonic() + 2 * SILENCE
+        while (handle := _take(folder, patient=time.monotonic() < until)) is None:
+            time.sleep(BEAT / 6)
     except OSError as error:
         raise ConfigError(
             f'work dir {folder}: {error.strerror or error}; choose another one with --work-dir'
@@ -66,8 +71,12 @@ def leased(work_dir: str | os.PathLike[str]) -> Iterator[None]:
             os.close(handle)
 
 
-def _take(folder: Path) -> int:
-    """Lock the lease and write this process into it; returns the open file."""
+def _take(folder: Path, patient: bool) -> int | None:
+    """Lock the lease and write this process into it; returns the open file.
+
+    Args:
+        patient: Whether None is the answer, not a refusal, where this very job owns it.
+    """
     path = folder / LEASE
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -77,6 +86,8 @@ def _take(folder: Path) -> int:
         except BlockingIOError:
             owner = _owner(handle)
             os.close(handle)
+            if patient and _is_ours(owner):
+                return None
             raise _held(folder, owner) from None
         except OSError:  # the file system has none
             locks = False
@@ -88,6 +99,8 @@ def _take(folder: Path) -> int:
     owner = _owner(handle)
     if owner and _lives(folder, owner, locks):
         os.close(handle)
+        if patient and _is_ours(owner):
+            return None
         raise _held(folder, owner)
     os.ftruncate(handle, 0)
     os.pwrite(handle, _encoded(_me()), 0)
@@ -102,8 +115,15 @@ def _lives(folder: Path, owner: dict[str, Any], locks: bool) -> bool:
     return _now(folder) - (folder / LEASE).stat().st_mtime < SILENCE
 
 
+def _is_ours(owner: dict[str, Any]) -> bool:
+    """Whether a lease is of an earlier start of the Slurm job that this process is in."""
+    job = os.environ.get('SLURM_JOB_ID')
+    return job is not None and owner.get('job') == job
+
+
 def _held(folder: Path, owner: dict[str, Any]) -> ConfigError:
     who = f'process {owner.get("pid")} on {owner.get("host")}' if owner else 'another process'
+    who += f' (Slurm job {owner["job"]})' if owner.get('job') else ''
     since = f' since {owner["since"]}' if 'since' in owner else ''
     away = ''
     if owner.get('machine') not in (None, _me()['machine']):
@@ -122,7 +142,9 @@ def _me() -> dict[str, Any]:
     except OSError:
         boot, space = '', 0
     host, pid = socket.gethostname(), os.getpid()
-    return dict(host=host, machine=f'{host} {boot} {space}', pid=pid, started=_started(pid))
+    job = os.environ.get('SLURM_JOB_ID')
+    machine = f'{host} {boot} {space}'
+    return dict(host=host, machine=machine, pid=pid, started=_started(pid), job=job)
 
 
 def _started(pid: Any) -> str | None:

@@ -1,5 +1,6 @@
 """Training loops that go on, after a kill at any step, exactly where the checkpoint was written."""
 
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -231,7 +232,8 @@ def note_identity(runner: Any, dataloader: DataLoader) -> None:
     if is_main_process():
         begin(runner.work_dir)
     known, git = hub.runtime_info.get(SEGMENTS) or [], git_state(FILES)
-    segments = add_segment(known, runner.iter, runner.max_iters, runner.options['digest'], git)
+    digest, job = runner.options['digest'], os.environ.get('SLURM_JOB_ID')
+    segments = add_segment(known, runner.iter, runner.max_iters, digest, git, job)
     hub.update_info(SEGMENTS, segments)
     hub.update_info(SETTINGS, runner.settings)
 

@@ -17,14 +17,20 @@ from types import FrameType
 from backbones.files import read_json, write_json
 from comad.engine.options import ConfigError
 
-# Exit codes of train.py; _torchrun.py imports them, slurm_train.sh reads the line of PREEMPTED.
+# Exit codes of train.py; slurm_train.sh reads the lines of LOST and PREEMPTED.
 REFUSED = 2
 FAILED = 3  # for a reason told in one line
+LOST = 4  # likewise, and by the machine: another start with --resume may go well
 PREEMPTED = 75  # EX_TEMPFAIL: the same command with --resume goes on
 INTERRUPTED = 130  # what shells report of a process ended by Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 REQUEUE = 'requeue'
 FINISHED = 'finished'
+CRASHES = 'crashes'  # of slurm_train.sh: how many there were without a new checkpoint, and which
+# Names a file for the first process's exit code: srun reports that of a process which it killed
+# because another had ended.
+OUTCOME = 'COMAD_OUTCOME'
+GRACE = 120.0  # seconds that a step and a save take at most, see `StopRequest.listen`
 
 
 # What launchers say to each process: how many there are, and which one it is.
@@ -50,18 +56,46 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: str | None = None
 
+    def end_at_once(self) -> None:
+        """Until `listen`, let a signal end the process: there is nothing to save yet.
+
+        A thread does it, also within calls that let no handler run, such as waiting for the other
+        processes.
+        """
+        woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, _only_wake)
+        threading.Thread(target=_end, args=(woken,), daemon=True).start()
+
     @contextlib.contextmanager
-    def listen(self) -> Iterator[None]:
-        """Catch the signals for the time of a training, in the main thread only."""
+    def listen(self, seconds_left: float | None = None) -> Iterator[None]:
+        """Catch the signals for the time of a training, in the main thread only.
+
+        Args:
+            seconds_left: After which the machine will be taken away, if that is known: `GRACE`
+                before, the training is asked to stop.
+        """
         self.signal = None
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         self.owner = os.getpid()
         before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        if _only_wake in before.values():
+            signal.set_wakeup_fd(-1)
+        alarm = None
+        if seconds_left is not None:
+            wait = max(0.0, seconds_left - GRACE)
+            alarm = threading.Timer(wait, os.kill, (self.owner, signal.SIGUSR1))
+            alarm.daemon = True
+            alarm.start()
         try:
             yield
         finally:
+            if alarm is not None:
+                alarm.cancel()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -78,6 +112,24 @@ class StopRequest:
 
 
 stop_request = StopRequest()
+
+
+def _only_wake(number: int, frame: FrameType | None) -> None:
+    """A handler of Python, so that the signal's number is written to the pipe."""
+
+
+def _end(woken: int) -> None:
+    name = signal.Signals(os.read(woken, 1)[0]).name
+    say(f'{name}: stopped before the first step; --resume begins again')
+    tell_outcome(PREEMPTED)
+    os._exit(PREEMPTED)
+
+
+def tell_outcome(status: int) -> None:
+    """Leave the exit code where `OUTCOME` says, if this is the first process."""
+    if (path := os.environ.get(OUTCOME)) and is_first_process():
+        with contextlib.suppress(OSError):
+            Path(path).write_text(f'{status}\n')
 
 
 def protect_worker(inner: Callable[[int], None] | None, worker_id: int) -> None:
@@ -120,6 +172,7 @@ def write_requeue(work_dir: str | Path, signal_name: str, step: int, checkpoint:
 
 def write_finished(work_dir: str | Path, digest: str) -> None:
     """Leave word that nothing is left to do under the config of this digest."""
+    (Path(work_dir) / CRASHES).unlink(missing_ok=True)
     write_json(
         Path(work_dir) / FINISHED,
         dict(config_digest=digest, time=time.strftime('%Y-%m-%dT%H:%M:%S%z')),

@@ -10,6 +10,7 @@ import torch
 import torch.distributed
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process, master_only
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from backbones import CheckpointError, check_strides
 from backbones.student import LoadsStudent
-from comad.engine import bridges
+from comad.engine import bridges, group
 from comad.engine.autocast import keep_geometry
 from comad.engine.checkpoint_files import BACKEND, check_checkpoint, newest_valid
 from comad.engine.checkpointing import PlainCheckpointHook, SafeCheckpointHook, restore_rank_buffers
@@ -77,12 +78,11 @@ class BenchmarkRunner(Runner):
     proven: set[str] = set()
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        """Join the gloo group before MMEngine would ask for a GPU."""
-        joined = torch.distributed.is_initialized()
-        if self.distributed and not joined and not torch.cuda.is_available():
-            torch.distributed.init_process_group('gloo')
+        """Join the processes before MMEngine would, see `group.join`."""
+        if self.launcher in ('pytorch', 'slurm') and not torch.distributed.is_initialized():
+            group.join(self.launcher, env_cfg)
             # Threads of a group that is open when the process ends can abort it.
-            atexit.register(leave_groups)
+            atexit.register(group.leave)
         bridges.format_configs_once()
         super().setup_env(env_cfg)
         # MMEngine tells the logs of two runs apart by the second in which they began.
@@ -134,8 +134,13 @@ class BenchmarkRunner(Runner):
                     backend.setdefault('save_dir', str(Path(self.work_dir) / 'tensorboard'))
         return super().build_visualizer(visualizer)
 
-    def register_hook(self, hook: Hook | dict[str, Any], priority: Any = None) -> None:
-        """Register a hook; checkpoints come after all others, which still change what is saved."""
+    def register_hook(self, hook: Hook | dict[str, Any] | None, priority: Any = None) -> None:
+        """Register a hook; checkpoints come after all others, which still change what is saved.
+
+        One that a config has set to None is left out; MMEngine does so with six of its own only.
+        """
+        if hook is None:
+            return
         super().register_hook(hook, priority)
         self._hooks.sort(key=_saving_order)
 
@@ -210,6 +215,18 @@ class BenchmarkRunner(Runner):
                 f"batch {batch} ({parts}) with the learning rate of the recipe's {base}: "
                 'make them agree with --accumulate N, or scale the rate with --auto-scale-lr'
             )
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build an evaluator whose metrics collect their results over the process group.
+
+        By default they would meet in a folder of the current directory, which file systems of a
+        cluster may show too late, and which all runs share.
+        """
+        evaluator = super().build_evaluator(evaluator)
+        for metric in evaluator.metrics:
+            if metric.collect_device == 'cpu' and metric.collect_dir is None:
+                metric.collect_device = 'gpu'  # whatever the group runs on
+        return evaluator
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
         """Build the loop, MMEngine's own ones as those that resume exactly.
@@ -343,12 +360,6 @@ class BenchmarkRunner(Runner):
         flush_losses(self)
         options['backend_args'] = dict(backend=BACKEND)
         super().save_checkpoint(out_dir, filename, **options)
-
-
-def leave_groups() -> None:
-    """Close the process groups, if there are any."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def _saving_order(hook: Hook) -> int:

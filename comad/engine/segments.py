@@ -74,7 +74,12 @@ def describe(key: str, before: str, now: str, other_way: str) -> str:
 
 
 def add_segment(
-    known: Sequence[Mapping[str, Any]], step: int, planned: int, digest: str, git: Sequence[Any]
+    known: Sequence[Mapping[str, Any]],
+    step: int,
+    planned: int,
+    digest: str,
+    git: Sequence[Any],
+    job: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return the segments of a training that goes on at ``step``.
 
@@ -84,19 +89,22 @@ def add_segment(
         planned: Steps of the whole training, as its config says.
         digest: Of the config, see `comad.engine.run_config.config_digest`.
         git: Commit and dirty flag of the source tree.
+        job: Number of the Slurm job; one that is queued again keeps it.
     """
     kept = [dict(segment) for segment in known if segment['begin'] < step]
     commit, dirty = git
     new = dict(
         begin=step, planned=planned, config_digest=digest, git_commit=commit, git_dirty=dirty
     )
+    if job:
+        new['job'] = job
     if kept and {**kept[-1], 'begin': step} == new:
         return kept
     return [*kept, new]
 
 
 def worth_telling(segments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the entry ``segments`` of a card or record; none for one start from a clean tree."""
+    """Return the entry ``segments`` of a card or record; none for one job from a clean tree."""
     told = len(segments) > 1 or any(part['begin'] or part['git_dirty'] for part in segments)
     return {'segments': list(segments)} if told else {}
 

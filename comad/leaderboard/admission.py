@@ -103,8 +103,9 @@ def duplicates(records: Iterable[Record]) -> dict[str, str]:
     for (what, *_), members in owners.items():
         names = sorted({who for who, _ in members})
         if len(names) > 1:
+            told = ' and '.join(names) if len(names) == 2 else _listed(names)
             for _, file in members:
-                reasons.setdefault(file, f'{" and ".join(names)} share {what}')
+                reasons.setdefault(file, f'{told} share {what}')
     return dict(sorted(reasons.items()))
 
 

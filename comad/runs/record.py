@@ -68,7 +68,7 @@ class Teacher(Section, forbid_unknown_fields=False):
 
 
 class Segment(Section):
-    """Part of a training that was stopped and went on with another config or another code.
+    """Part of a training that was stopped and went on with another config, code or Slurm job.
 
     ``begin`` is the step after which it began, ``planned`` the steps of the whole training as its
     config says.
@@ -79,9 +79,10 @@ class Segment(Section):
     config_digest: str | None
     git_commit: str | None
     git_dirty: bool | None
+    job: str | msgspec.UnsetType = msgspec.UNSET
 
 
-# Absent from the file where a training had one config, and one commit without changes.
+# Absent from the file where a training had one config, one job, and one commit without changes.
 Segments = list[Segment] | msgspec.UnsetType
 
 

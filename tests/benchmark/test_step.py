@@ -1,10 +1,12 @@
 """The step benchmark on sample sizes: parts, the reference's losses, stock models."""
 
+import copy
 import json
 
 import pytest
 import torch
 
+from comad.benchmark.measure import How, load_step, measure
 from comad.benchmark.reference import largest_difference, straightforward
 from comad.benchmark.stock import timm_vit
 from comad.benchmark.workload import Workload, build, wrap
@@ -104,6 +106,18 @@ def test_a_distillation_is_compared_with_another_method(capsys, tmp_path):
     own, others = set(found['parts_ms']), set(found['parts_ms kd'])
     assert own - others == {'teacher Swin-T, tail', 'between'}
     assert {'student', 'teacher Swin-T', 'backward', 'losses and rest'} <= others <= own
+
+
+def test_figures_are_kept_round_by_round():
+    """What measures for long may be ended before it is done."""
+    kept, options = [], RunOptions(COMAD, sample=True)
+    how = How(4, 'float32', rounds=2, steps=1)
+    done = measure(
+        options, load_step(options), CPU, how, keep=lambda found: kept.append(copy.deepcopy(found))
+    )
+    assert [len(found['seconds_per_step']['step']) for found in kept] == [1, 2]
+    assert kept[-1]['seconds_per_step'] == done['seconds_per_step']
+    assert kept[0]['gflop_per_image'] > 0 and 'parts_ms' not in kept[0] and done['parts_ms']
 
 
 @pytest.mark.parametrize(('arch', 'size'), [('tiny', 512), ('sample_tiny', 128)])

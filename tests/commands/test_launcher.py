@@ -119,10 +119,10 @@ class TestDistributed:
     def test_port_and_nodes(self, typed, monkeypatch):
         free = [word for word in typed(distributed.train, CONFIG, '1') if 'port' in word]
         assert 1024 <= int(free[0].partition('=')[2]) < 65536
-        for name, value in (('NNODES', '2'), ('NODE_RANK', '1'), ('MASTER_ADDR', 'head')):
+        for name, value in (('NNODES', '2'), ('NODE_RANK', '1'), ('MASTER_ADDR', '127.0.0.2')):
             monkeypatch.setenv(name, value)
         words = typed(distributed.train, CONFIG, '1')
-        assert {'--master_port=29500', '--node_rank=1', '--master_addr=head'} <= set(words)
+        assert {'--master_port=29500', '--node_rank=1', '--master_addr=127.0.0.2'} <= set(words)
         monkeypatch.setenv('PORT', '12345')
         assert '--master_port=12345' in typed(distributed.train, CONFIG, '1')
 
@@ -137,12 +137,15 @@ class TestDistributed:
         ):
             assert typed(distributed.train, given, '1', cwd=cwd)[-3] == expected
 
-    def test_refusals(self, typed):
+    def test_refusals(self, typed, monkeypatch):
         assert 'usage' in typed(distributed.train, CONFIG)
         assert 'nowhere.py' in typed(distributed.train, 'nowhere.py', '2')
         for count in ('0', 'two', '08', '1.5'):
             assert f"'{count}'" in typed(distributed.train, CONFIG, count)
         assert '3 GPUs asked for, 2 here' in typed(distributed.train, CONFIG, '3', gpus=2)
+        monkeypatch.setattr(launcher, 'is_known', lambda name: name != 'nowhere')
+        monkeypatch.setenv('MASTER_ADDR', 'nowhere')
+        assert 'MASTER_ADDR is nowhere' in typed(distributed.train, CONFIG, '2')
 
     def test_testing_takes_a_checkpoint(self, typed, tmp_path):
         (tmp_path / 'my last.pth').write_text('')

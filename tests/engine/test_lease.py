@@ -80,6 +80,20 @@ def test_another_machine_owns_it_while_it_is_heard_of(tmp_path):
         pass
 
 
+def test_a_job_that_is_queued_again_waits_for_its_other_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, 'BEAT', 0.06)
+    monkeypatch.setattr(lease, 'SILENCE', 1.0)
+    monkeypatch.setenv('SLURM_JOB_ID', '7')
+    of_another_machine(tmp_path, age=0)
+    began = time.monotonic()
+    with leased(tmp_path):
+        assert time.monotonic() - began > 0.5
+    of_another_machine(tmp_path, age=0)
+    monkeypatch.setenv('SLURM_JOB_ID', '8')
+    with pytest.raises(ConfigError, match=r'Slurm job 7'), leased(tmp_path):
+        pass
+
+
 def test_it_is_touched_meanwhile(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, 'BEAT', 0.01)
     with leased(tmp_path):

@@ -14,8 +14,9 @@ import pytest
 from comad.engine import preemption
 from comad.engine.checkpoint_files import damage, newest_valid
 from comad.engine.hooks import PreemptionHook
+from tests.engine.toy import run as run_toy
 from tests.engine.toy import toy_config
-from tests.programs import HANGS, start
+from tests.programs import HANGS, free_port, start
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,6 +105,54 @@ def test_workers_survive_a_signal_to_the_group(tmp_path, number):
     os.killpg(run.pid, number)
     assert run.end() == preemption.PREEMPTED, run.text()[-3000:]
     assert 'Traceback' not in run.text() and 'killed' not in run.text()
+
+
+def test_a_signal_before_the_first_step_ends_at_once(tmp_path):
+    """Also in a call that lets no handler run, here waiting for a process that never comes."""
+    outcome, folder = tmp_path / 'outcome', tmp_path / 'run'
+    with free_port() as (port, _):
+        pass
+    place = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='2', MASTER_ADDR='127.0.0.1')
+    words = (
+        'tools/train.py',
+        write_config(tmp_path),
+        '--work-dir',
+        folder,
+        '--launcher',
+        'pytorch',
+    )
+    variables = dict(place, MASTER_PORT=str(port), COMAD_OUTCOME=str(outcome))
+    run = start(tmp_path / 'log', *words, cwd=ROOT, **variables)
+    end = time.monotonic() + HANGS
+    while not (folder / 'lease').exists():
+        assert time.monotonic() < end, run.text()
+        time.sleep(0.1)
+    time.sleep(1)
+    os.kill(run.pid, signal.SIGUSR1)
+    assert run.end() == preemption.PREEMPTED, run.text()[-3000:]
+    assert run.text() == 'SIGUSR1: stopped before the first step; --resume begins again\n'
+    assert outcome.read_text() == '75\n'
+
+
+def test_the_end_of_the_job_asks_for_a_stop(monkeypatch):
+    monkeypatch.setattr(preemption, 'GRACE', 1.0)
+    request = preemption.StopRequest()
+    for left, expected in ((1.1, 'SIGUSR1'), (60.0, None), (None, None)):
+        with request.listen(left):
+            end = time.monotonic() + (HANGS if expected else 0.3)
+            while request.signal is None and time.monotonic() < end:
+                time.sleep(0.01)
+        assert request.signal == expected
+
+
+def test_checkpoints_are_never_older_than_their_minutes(tmp_path):
+    config = toy_config(tmp_path, epochs=2)
+    config.default_hooks.checkpoint.update(interval=100, minutes=0, max_keep_ckpts=-1)
+    run_toy(config)
+    names = sorted(path.name for path in tmp_path.glob('*.pth'))
+    # Not at the ends of the epochs of four steps; the last step is always saved.
+    within = [f'epoch_{step // 4}_iter_{step}.pth' for step in (1, 2, 3, 5, 6, 7)]
+    assert names == [*within, 'epoch_2.pth']
 
 
 def test_in_epochs_the_file_says_epoch_and_step(tmp_path):

@@ -156,6 +156,17 @@ def test_the_same_start_again_is_no_new_segment():
     assert worth_telling(add_segment([], 5, 30, 'x', clean))  # of a checkpoint that knew of none
 
 
+def test_another_job_is_a_segment_and_no_question():
+    clean = ('a' * 40, False)
+    first = add_segment([], 0, 30, 'x', clean, job='7')
+    assert add_segment(first, 5, 30, 'x', clean, job='7') == first  # queued again
+    parts = add_segment(first, 5, 30, 'x', clean, job='8')
+    assert [part['job'] for part in worth_telling(parts)['segments']] == ['7', '8']
+    facts = dict(name='a_tiny', method='a', arch='tiny', architecture=None, params_m=None)
+    card = make_card({**facts, **worth_telling(parts)})
+    assert card.as_dict()['segments'] == parts and of_segments('student', card.segments) == []
+
+
 def test_segments_stand_in_the_card_and_keep_its_rows_from_being_ranked():
     facts = dict(name='a_tiny', method='a', arch='tiny', architecture=None, params_m=None)
     assert 'segments' not in make_card(facts).as_dict()

@@ -1,10 +1,13 @@
 """A seconds-long training through the suite's Runner, on random images."""
 
+import os
 import sys
+import time
 
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, HOOKS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -42,6 +45,17 @@ class ToyModel(BaseModel):
         keep = torch.rand(len(inputs), 64).argsort(1)[:, :16]
         logits = self.head(self.backbone.tokens(inputs, keep)[:, 0])
         return dict(loss=nn.functional.cross_entropy(logits, labels))
+
+
+@HOOKS.register_module(force=True)
+class SlowSteps(Hook):
+    """Lets steps last for as long as a file is there."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        time.sleep(0.2 if os.path.exists(self.path) else 0)
 
 
 def toy_config(

@@ -1,20 +1,14 @@
 """Counting of correct predictions, in one process and in several."""
 
 import json
-import os
-import socket
-from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.registry import METRICS
 
 from comad.evaluation import Accuracy, gather_in_order, sample_predictions
-
-# Four classes; the true class is 1st, 2nd, 3rd, 1st, tied for 1st.
-SCORES = torch.tensor([[9.0, 1, 2, 3], [1, 9, 2, 3], [5, 4, 1, 3], [0, 0, 0, 1], [2, 2, 0, 0]])
-LABELS = torch.tensor([0, 3, 3, 3, 0])
+from tests.evaluation.two_processes import LABELS, SCORES
+from tests.programs import run_group
 
 
 def test_counts_top1_and_top2_per_classifier():
@@ -66,34 +60,12 @@ def test_missing_results_are_refused():
         Accuracy().evaluate(3)
 
 
-def _evaluate_a_share(rank: int, world: int, port: int, folder: str) -> None:
-    os.environ.update(
-        MASTER_ADDR='127.0.0.1',
-        MASTER_PORT=str(port),
-        RANK=str(rank),
-        WORLD_SIZE=str(world),
-        LOCAL_RANK=str(rank),
-    )
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo')
-    from mmengine.dataset import DefaultSampler
-
-    indices = list(DefaultSampler(range(5), shuffle=False))
-    metric = Accuracy(topk=(1, 2))
-    metric.process(None, sample_predictions({'mean': SCORES[indices]}, LABELS[indices]))
-    metrics = metric.evaluate(5)
-    order = gather_in_order(torch.tensor(indices), 5)
-    Path(folder, f'{rank}.json').write_text(json.dumps([metrics, order.tolist(), len(indices)]))
-    torch.distributed.destroy_process_group()
-
-
 def test_padded_samples_count_once_in_two_processes(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_evaluate_a_share, (2, port, str(tmp_path)), nprocs=2)
+    words = ('tests.evaluation.two_processes', tmp_path)
+    run_group(tmp_path / 'log', 2, *words, module=True, cwd=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['0.json', '1.json', 'log0', 'log1']
     for rank in range(2):
-        metrics, order, share = json.loads((tmp_path / f'{rank}.json').read_text())
+        metrics, order, share, seen = json.loads((tmp_path / f'{rank}.json').read_text())
         assert share == 3  # five samples padded to six, the first one twice
         assert metrics == {'top1_mean': 40.0, 'top2_mean': 80.0}
-        assert order == [0, 1, 2, 3, 4]
+        assert order == seen == [0, 1, 2, 3, 4]

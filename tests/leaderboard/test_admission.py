@@ -228,6 +228,17 @@ def test_one_config_and_seed_is_one_run():
     assert 'share one config and seed' in reasons[first.file]
 
 
+def test_many_copies_are_counted_not_listed_for_each_other():
+    first = make_record({'top1_mean': 1.0})
+    copies = [make_record({'top1_mean': 1.0}, student='mae_tiny', seed=n) for n in range(50)]
+    copies = [
+        changed(record, checkpoint__sha256=first.checkpoint.sha256) for record in (first, *copies)
+    ]
+    reasons = duplicates(copies)
+    assert len(reasons) == 51 and all('and 48 more share' in line for line in reasons.values())
+    assert max(map(len, reasons.values())) < 250
+
+
 def test_tests_of_one_checkpoint_by_two_tasks_are_no_copies():
     first, other = make_record({'top1': 1.0}, 'finetune'), make_record({'top1_mean': 1.0})
     shared = {'checkpoint__sha256': first.checkpoint.sha256}

@@ -112,6 +112,7 @@ def machine(tmp_path: Path) -> Machine:
     made.install('torch', '2.11.0', "cuda: str | None = '13.0'\n")
     made.set_gpus(0)
     made.program('uv', UV)
-    for name in ('chromium', 'chromedriver'):  # so that no test installs one
+    made.program('sinfo', 'exit 1')
+    for name in ('chromium', 'chromedriver', 'slurmctld'):  # so that no test installs one
         made.program(name, 'exit 0')
     return made

@@ -1,6 +1,7 @@
 """The launchers: which command they become, and what they say to wrong input."""
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -48,23 +49,55 @@ def test_scripts_are_executable():
 
 
 class TestSlurm:
+    """The commands; what becomes of them: tests/slurm."""
+
     arguments = ('part', 'job', 'pretrain_configs/comad_tiny.py', '--amp')
 
+    def command(self, machine, *more):
+        return words(machine.run('slurm_train.sh', *self.arguments, *more, '--dry-run'))
+
     def test_command(self, machine):
-        machine.program('srun', 'printf "%s\\n" "port=$MASTER_PORT" "$@"')
-        machine.variables |= {'GPUS': '16', 'SRUN_ARGS': '--qos=high --exclusive', 'PORT': '23456'}
-        given = machine.run('slurm_train.sh', *self.arguments).stdout.splitlines()
-        assert given[:5] == [
-            'port=23456', '--partition=part', '--job-name=job', '--gres=gpu:8', '--ntasks=16',
-        ]  # fmt: skip
-        assert given[5:7] == ['--ntasks-per-node=8', '--cpus-per-task=5']
-        assert given[8:10] == ['--qos=high', '--exclusive']
+        machine.variables |= {'GPUS': '16', 'SRUN_ARGS': '--qos=high --exclusive'}
+        given = self.command(machine)[1:]
+        assert given[:4] == ['srun', '--partition=part', '--job-name=job', '--ntasks=16']
+        assert given[4:7] == ['--ntasks-per-node=8', '--cpus-per-task=5', '--gres=gpu:8']
+        assert given[-9:-7] == ['--qos=high', '--exclusive']
         assert given[-5:] == ['tools/train.py', self.arguments[2], '--launcher', 'slurm', '--amp']
 
-    def test_fewer_gpus_than_a_node(self, machine):
-        machine.variables['GPUS'] = '2'
-        command = words(machine.run('slurm_train.sh', *self.arguments, '--dry-run'))
-        assert '--gres=gpu:2' in command and '--ntasks=2' in command
+    @pytest.mark.parametrize(
+        ('gres', 'gpus', 'shape'),
+        [
+            (['gpu:a100:4(S:0-1)', '(null)'], None, '4 4 gpu:4'),
+            (['gpu:a100:2,gpu:v100:2,nic:1'], None, '4 4 gpu:4'),
+            (['gpu:16'], None, '8 8 gpu:8'),
+            (['gpu:4'], '8', '8 4 gpu:4'),
+            (['(null)'], None, '1 1 none'),
+            (['(null)'], '16', '16 8 none'),
+        ],
+    )
+    def test_the_shape_is_that_of_the_nodes(self, machine, gres, gpus, shape):
+        machine.program('sinfo', f'printf "%s\\n" {" ".join(map(repr, gres))}')
+        if gpus:
+            machine.variables['GPUS'] = gpus
+        given = dict(word.split('=') for word in self.command(machine) if word.count('=') == 1)
+        names = ('--ntasks', '--ntasks-per-node', '--gres')
+        assert ' '.join(given.get(name, 'none') for name in names) == shape
+
+    @pytest.mark.parametrize('form', ['--gres=gpu:a100:8', '--gpus-per-node=8', '-G 8'])
+    def test_gpus_asked_for_in_the_sites_own_way(self, machine, form):
+        machine.variables['SRUN_ARGS'] = form
+        given = self.command(machine)
+        assert '--gres=gpu:8' not in given and form.split()[0] in given
+
+    def test_submits_itself(self, machine):
+        machine.variables |= {'GRACE': '300', 'SBATCH_ARGS': '--time=8:00:00', 'GPUS': '2'}
+        done = machine.run('slurm_train.sh', '--batch', *self.arguments, '--dry-run')
+        given = shlex.split(done.stdout)
+        assert {'--requeue', '--signal=B:USR1@300', '--time=8:00:00', '--ntasks=2'} <= set(given)
+        wrapped = shlex.split(given[given.index('--wrap') + 1])
+        assert wrapped[:2] == ['exec', 'env'] and {'GPUS=', 'GRACE=300'} <= set(wrapped)
+        script = machine.repository / 'tools' / 'slurm_train.sh'
+        assert wrapped[-6:] == ['bash', str(script), *self.arguments]
 
     def test_refusals(self, machine):
         assert 'usage' in refusal(machine.run('slurm_train.sh', 'part', 'job'))
@@ -72,68 +105,18 @@ class TestSlurm:
         line = refusal(machine.run('slurm_train.sh', *self.arguments, '--dry-run'))
         assert 'GPUS=12' in line and 'GPUS_PER_NODE=8' in line
 
-
-class TestSlurmJob:
-    """slurm_train.sh as a batch job, with a stand-in for srun that ends as the training would."""
-
-    arguments = ('part', 'job', 'pretrain_configs/comad_tiny.py', '--sample')
-
-    @pytest.fixture
-    def job(self, machine):
-        machine.variables['SLURM_JOB_ID'] = '7'
-        machine.program('scontrol', f'echo "$*" >> {machine.folder}/requeued')
-        (machine.environment / 'run').mkdir()
-        return machine
-
-    def requeued(self, machine):
-        path = machine.folder / 'requeued'
-        return path.read_text().splitlines() if path.exists() else []
-
-    def test_submits_itself(self, machine):
-        machine.program('sbatch', 'printf "%s\\n" "$@"')
-        machine.variables |= {'GRACE': '300', 'SBATCH_ARGS': '--time=8:00:00', 'GPUS': '2'}
-        done = machine.run('slurm_train.sh', '--batch', *self.arguments)
-        given = done.stdout.splitlines()
-        assert {'--requeue', '--signal=B:USR1@300', '--time=8:00:00', '--ntasks=2'} <= set(given)
-        assert given[-2] == '--wrap'
-        script = machine.repository / 'tools' / 'slurm_train.sh'
-        assert given[-1].split() == ['exec', 'bash', str(script), *self.arguments]
-
-    @pytest.mark.parametrize('status', [0, 1, 75])
-    def test_goes_on_after_a_stop_only(self, job, status):
-        job.program('srun', f'echo "$*"; exit {status}')
-        done = job.run('slurm_train.sh', *self.arguments)
-        assert done.returncode == status
-        assert done.stdout.strip().endswith('--launcher slurm --sample --resume auto')
-        assert self.requeued(job) == (['requeue 7'] if status == 75 else [])
-
-    def test_the_marker_counts_when_srun_killed_a_task(self, job):
-        job.program('srun', f'touch {job.environment}/run/requeue; exit 137')
-        assert job.run('slurm_train.sh', *self.arguments).returncode == 75
-        assert self.requeued(job) == ['requeue 7']
-
-    def test_a_checkpoint_of_the_user_stays(self, job):
-        job.program('srun', 'echo "$*"')
-        done = job.run('slurm_train.sh', *self.arguments, '--resume', 'some.pth')
-        assert done.stdout.strip().endswith('--sample --resume some.pth')
-
-    @pytest.mark.parametrize('name', ['USR1', 'TERM'])
-    def test_signals_reach_the_training(self, job, name):
-        """The batch shell waits until the step has saved."""
-        job.program(
-            'srun',
-            f"trap 'sleep 0.5; echo saved {name}; exit 75' {name}\nkill -{name} $PPID\n"
-            'for i in {1..100}; do sleep 0.1; done; exit 1',
-        )
-        done = job.run('slurm_train.sh', *self.arguments)
-        assert (done.returncode, done.stdout) == (75, f'saved {name}\n'), done.stderr
-        assert self.requeued(job) == ['requeue 7']
-
-    def test_outside_of_a_job_nothing_is_added(self, machine):
-        machine.program('srun', 'echo "$*"; exit 75')
-        machine.program('scontrol', 'exit 9')
-        done = machine.run('slurm_train.sh', *self.arguments)
-        assert done.returncode == 75 and '--resume' not in done.stdout
+    @pytest.mark.parametrize(
+        ('limit', 'least'),
+        [('3', 180), ('2:59', 179), ('0:03:00', 180), ('0-1', 3600), ('1-0:0', 86400),
+         ('0-0:3:1', 181), ('08:09', 489)],
+    )  # fmt: skip
+    def test_time_limits_in_all_forms(self, machine, limit, least):
+        """A job has to last for the grace and a minute more."""
+        command = ('slurm_train.sh', '--batch', *self.arguments, '--dry-run')
+        machine.variables |= {'SBATCH_ARGS': f'--time={limit}', 'GRACE': str(least - 61)}
+        words(machine.run(*command))
+        machine.variables |= {'SBATCH_ARGS': f'-t {limit}', 'GRACE': str(least - 60)}
+        assert f'a job of {limit} no time' in refusal(machine.run(*command))
 
 
 class TestTests:
@@ -180,6 +163,17 @@ class TestTests:
             assert named is not works and installed is works
         else:
             assert named and not installed
+
+    def test_a_missing_slurm_is_installed_or_named(self, machine):
+        (machine.repository / 'tests').mkdir()
+        (machine.folder / 'bin' / 'slurmctld').unlink()
+        # Where this machine has it, the tests of the browser have shown the way.
+        machine.variables['PATH'] = f'{machine.folder / "bin"}:/usr/bin:/bin'
+        machine.program('apt-get', 'exit 100')
+        said = machine.run('test.sh').stderr
+        here = Path('/usr/sbin/slurmctld').exists()
+        assert ('note: no Slurm for the tests marked slurm: apt install' in said) is not here
+        assert len(machine.calls('-m pytest')) == 1
 
     def test_no_tests_after_a_failed_set_up(self, machine):
         for name in ('uv_fails', 'pip_fails'):

@@ -11,7 +11,15 @@ from comad.evaluation.features import pooled_features
 from comad.evaluation.layer_decay import LayerWiseDecayConstructor
 from tests.video import reference
 
-SHAPE = dict(arch='sample_video_small', img_size=32, frames=4, embed_dim=32, depth=2, num_heads=2)
+SHAPE = dict(
+    arch='sample_video_small',
+    patch_size=16,
+    img_size=32,
+    frames=4,
+    embed_dim=32,
+    depth=2,
+    num_heads=2,
+)
 
 
 def build(**options):

@@ -12,8 +12,24 @@ from comad.methods.base import seeded
 from comad.methods.parts.cubes import CubePixels, draw_tubes, hidden_cubes
 from tests.video import reference
 
-STUDENT = dict(arch='sample_video_small', embed_dim=32, depth=2, num_heads=2, img_size=64, frames=4)
-TEACHER = dict(arch='sample_video_large', embed_dim=48, depth=4, num_heads=3, img_size=64, frames=4)
+STUDENT = dict(
+    arch='sample_video_small',
+    patch_size=16,
+    embed_dim=32,
+    depth=2,
+    num_heads=2,
+    img_size=64,
+    frames=4,
+)
+TEACHER = dict(
+    arch='sample_video_large',
+    patch_size=16,
+    embed_dim=48,
+    depth=4,
+    num_heads=3,
+    img_size=64,
+    frames=4,
+)
 DECODER = dict(arch='sample_video_small', width=16, depth=1, num_heads=2)
 
 

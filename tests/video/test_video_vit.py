@@ -16,7 +16,15 @@ from backbones.contract import BlockNetwork
 from backbones.video_files import as_official, official_tensors, read_video_classifier
 from tests.video import reference
 
-SHAPE = dict(arch='sample_video_small', img_size=32, frames=4, embed_dim=32, depth=2, num_heads=2)
+SHAPE = dict(
+    arch='sample_video_small',
+    patch_size=16,
+    img_size=32,
+    frames=4,
+    embed_dim=32,
+    depth=2,
+    num_heads=2,
+)
 SIZES = (32, 2, 16, 1)
 
 

@@ -8,7 +8,7 @@ from backbones import MaskedVideoViT, build_teacher, load_student, save_student
 from tests.calls import call
 from tests.video import reference
 
-SHAPE = dict(arch='sample_video_small', img_size=32, frames=4, depth=2)
+SHAPE = dict(arch='sample_video_small', patch_size=16, img_size=32, frames=4, depth=2)
 SIZES = (64, 2, 16, 1)
 
 

@@ -1,4 +1,4 @@
-"""Overlay for video_configs/ on the embedded sample: 8 frames of 64 px, 1,200 / 400 clips.
+"""Overlay for video_configs/ on the embedded sample: 4 frames of 64 px, 1,200 / 400 clips.
 
 Rates follow from the length. Some 300 steps from scratch never leave chance under a layer decay of
 0.75, mixing, smoothing and stochastic depth, so none of these is on; digits are neither mirrored
@@ -18,8 +18,8 @@ _common = dict(
     default_hooks=dict(checkpoint=dict(interval=8)),
 )
 _model = dict(mixup=None, label_smoothing=0.0, backbone=dict(drop_path_rate=0.0))
-_k400 = dict(root='data/sample_video/kinetics400', classes=10, sampling=dict(frames=8, stride=2))
-_ssv2 = dict(root='data/sample_video/ssv2', classes=8, sampling=dict(frames=8))
+_k400 = dict(root='data/sample_video/kinetics400', classes=10, sampling=dict(frames=4, stride=4))
+_ssv2 = dict(root='data/sample_video/ssv2', classes=8, sampling=dict(frames=4))
 _k400_test = dict(dataset=dict(views=dict(size=64), **_k400), **_test)
 _ssv2_test = dict(dataset=dict(views=dict(size=64), **_ssv2), **_test)
 

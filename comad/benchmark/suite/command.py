@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         began = time.monotonic()
         part, log = _in_process(name, args, result['parts'], until)
         part['seconds'] = round(time.monotonic() - began, 1)
-        part['at'] = conditions['git_commit']
+        # None outside of a checkout; with a plus where files differ from the commit.
+        part['at'] = (conditions['git_commit'] or '') + '+' * bool(conditions['git_dirty']) or None
         result['parts'][name] = part
         _write(out, result)
         failed |= part['state'].startswith('failed')

@@ -99,7 +99,8 @@ class Case:
             **options,
         )
         try:
-            self.keep(name, measure(run, cfg, self.device, how))
+            done = measure(run, cfg, self.device, how, keep=lambda found: self.keep(name, found))
+            self.keep(name, done)
         except torch.OutOfMemoryError:
             self.keep(name, {'config': config, 'batch': how.batch, 'skipped': 'not enough memory'})
         if self.gpu:

@@ -78,7 +78,7 @@ def text(result: Mapping[str, Any]) -> str:
         f'### {where["device"]}' + (" (the sample's sizes)" if result['sample'] else ''),
         '',
         f'{where["cpu"]}, {where["cpu_cores"]} cores; torch {versions["torch"]}, timm '
-        f'{versions["timm"]}; commit {", ".join(commit[:7] for commit in commits)}. Random '
+        f'{versions["timm"]}; commit {", ".join(map(_short, commits))}. Random '
         'weights and images; medians (smallest-largest) of turns side by side.',
     ]
     figures = {name: part['figures'] for name, part in result['parts'].items()}
@@ -92,7 +92,13 @@ def text(result: Mapping[str, Any]) -> str:
     ]
     if notes:
         lines += ['', 'Not complete: ' + '; '.join(notes) + '.']
+    if 'note' in result:
+        lines += ['', result['note']]
     return '\n'.join(lines)
+
+
+def _short(commit: str) -> str:
+    return commit[:7] + ' with changes' * commit.endswith('+')
 
 
 def table(head: Iterable[str], rows: Rows) -> list[str]:
@@ -130,6 +136,10 @@ def _rate(step: Mapping[str, Any], key: str = 'step') -> str:
     return spread.text(digits)
 
 
+def _memory(step: Mapping[str, Any]) -> str:
+    return f'{step["peak_memory_gib"]:.1f}' if 'peak_memory_gib' in step else '–'
+
+
 def _ratio(step: Mapping[str, Any], slow: str, fast: str) -> str:
     seconds = step['seconds_per_step']
     return ratios(seconds, slow, fast).text() if {slow, fast} <= set(seconds) else '–'
@@ -164,7 +174,7 @@ def _comad(figures: Mapping[str, Any]) -> list[str]:
                 _ratio(step, 'reference', best),
                 _ratio(step, 'teachers alone', 'step'),
                 utilisation(step, figures),
-                f'{step["peak_memory_gib"]:.1f}',
+                _memory(step),
             ]
         )
     if not rows:
@@ -230,7 +240,7 @@ def _methods(figures: Mapping[str, Any]) -> list[str]:
                 _rate(step, plain),
                 f'{step["gflop_per_image"]:.1f}',
                 utilisation(step, figures),
-                f'{step["peak_memory_gib"]:.1f}',
+                _memory(step),
             ]
         )
     head = [
@@ -252,9 +262,8 @@ def _transfers(figures: Mapping[str, Any]) -> list[str]:
             rows.append([name, str(step['batch']), '–', step['skipped'], '–', '–'])
             continue
         rate = _rate(step, 'features' if 'features' in step['seconds_per_step'] else 'step')
-        memory = f'{step["peak_memory_gib"]:.1f}' if 'peak_memory_gib' in step else '–'
         against = _ratio(step, 'reference', 'step')
-        rows.append([name, str(step['batch']), step['precision'], rate, against, memory])
+        rows.append([name, str(step['batch']), step['precision'], rate, against, _memory(step)])
     head = ['transfer', 'batch', 'precision', 'images/s', 'times faster than stock parts', 'GiB']
     return table(head, rows) if rows else []
 
