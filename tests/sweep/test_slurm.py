@@ -108,7 +108,7 @@ def test_fewer_gpus_accumulate_and_other_students_are_named(cluster):
     ]
 
 
-def test_what_slurm_refuses_is_said_with_the_step(cluster):
+def test_what_slurm_refuses_is_said_with_the_step(cluster, monkeypatch):
     (cluster / 'bin/sbatch').write_text(
         '#!/bin/bash\necho "sbatch: error: no such partition" >&2\nexit 1\n'
     )
@@ -118,7 +118,7 @@ def test_what_slurm_refuses_is_said_with_the_step(cluster):
         submit(sweep_of(cluster), 'nix')
     with pytest.raises(SweepError, match='--redo is for runs here'):
         submit(sweep_of(cluster), 'gpu', ['pretrain_mae_tiny_p0'])
-    (cluster / 'bin/squeue').unlink()
+    monkeypatch.setenv('PATH', str(cluster / 'none'))
     with pytest.raises(SweepError, match='squeue not found'):
         submit(sweep_of(cluster), 'gpu')
 
