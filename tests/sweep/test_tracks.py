@@ -181,8 +181,8 @@ def test_redo_alone_writes_over_what_is_there():
 
 def test_what_was_made_by_hand_is_known_by_its_config(empty_home):
     """A student and a record of the present config are done; those of another one are not."""
-    steps = {step.name: step for step in study(FILES, 1, ['dmt'], ['knn'], track='cifar100')}
-    pretraining, transfer = steps['pretrain_dmt_tiny_p0'], steps['knn_dmt_tiny_p0_s0']
+    steps = {step.name: step for step in study(FILES, 1, ['dmt'], ['linear'], track='cifar100')}
+    pretraining, transfer = steps['pretrain_dmt_tiny_p0'], steps['linear_dmt_tiny_p0_s0']
     student = empty_home / pretraining.outputs[0]
     student.parent.mkdir(parents=True)
     card = dict(config_digest=resolved(pretraining.command[2], 'cifar100').run.digest)
@@ -192,7 +192,7 @@ def test_what_was_made_by_hand_is_known_by_its_config(empty_home):
     leaf = str(FILES / transfer.command[2])
     options = RunOptions(leaf, track='cifar100', student='dmt_tiny:0')
     digest = load_run_config(options, check=False).run.digest
-    record = make_record({'top1_mean': 1.0}, kind='knn', student='dmt_tiny')
+    record = make_record({'top1_mean': 1.0}, student='dmt_tiny')
     for changes, is_ours in (
         ({'config__digest': digest}, False),  # of full scale
         ({'track': 'cifar100'}, False),
