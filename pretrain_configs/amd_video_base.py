@@ -5,7 +5,7 @@
 
 Hardware and time: 32 GPUs; not yet measured. Figure to reach: 82.2 top-1 on
 Kinetics-400 after fine-tuning (official README). On Something-Something V2 (73.3): its own teacher
-and base_configs/pretrain_video_ssv2.py.
+and recipe, see amd_ssv2_video_small.
 """
 
 _base_ = '../base_configs/pretrain_video_k400.py'

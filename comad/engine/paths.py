@@ -23,7 +23,10 @@ SAMPLE_TEACHERS = {
     'teachers/vitb_16/checkpoint_teacher.pth': 'ibot_base',
 }
 # Apart from them, since no grid of images runs these.
-VIDEO_TEACHERS = {'teachers/videomae_pretrain_vit_large.pth': 'videomae_video_large'}
+VIDEO_TEACHERS = {
+    'teachers/videomae_pretrain_vit_large.pth': 'videomae_video_large',
+    'teachers/ssv2/videomae_pretrain_vit_large.pth': 'videomae_video_large',
+}
 SAMPLE_ROOTS = ('data/sample/', 'data/sample_video/')
 LAYOUTS = {
     'imagenet': 'train/<class>/*.JPEG and val/<class>/*.JPEG, or tar shards',

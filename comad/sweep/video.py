@@ -11,7 +11,7 @@ from comad.sweep.step import Step, config_sources
 from comad.tasks.task import TASKS
 
 AMD, VIDEOMAE, SCRATCH = (f'{name}_video_small' for name in ('amd', 'videomae', 'scratch'))
-((TEACHER_FILE, TEACHER),) = VIDEO_TEACHERS.items()
+TEACHER_FILE, TEACHER = next(iter(VIDEO_TEACHERS.items()))
 FROZEN = ('k400_knn', 'ssv2_knn', 'k400_linear', 'ssv2_linear')
 KINDS = (*FROZEN, 'k400_finetune', 'ssv2_finetune')
 # On one core.

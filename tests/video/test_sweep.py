@@ -40,7 +40,9 @@ def test_every_cell_resolves_to_its_own_run(steps):
     for step in steps[1:]:
         words = step.command
         chosen = words[words.index('--student') + 1] if '--student' in words else None
-        options = RunOptions(str(FILES / words[2]), True, student=chosen, seed=int(words[5]))
+        options = RunOptions(
+            str(FILES / words[2]), track='sample', student=chosen, seed=int(words[5])
+        )
         run = load_run_config(options, check=False).run
         named = f'{run.kind}_{run.student}_p{run.pretrain_seed}'
         assert step.name == (named if run.kind == 'pretrain' else f'{named}_s{run.seed}')
