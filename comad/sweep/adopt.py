@@ -21,7 +21,7 @@ def made_as_now(root: Path, step: Step, track: str) -> bool:
         step: Of a student, at its own length.
         track: What it is run on.
     """
-    from backbones.student import CARD_FILE, track_of  # with torch, which the help need not wait for
+    from backbones.student import CARD_FILE, track_of  # torch: the help need not wait for it
 
     words = list(step.command)
     if not step.part or '--compute-of' in words:
