@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from backbones.files import read_json
-from backbones.student import CARD_FILE, track_of
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import PRETRAIN, load_run_config
 from comad.runs.place import FILES, pretrain_dir
@@ -22,6 +21,8 @@ def made_as_now(root: Path, step: Step, track: str) -> bool:
         step: Of a student, at its own length.
         track: What it is run on.
     """
+    from backbones.student import CARD_FILE, track_of  # with torch, which the help need not wait for
+
     words = list(step.command)
     if not step.part or '--compute-of' in words:
         return False

@@ -288,7 +288,7 @@ def _outside(leaf: str, track: Track) -> dict[str, Any]:
     cfg = resolved(leaf, track.name)
     paths = needed_paths(cfg, track).items()
     files = ((str(path), line) for path, line in paths if not run_of(path, track))
-    return dict(files=tuple(files), processes=recipe_processes(cfg))
+    return dict(files=tuple(files), processes=recipe_processes(cfg._cfg_dict))
 
 
 def equal_student(student: str, equal: int) -> str:

@@ -15,7 +15,7 @@ from comad.runs.place import CALLER, FILES
 from comad.sweep.step import Step
 
 POLL_SECONDS = 0.05
-GRACE_SECONDS, SAVE_SECONDS = 10.0, 120.0
+GRACE_SECONDS = 10.0
 THREAD_VARIABLES = (
     'OMP_NUM_THREADS',
     'MKL_NUM_THREADS',

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from backbones.files import write_json
+from comad.engine.preemption import GRACE, LOST, PREEMPTED
 from comad.sweep.estimate import chain_seconds, expected_durations, seconds_left, show_seconds
-from comad.sweep.process import GRACE_SECONDS, SAVE_SECONDS, Job, terminate, wait_any
+from comad.sweep.process import GRACE_SECONDS, Job, terminate, wait_any
 from comad.sweep.step import (
     Step,
     SweepError,
@@ -23,8 +24,8 @@ from comad.sweep.step import (
 )
 
 TAIL_LINES = 15
-# What a training ends with that was asked to stop and has saved; how often it is started again.
-STOPPED, MAX_STARTS = 75, 20
+# How often a training is started again that has saved and stopped, or that the machine broke.
+STARTS = {PREEMPTED: 20, LOST: 3}
 
 
 @dataclass
@@ -189,7 +190,7 @@ class Sweep:
                 self._loop(outcome, running)
             finally:
                 # A training that goes on has a step to end and a checkpoint to write.
-                terminate(running.values(), SAVE_SECONDS if self.resume else GRACE_SECONDS)
+                terminate(running.values(), GRACE if self.resume else GRACE_SECONDS)
                 outcome.seconds = time.monotonic() - started
             return outcome
 
@@ -237,13 +238,13 @@ class Sweep:
         return Job(step, self.typed(step), self.root, log, self._inputs(step))
 
     def _goes_on(self, job: Job) -> bool:
-        """Whether a training was asked to stop, has saved, and is to be started again."""
+        """Whether a training has stopped so that another start goes on, and has starts left."""
         name = job.step.name
         self._anew.discard(name)
         self._tries[name] += 1
-        if not self.resume or job.process.returncode != STOPPED or self._tries[name] > MAX_STARTS:
+        if not self.resume or self._tries[name] > STARTS.get(job.process.returncode, 0):
             return False
-        self._say(name, 'was stopped after saving; goes on')
+        self._say(name, f'stopped (exit {job.process.returncode}); goes on')
         return True
 
     def _succeeded(self, job: Job) -> bool:

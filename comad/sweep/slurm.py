@@ -101,6 +101,9 @@ def _queue() -> Mapping[str, str]:
 
 def _submit(sweep: Sweep, step: Step, partition: str, needs: list[str]) -> str:
     own = '--parsable --kill-on-invalid-dep=yes'
+    log = sweep.root / sweep.log(step)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    own += f' --output={log}'
     own += f' --dependency=afterok:{":".join(needs)}' if needs else ''
     environment = {
         **os.environ,

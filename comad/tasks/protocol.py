@@ -28,7 +28,7 @@ TRAINING = (
 )
 LEFT_OUT = frozenset(
     (
-        *('_scope_', 'backend_args', 'data_root', 'in_channels', 'patch_size', 'root'),
+        *('_scope_', 'backend_args', 'data_root', 'fused', 'in_channels', 'patch_size', 'root'),
         *('batch_size', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor'),
     )
 )

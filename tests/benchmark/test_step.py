@@ -110,7 +110,7 @@ def test_a_distillation_is_compared_with_another_method(capsys, tmp_path):
 
 def test_figures_are_kept_round_by_round():
     """What measures for long may be ended before it is done."""
-    kept, options = [], RunOptions(COMAD, sample=True)
+    kept, options = [], RunOptions(COMAD, track='sample')
     how = How(4, 'float32', rounds=2, steps=1)
     done = measure(
         options, load_step(options), CPU, how, keep=lambda found: kept.append(copy.deepcopy(found))

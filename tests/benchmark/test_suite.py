@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +120,10 @@ def test_bad_input_is_one_line(arguments, message, tmp_path, capsys):
     assert main([str(path) if one == 'FILE' else one for one in arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1
+
+
+def test_the_page_shows_the_committed_files(capsys):
+    assert main(['show']) == 0
+    page = (Path(__file__).parents[2] / 'docs/performance.md').read_text()
+    block = page.partition('<!-- suite:begin -->\n')[2].partition('\n<!-- suite:end -->')[0]
+    assert block + '\n' == capsys.readouterr().out

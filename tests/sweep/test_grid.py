@@ -145,7 +145,7 @@ def test_dry_run_lists_steps_and_time():
     ('arguments', 'message'),
     [
         (('study', '--track', 'nix'), "no track 'nix'; one of full, cifar100"),
-        (('study', '--track', 'cifar100', '--tasks', 'upernet'), '--tasks upernet: expected some'),
+        (('study', '--track', 'cifar100', '--tasks', 'upernet'), 'has no upernet (base_configs'),
         (('ablations',), '--sample'),
         (('study', '--sample', '--seeds', '0'), 'at least 1'),
         (('study', '--sample', '--methods', 'simmim'), '--methods simmim: expected some of comad'),

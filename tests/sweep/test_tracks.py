@@ -4,22 +4,27 @@ import json
 
 import pytest
 
+from comad.engine.options import RunOptions
+from comad.engine.run_config import load_run_config
 from comad.recipes.price import FILE, Price
 from comad.runs.place import FILES, get_track
+from comad.runs.record import write_record
+from comad.sweep.adopt import made_as_now
 from comad.sweep.grid import RIVALS, resolved, study, study_kinds
 from comad.sweep.plan import make_plan, plan_text, priced
 from comad.sweep.runner import Sweep
 from tests.calls import call
+from tests.leaderboard.examples import changed, make_record
 from tests.sweep.test_runner import shell
 
 
 def test_the_grid_is_students_x_tasks_x_seeds_and_needs_come_from_the_configs():
     steps = {step.name: step for step in study(FILES, 3, track='overnight')}
     kinds = study_kinds(get_track('overnight'))
-    assert {'linear', 'knn', 'finetune', 'upernet', 'mask_rcnn'} <= set(kinds)
+    assert set(kinds) == {'linear', 'knn', 'upernet', 'mask_rcnn'}
     students = {step.student for step in steps.values()}
-    assert len(students) == 12 and {'comad_tiny', 'scratch_tiny', *RIVALS} < students
-    assert len(steps) == 11 * 3 + 12 * len(kinds) * 3
+    assert len(students) == 7 and {'comad_tiny', 'scratch_tiny', 'amd_tiny'} < students
+    assert len(steps) == 6 * 3 + 7 * len(kinds) * 3
     Sweep('study', list(steps.values()), FILES)  # every need precedes its step
     comad, probe = steps['pretrain_comad_tiny_p1'], steps['linear_comad_tiny_p1_s1']
     assert comad.needs == () and probe.needs == ('pretrain_comad_tiny_p1',)
@@ -42,6 +47,12 @@ def test_full_scale_is_the_same_cells_without_an_overlay():
         *('pretrain_comad_tiny_p0', 'pretrain_ibot_tiny_p0'),
         *('knn_comad_tiny_p0_s0', 'knn_ibot_tiny_p0_s0'),
     ]
+    everything = study(FILES, 3, track='full')
+    students = {step.student for step in everything}
+    assert len(students) == 12 and {'comad_tiny', 'scratch_tiny', *RIVALS} < students
+    kinds = study_kinds(get_track('full'))
+    assert {'linear', 'knn', 'finetune', 'lowshot_1pct', 'upernet', 'mask_rcnn'} < set(kinds)
+    assert len(everything) == 11 * 3 + 12 * len(kinds) * 3
     comad = steps['pretrain_comad_tiny_p0']
     assert comad.processes == 8 and not any('tracks' in source for source in comad.sources)
     sweep = Sweep('study', list(steps.values()), FILES, resume=True, gpus=4)
@@ -166,3 +177,32 @@ def test_redo_alone_writes_over_what_is_there():
     assert sweep.typed(steps[0])[-1] == '--resume'
     sweep._anew.add(steps[0].name)
     assert sweep.typed(steps[0])[-1] == '--overwrite'
+
+
+def test_what_was_made_by_hand_is_known_by_its_config(empty_home):
+    """A student and a record of the present config are done; those of another one are not."""
+    steps = {step.name: step for step in study(FILES, 1, ['dmt'], ['linear'], track='cifar100')}
+    pretraining, transfer = steps['pretrain_dmt_tiny_p0'], steps['linear_dmt_tiny_p0_s0']
+    student = empty_home / pretraining.outputs[0]
+    student.parent.mkdir(parents=True)
+    card = dict(config_digest=resolved(pretraining.command[2], 'cifar100').run.digest)
+    for track, is_ours in (('full', False), ('cifar100', True)):
+        student.with_name('student.json').write_text(json.dumps({**card, 'track': track}))
+        assert made_as_now(empty_home, pretraining, 'cifar100') == is_ours
+    leaf = str(FILES / transfer.command[2])
+    options = RunOptions(leaf, track='cifar100', student='dmt_tiny:0')
+    digest = load_run_config(options, check=False).run.digest
+    record = make_record({'top1_mean': 1.0}, student='dmt_tiny')
+    for changes, is_ours in (
+        ({'config__digest': digest}, False),  # of full scale
+        ({'track': 'cifar100'}, False),
+        ({'config__digest': digest, 'track': 'cifar100'}, True),
+    ):
+        made = changed(record, **changes)
+        write_record(empty_home / 'results/cifar100/records', made)
+        sha256 = {'sha256': made.student.sha256}
+        student.with_name('student.json').write_text(json.dumps(sha256))
+        assert made_as_now(empty_home, transfer, 'cifar100') == is_ours, changes
+    # The student has been trained again since.
+    student.with_name('student.json').write_text(json.dumps({'sha256': 'e' * 64}))
+    assert not made_as_now(empty_home, transfer, 'cifar100')

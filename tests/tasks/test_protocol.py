@@ -19,7 +19,9 @@ from tests.resolved import VIDEO_STUDENTS, leaf_of, leaves, resolved
 KINDS = [t.kind for t in TASKS.values() if t.has_leaves and t.folder != 'distill']
 # Entries that are the student's or the machine's, or only look on.
 STUDENT = ('backbone.type', 'arch', 'backbone.init_cfg', 'in_channels', 'patch_size')
-MACHINE = ('root', 'data_root', 'num_workers', 'persistent_workers', 'pin_memory', '_scope_')
+MACHINE = (
+    *('root', 'data_root', 'num_workers', 'persistent_workers', 'pin_memory', '_scope_', 'fused'),
+)
 LOOK_ON = (
     *('train_cfg.val_interval', 'batch_size', 'evaluator.ann_file'),
     # What is logged, saved, drawn and stopped.

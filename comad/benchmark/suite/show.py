@@ -77,7 +77,7 @@ def text(result: Mapping[str, Any]) -> str:
     lines = [
         f'### {where["device"]}' + (" (the sample's sizes)" if result['sample'] else ''),
         '',
-        f'{where["cpu"]}, {where["cpu_cores"]} cores; torch {versions["torch"]}, timm '
+        f'{where["cpu"]}, CPU threads: {where["threads"]}; torch {versions["torch"]}, timm '
         f'{versions["timm"]}; commit {", ".join(map(_short, commits))}. Random '
         'weights and images; medians (smallest-largest) of turns side by side.',
     ]
@@ -157,48 +157,29 @@ def utilisation(step: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
 
 
 def _comad(figures: Mapping[str, Any]) -> list[str]:
+    steps = list(_steps(figures, ('comad', 'comad_40_50_60', 'comad_batches')))
+    compiled = any(step.get('compiled') for _, step in steps)
     rows = []
-    for name, step in _steps(figures, ('comad', 'comad_40_50_60', 'comad_batches')):
-        label = name if '/' in name else '40/60/80'
+    for name, step in steps:
+        row = [f'{name if "/" in name else "40/60/80"} %', str(step['batch'])]
         if 'skipped' in step:
-            rows.append([label, str(step['batch']), step['skipped']] + ['–'] * 6)
+            rows.append([*row, step['skipped'], *['–'] * (6 if compiled else 4)])
             continue
-        best = 'not compiled' if step['compiled'] else 'step'
-        rows.append(
-            [
-                f'{label} %',
-                str(step['batch']),
-                _rate(step, 'step') if step['compiled'] else '–',
-                _rate(step, best),
-                _ratio(step, 'reference', 'step'),
-                _ratio(step, 'reference', best),
-                _ratio(step, 'teachers alone', 'step'),
-                utilisation(step, figures),
-                _memory(step),
-            ]
-        )
+        plain = 'not compiled' if step['compiled'] else 'step'
+        ways = ('step', plain) if compiled else ('step',)
+        row += [_rate(step, way) for way in ways]
+        row += [_ratio(step, 'reference', way) for way in ways]
+        row += [_ratio(step, 'teachers alone', 'step'), utilisation(step, figures), _memory(step)]
+        rows.append(row)
     if not rows:
         return []
-    head = [
-        "CoMAD's step, kept",
-        'batch',
-        'images/s compiled',
-        'not compiled',
-        'times faster than the straightforward step',
-        'not compiled',
-        "teachers' share",
-        'utilisation',
-        'GiB',
-    ]
-    lines = table(head, rows)
-    parts = next(
-        (step['parts_ms'] for _, step in _steps(figures, ('comad',)) if 'parts_ms' in step), {}
-    )
-    if parts:
-        lines += [
-            '',
-            'Where the time goes, ms: ' + ', '.join(f'{n} {v:.1f}' for n, v in parts.items()),
-        ]
+    more = ['not compiled'] if compiled else []
+    head = ["CoMAD's step, kept", 'batch', 'images/s', *more]
+    head += ['times faster than the straightforward step', *more]
+    lines = table([*head, "teachers' share", 'utilisation', 'GiB'], rows)
+    if parts := next((step['parts_ms'] for _, step in steps if 'parts_ms' in step), None):
+        shown = ', '.join(f'{name} {value:.1f}' for name, value in parts.items())
+        lines += ['', f'Where the time goes, ms: {shown}.']
     return lines
 
 
@@ -278,7 +259,7 @@ def _loader(figures: Mapping[str, Any]) -> list[str]:
         rate, cores = way['images_per_second'], '–'
         if bare and 'seconds_per_step' in bare:
             step = Spread.of(bare['seconds_per_step']['step']).median
-            cores = f'{bare["batch"] / step / rate:.1f}'
+            cores = f'{bare["batch"] / step / rate:.2g}'
         ratio = f'{way["ratio"]:.2f} ({way["ratio_min"]:.2f}-{way["ratio_max"]:.2f})'
         rows.append([way['way'], f'{rate:.0f}', ratio, cores])
     head = [
