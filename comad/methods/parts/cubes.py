@@ -1,7 +1,5 @@
 """What methods on video share: nested tube masks, the pixels of cubes, VideoMAE's decoder."""
 
-from functools import partial
-
 import torch
 from timm.layers import trunc_normal_
 from timm.models.vision_transformer import Block
@@ -10,7 +8,7 @@ from torch import Tensor, nn
 from backbones.video_vit import cubify, flat_positions, init_linears, without_key_bias
 from comad.data.preprocessor import MEAN, STD
 from comad.methods.base import at_least_float, full_precision
-from comad.methods.parts.decoder import DECODERS
+from comad.methods.parts.decoder import decoder_size, layer_norm, plain_blocks
 from comad.methods.parts.masking import visibility
 
 
@@ -118,18 +116,12 @@ class CubeDecoder(nn.Module):
         num_heads: int | None = None,
     ) -> None:
         super().__init__()
-        if arch not in DECODERS:
-            raise ValueError(f'decoder arch={arch!r}: expected one of {", ".join(DECODERS)}')
-        table = DECODERS[arch]
-        width, depth, heads = width or table[0], depth or table[1], num_heads or table[2]
-        norm = partial(nn.LayerNorm, eps=1e-6)
+        width, depth, heads = decoder_size(arch, width, depth, num_heads)
         self.encoder_to_decoder = nn.Linear(in_dim, width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer('positions', flat_positions(width, num_cubes), persistent=False)
-        self.blocks = nn.Sequential(
-            *(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
-        )
-        self.norm = norm(width)
+        self.blocks = plain_blocks(width, depth, heads)
+        self.norm = layer_norm(width)
         self.head = nn.Linear(width, out_dim)
         init_as_videomae(self)
 

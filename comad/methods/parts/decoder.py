@@ -27,6 +27,29 @@ DECODERS = {
     'sample_video_large': (64, 1, 2),
 }
 
+layer_norm = partial(nn.LayerNorm, eps=1e-6)
+
+
+def decoder_size(
+    arch: str, width: int | None, depth: int | None, num_heads: int | None
+) -> tuple[int, int, int]:
+    """Width, blocks and heads of a decoder: those of ``arch``, but for what is given.
+
+    Raises:
+        ValueError: if ``arch`` is unknown.
+    """
+    if arch not in DECODERS:
+        raise ValueError(f'decoder arch={arch!r}: expected one of {", ".join(DECODERS)}')
+    usual = DECODERS[arch]
+    return width or usual[0], depth or usual[1], num_heads or usual[2]
+
+
+def plain_blocks(width: int, depth: int, num_heads: int) -> nn.Sequential:
+    """So many blocks of a ViT, one behind the other."""
+    return nn.Sequential(
+        *(Block(width, num_heads, qkv_bias=True, norm_layer=layer_norm) for _ in range(depth))
+    )
+
 
 class MaskedDecoder(nn.Module):
     """Mask tokens at hidden positions, fixed sin-cos positions, a few blocks, one linear output.
@@ -53,20 +76,14 @@ class MaskedDecoder(nn.Module):
         num_heads: int | None = None,
     ) -> None:
         super().__init__()
-        if arch not in DECODERS:
-            raise ValueError(f'decoder arch={arch!r}: expected one of {", ".join(DECODERS)}')
-        table = DECODERS[arch]
-        width, depth, heads = width or table[0], depth or table[1], num_heads or table[2]
-        norm = partial(nn.LayerNorm, eps=1e-6)
+        width, depth, heads = decoder_size(arch, width, depth, num_heads)
         self.embed = nn.Linear(in_dim, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer(
             'positions', sincos_positions(width, grid_size, first='w'), persistent=False
         )
-        self.blocks = nn.Sequential(
-            *(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
-        )
-        self.norm = norm(width)
+        self.blocks = plain_blocks(width, depth, heads)
+        self.norm = layer_norm(width)
         self.predict = nn.Linear(width, out_dim)
         trunc_normal_(self.mask_token, std=0.02)
         for module in self.modules():
@@ -110,10 +127,7 @@ class FeatureGenerator(nn.Module):
         width = positions.shape[-1]
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer('positions', positions, persistent=False)
-        norm = partial(nn.LayerNorm, eps=1e-6)
-        self.blocks = nn.Sequential(
-            *(Block(width, num_heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
-        )
+        self.blocks = plain_blocks(width, depth, num_heads)
         trunc_normal_(self.mask_token, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
