@@ -20,6 +20,7 @@ from comad.data.pack import write_shards
 from comad.engine import launch
 from comad.engine.failures import RunStopped, explain
 from comad.engine.launch import _stop
+from comad.engine.preemption import LOST
 from comad.engine.runner import BenchmarkRunner
 from tests.engine.toy import ToyModel, run, toy_config
 
@@ -194,7 +195,7 @@ def test_a_killed_worker_is_explained(images, tmp_path, capsys):
     with pytest.raises(RuntimeError) as error:
         runner.train()
     capsys.readouterr()
-    assert _stop(error.value, runner) == 3
+    assert _stop(error.value, runner) == LOST
     said = capsys.readouterr().err
     assert said.count('\n') == 1
     assert re.match(r'error: data worker [\d, ]+ ended unexpectedly.*num_workers', said)
