@@ -21,7 +21,7 @@ def fake(monkeypatch, **measures):
 
 def test_parts_become_a_file_and_the_file_becomes_tables(tmp_path, capsys):
     path = tmp_path / 'deep' / 'here.json'
-    assert suite(path, '--minutes', 1, '--parts', 'machine', 'comad') == 0
+    assert suite(path, '--minutes', 20, '--parts', 'machine', 'comad') == 0
     printed = capsys.readouterr().out
     assert '1 of 2 machine: done' in printed and '2 of 2 comad: done' in printed
     found = json.loads(path.read_text())

@@ -54,7 +54,7 @@ def test_the_run_is_a_kind_of_its_own(resolved, kind):
 
 
 def test_the_sample_keeps_the_ratios_and_mirrors_no_digit(resolved):
-    _, cfg = resolved('seg_configs/upernet_comad_tiny.py', sample=True)
+    _, cfg = resolved('seg_configs/upernet_comad_tiny.py', track='sample')
     fields = TASKS['upernet_ms'].read_protocol(cfg)
     assert fields['test_mode'] == 'slide 64/43, scales 0.5-1.75'
 
@@ -160,7 +160,7 @@ print('equal', (expected == found).float().mean().item())
 
 
 def test_scales_flips_and_windows_are_averaged_as_by_hand(resolved, tmp_path):
-    cfg = Config(resolved('seg_configs/upernet_comad_tiny.py', sample=True)[0])
+    cfg = Config(resolved('seg_configs/upernet_comad_tiny.py', track='sample')[0])
     cfg.model.backbone.init_cfg = None
     file = tmp_path / 'resolved.py'
     cfg.dump(file)

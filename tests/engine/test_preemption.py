@@ -226,6 +226,9 @@ def test_a_validation_is_left_only_when_its_step_is_saved(tmp_path, monkeypatch)
     class Saver:
         saved_steps, last_ckpt = 6, 'iter_6.pth'
 
+        def is_late(self):
+            return False
+
     class Runner:
         iter, work_dir = 6, str(tmp_path)
 

@@ -28,9 +28,7 @@ imagenet = dict()
 cifar100 = dict()
 plain_swin_tiny = plain_convnext_tiny = dict(
     optim_wrapper=dict(
-        optimizer=dict(
-            _delete_=True, type='AdamW', lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05
-        ),
+        optimizer=dict(_delete_=True, type='AdamW', lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
         clip_grad=dict(max_norm=5.0),
     ),
     param_scheduler=[dict(type='TimmSchedule', warm_up=3, warm_up_rate=1e-4, floor=1e-5)],
