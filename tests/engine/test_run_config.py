@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,7 +25,6 @@ from comad.engine.run_config import (
 )
 from comad.engine.tracks import track_value
 from comad.runs.place import CALLER, FILES, HOME, get_track
-from comad.tasks.task import get_task
 from tests.resolved import leaves, resolved_config
 
 
@@ -136,50 +134,6 @@ def test_the_overlay_only_changes_data_sizes_and_lengths():
         if 'optim_wrapper' in full:
             assert full.optim_wrapper.get('constructor') == sample.optim_wrapper.get('constructor')
             assert full.optim_wrapper.optimizer.type == sample.optim_wrapper.optimizer.type
-
-
-# What a track may change: which data are read and how much of them at once, lengths, rates.
-OF_A_TRACK = re.compile(
-    r'.*dataloader\.(batch_size|num_workers|dataset\.(type|root|classes))|.*\.num_classes'
-    r'|.*dataset\.pipeline|model\.data_preprocessor\.pad_size_divisor|auto_scale_lr\.\w+'
-    r'|train_cfg\.(max_epochs|max_iters|val_interval|cached_passes)|param_scheduler|.*optimizer\.lr'
-    r'|default_hooks\.checkpoint\.interval|model\.freeze_prototypes|model\.backbone\.init_cfg\.\w+'
-    r'|(run|work_dir).*'
-)
-
-
-def test_a_track_changes_data_sizes_lengths_and_rates_alone():
-    """All but the sample's, which has networks of its own."""
-    tried = ('pretrain_configs/comad_tiny.py', 'pretrain_configs/ibot_tiny.py')
-    tried += tuple(get_task(kind).leaf('comad_tiny') for kind in ('linear', 'knn', 'finetune'))
-    dense = tuple(get_task(kind).leaf('comad_tiny') for kind in ('upernet', 'mask_rcnn'))
-    for track, leaves_of in (('overnight', tried + dense), ('cifar100', tried)):
-        for leaf in leaves_of:
-            full, other = flat(load(leaf)), flat(load(leaf, track=track))
-            changed = {key for key in full.keys() | other.keys() if full.get(key) != other.get(key)}
-            assert not [key for key in changed if not OF_A_TRACK.fullmatch(key)], (track, leaf)
-            assert other['run.track'] == track and other['work_dir'].startswith(
-                f'work_dirs/{track}/'
-            )
-
-
-def flat(node, key=''):
-    """Every entry that is no dictionary, by its dotted key."""
-    if not hasattr(node, 'items'):
-        return {key: node}
-    return {k: v for name in node for k, v in flat(node[name], f'{key}.{name}'.strip('.')).items()}
-
-
-@pytest.mark.parametrize(
-    ('leaf', 'reason'),
-    [
-        ('det_configs/mask_rcnn_comad_tiny.py', r'has no mask_rcnn \(.*cifar100/det.py\)'),
-        ('cls_configs/lowshot_1pct_comad_tiny.py', 'has no lowshot_1pct'),
-    ],
-)
-def test_what_a_track_has_not_is_said(leaf, reason):
-    with pytest.raises(ConfigError, match=reason):
-        load(leaf, track='cifar100')
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def test_cancelled_means_cancelled(site):
 def test_preempted_means_queued_again(site):
     job = site.submit('cpu')
     site.wait_for('ready0')
-    more = ('sbatch', '-p', 'urgent', '-w', 'n2', '--exclusive', '-J', 'job', '--wrap', 'sleep 60')
+    more = ('sbatch', '-p', 'urgent', '-w', 'n2', '--exclusive', '-J', 'job', '-o', '/dev/null')
+    more += ('--wrap', 'sleep 60')
     assert site.cluster.say(*more)
     site.wait_for_requeue(job)
     assert len(site.lines('saved')) == 1
