@@ -1,6 +1,8 @@
 """The suite of measurements: its order, its clock, its file and its tables."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from comad.benchmark.suite import command, parts
 from comad.benchmark.suite.parts import Part
 from comad.commands.benchmark import main
+from comad.runs.place import FILES
 
 
 def suite(path, *options):
@@ -20,10 +23,13 @@ def fake(monkeypatch, **measures):
 
 
 def test_parts_become_a_file_and_the_file_becomes_tables(tmp_path, capsys):
+    """By the command: a process that has computed with several threads cannot be forked."""
     path = tmp_path / 'deep' / 'here.json'
-    assert suite(path, '--minutes', 20, '--parts', 'machine', 'comad') == 0
-    printed = capsys.readouterr().out
-    assert '1 of 2 machine: done' in printed and '2 of 2 comad: done' in printed
+    tool = [sys.executable, str(FILES / 'tools/benchmark.py'), 'suite', '--sample']
+    options = ['--device', 'cpu', '--minutes', '3', '--parts', 'machine', 'comad', '--out', path]
+    done = subprocess.run([*tool, *map(str, options)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '1 of 2 machine: done' in done.stdout and '2 of 2 comad: done' in done.stdout
     found = json.loads(path.read_text())
     assert found['sample'] and found['conditions']['versions']['torch']
     assert list(found['parts']) == ['machine', 'comad']
