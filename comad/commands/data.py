@@ -207,6 +207,11 @@ def check_data(args: argparse.Namespace) -> None:
 
     if args.name not in ROOTS:
         root = Path(typed(args.name))
+        if root.is_file():
+            raise ValueError(
+                f'{args.name}: a file; a check is of the folder that holds it and its images, and '
+                '--data takes that folder too'
+            )
         if args.root or not root.is_dir():
             known = ', '.join(ROOTS)
             raise FileNotFoundError(
