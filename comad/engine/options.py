@@ -50,6 +50,12 @@ def _option(default: Any, text: str, **settings: Any) -> Any:
     return field(default=default, metadata=dict(settings, help=text, default=default))
 
 
+def _named_file(text: str) -> str:
+    """``NAME=FILE`` with the file as seen from the home; anything else as it is."""
+    name, equals, file = text.partition('=')
+    return f'{name}={typed(file)}' if equals and file else text
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Options of train.py and test.py; from them come the parsers and the command of a report."""
@@ -116,6 +122,7 @@ class RunOptions:
         None,
         'pretraining with CoMAD or DMT: other teachers, a family or timm name each and its file, '
         'e.g. mae=FILE dinov3_vitb16=FILE siglip2=DIR',
+        type=_named_file,
         nargs='+',
         metavar='NAME=FILE',
     )

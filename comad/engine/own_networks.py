@@ -11,10 +11,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.architectures import NAMES, VIT, architecture_of, network_type
+from backbones.architectures import ARCHITECTURES, NAMES, VIT, architecture_of, network_type
 from backbones.families import FAMILIES, TIMM_NETWORKS
 from backbones.staged_table import MODULES, STAGED, timm_modules
 from comad.engine.options import ConfigError
+from comad.runs.place import runs_folder
+from comad.runs.track import Track
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -26,7 +28,9 @@ HEAVIEST, LIGHTEST = 0.6, 0.2
 TEACHER = re.compile(r'([a-z0-9][a-z0-9_.]*)=(.+)')
 
 
-def put_networks(cfg: Config, leaf: Any, teachers: list[str] | None, arch: str | None) -> Any:
+def put_networks(
+    cfg: Config, leaf: Any, teachers: list[str] | None, arch: str | None, track: Track
+) -> Any:
     """Put teachers and student of the command line into a config; returns the leaf's new name.
 
     Args:
@@ -34,6 +38,7 @@ def put_networks(cfg: Config, leaf: Any, teachers: list[str] | None, arch: str |
         leaf: What the leaf's file name says.
         teachers: ``NAME=FILE`` each; None leaves the leaf's.
         arch: The student's architecture; None leaves the leaf's.
+        track: Of the run. Where networks have stand-ins, files of others are read at full size.
 
     Raises:
         ConfigError: another folder's leaf, a method that cannot, or a name that is none.
@@ -46,7 +51,7 @@ def put_networks(cfg: Config, leaf: Any, teachers: list[str] | None, arch: str |
     if teachers:
         if kind not in ANY_NETWORK:
             raise ConfigError(f'--teachers: {kind} has none of its own; {_those()} take any')
-        entries = [_entry(text) for text in teachers]
+        entries = [_entry(text, track) for text in teachers]
         if kind == 'CoMAD':
             for entry, ratio in zip(entries, mask_ratios(len(entries)), strict=True):
                 entry['mask_ratio'] = ratio
@@ -105,7 +110,7 @@ def own_command(method: str, arch: str) -> str | None:
     return ' '.join(words)
 
 
-def _entry(text: str) -> dict[str, Any]:
+def _entry(text: str, track: Track) -> dict[str, Any]:
     """A teacher's entry in a config; `build_teacher` explains its keys."""
     match = TEACHER.fullmatch(text)
     if match is None:
@@ -115,7 +120,11 @@ def _entry(text: str) -> dict[str, Any]:
     name, file = match.groups()
     family, _, arch = name.partition('_')
     if family in FAMILIES and (not arch or arch in _vits()):
-        return dict(family=family, checkpoint=file, arch=arch or 'base')
+        entry = dict(family=family, checkpoint=file)
+        if not track.stand_ins or Path(file).is_relative_to(runs_folder(track.name)):
+            return entry | dict(arch=arch or 'base')
+        shape = ARCHITECTURES[arch or 'base']  # by its sizes, for which nothing stands in
+        return entry | {key: shape[key] for key in ('embed_dim', 'depth', 'num_heads')}
     if name in TIMM_NETWORKS:
         return dict(family=name, checkpoint=file)
     folder = Path(file) if Path(file).is_dir() else Path(file).parent

@@ -128,7 +128,7 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     parts = {name: cfg.pop(name, None) for name in track_names(FILES)}
     if leaf is not None and track.name != FULL:
         apply_track(cfg, leaf, track, parts[track.name])
-    leaf = put_networks(cfg, leaf, options.teachers, options.student_arch)
+    leaf = put_networks(cfg, leaf, options.teachers, options.student_arch, track)
     hooks = set(cfg.get('default_hooks') or {})
     data = note = ''
     if options.data:

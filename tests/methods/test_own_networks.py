@@ -1,5 +1,7 @@
 """Anyone's teachers and students: the command line, CNNs as students, three kinds of teachers."""
 
+import argparse
+
 import pytest
 import timm
 import torch
@@ -9,11 +11,11 @@ from safetensors.torch import save_file
 import comad.methods  # noqa: F401
 from backbones import StagedClassifier, load_student, save_student
 from backbones.networks import build_network
-from comad.engine.options import ConfigError, RunOptions
+from comad.engine.options import ConfigError, RunOptions, add_options
 from comad.engine.own_networks import mask_ratios
 from comad.engine.paths import check_paths
 from comad.engine.run_config import load_run_config
-from comad.runs.place import get_track
+from comad.runs.place import CALLER, HOME, get_track
 from comad.weights import export_timm
 
 LEAF = 'pretrain_configs/comad_tiny.py'
@@ -111,7 +113,7 @@ def config(**options):
     return load_run_config(RunOptions(config=LEAF, **options), check=False)
 
 
-def test_the_command_line_names_teachers_and_student(tmp_path):
+def test_the_command_line_names_teachers_and_student(tmp_path, monkeypatch):
     cfg = config(teachers=['mae_small=m.pth', 'dinov3_vitb16=d.pth', 'resnet50=r.pth'])
     assert [t['mask_ratio'] for t in cfg.model.teachers] == [0.6, 0.4, 0.2]
     assert cfg.model.teachers[0] == dict(
@@ -123,6 +125,22 @@ def test_the_command_line_names_teachers_and_student(tmp_path):
     (tmp_path / 'config.json').write_text('{}')
     (teacher,) = config(teachers=[f'mine={tmp_path}']).model.teachers
     assert teacher == dict(family='timm', checkpoint=str(tmp_path), name='mine', mask_ratio=0.6)
+    # On the sample files of others keep their size, where its own teachers are small.
+    cfg = config(teachers=['mae=m.pth', 'mae_small=n.pth'], track='sample')
+    sizes = dict(embed_dim=384, depth=12, num_heads=6)
+    assert 'arch' not in cfg.model.teachers[0] and sizes == {
+        k: cfg.model.teachers[1][k] for k in sizes
+    }
+    own = 'work_dirs/sample/pretrain/mae_base/seed0/mae_pretrain_vit_base.pth'
+    cfg = config(teachers=[f'mae={own}'], track='sample')
+    assert cfg.model.teachers[0].arch == 'sample_base'
+    parser = argparse.ArgumentParser()
+    add_options(parser, 'teachers')
+    monkeypatch.setenv(HOME, str(tmp_path))
+    monkeypatch.setenv(CALLER, str(tmp_path / 'sub'))  # files are seen from where they were typed
+    told = parser.parse_args(['--teachers', 'mae=x.pth', 'mae']).teachers
+    assert told == ['mae=sub/x.pth', 'mae']
+    monkeypatch.delenv(HOME)
     cfg = config(student_arch='resnet18', track='sample')
     assert cfg.model.backbone == dict(type='StagedClassifier', arch='sample_resnet18')
     assert cfg.run.student == 'comad_resnet18' and cfg.run.arch == 'resnet18'
