@@ -2,8 +2,7 @@
 
 1,200 clips are 37 steps an epoch. Rates and clipping follow from the length: 900 steps instead of
 94,000 move a network from scratch nowhere at the recipe's norm of 0.02. The rate of a teacher stays
-low, since the raw outputs of its blocks grow with it and drown the pixels beside them. It trains
-four times as long as its students, once, and is shipped.
+low, since the raw outputs of its blocks grow with it and drown the pixels beside them.
 """
 
 train_dataloader = dict(
@@ -27,4 +26,3 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min_ratio=2 / 240, begin=2, convert_to_iter_based=True),
 ]
 default_hooks = dict(checkpoint=dict(interval=24))
-videomae_video_large = dict(train_cfg=dict(max_epochs=96))
