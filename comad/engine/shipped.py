@@ -16,6 +16,7 @@ from typing import Any
 
 from backbones.files import atomic_path, read_json, sha256_of, write_json
 from comad.engine.options import ConfigError
+from comad.runs.card import read_student_card
 from comad.runs.place import FILES, pretrain_dir, pretrain_root
 from comad.runs.track import FOLDER, Track
 
@@ -107,15 +108,15 @@ def ship(run: str, track: str, file: str, told: Mapping[str, Any]) -> Path:
         The folder of file and card.
 
     Raises:
-        CheckpointError: No such run, or it is no finite network in float16.
+        CheckpointError: No such file, or it is no finite network in float16.
+        ValueError: The run has no card.
         ConfigError: The file is too large.
     """
-    from backbones.checkpoints import read_card, read_checkpoint, write_torch
+    from backbones.checkpoints import read_checkpoint, write_torch
 
     made, folder = pretrain_dir(track, run, SEED), FILES / shipped_folder(run, track)
-    student = {
-        key: value for key, value in read_card(made / CARD_OF_STUDENT).items() if key != 'sha256'
-    }
+    student = read_student_card(made / CARD_OF_STUDENT).as_dict()
+    del student['sha256']  # of the file in float32
     write_torch(folder / file, _halved(read_checkpoint(made / file)))
     if (size := (folder / file).stat().st_size) > MAX_BYTES:
         raise ConfigError(f'{folder / file} has {size:,} bytes; at most {MAX_BYTES:,} are shipped')

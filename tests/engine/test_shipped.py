@@ -38,7 +38,9 @@ def network(tmp_path, monkeypatch):
     network = build_network(ARCH)
     folder = Path('work_dirs/sample/pretrain', RUN, 'seed0')
     write_torch(folder / FILE, {'model': as_official(network.state_dict(), 'encoder.')})
-    save_student(folder, network, dict(name=RUN, method='videomae', arch='video_large'))
+    save_student(
+        folder, network, dict(name=RUN, method='videomae', arch='video_large', params_m=0.84)
+    )
     return network
 
 
