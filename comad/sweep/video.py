@@ -34,11 +34,15 @@ def video(root: Path, seeds: int) -> list[Step]:
 
 def teacher_steps(root: Path) -> list[Step]:
     """Return the step that writes the clips, and the one that trains the teacher."""
+    return [data_step(), _pretrain(root, TEACHER, 0)]
+
+
+def data_step() -> Step:
+    """Return the step that writes the sample's clips."""
     command = ('python', 'tools/data.py', 'sample', '--video')
     sources = ('comad/data/sample/videos.py', 'comad/data/sample/scenes.py')
     proof = ('data/sample_video/manifest.json',)
-    data = Step('video_data', command, proof, sources=sources, seconds=SECONDS['data'])
-    return [data, _pretrain(root, TEACHER, 0)]
+    return Step('video_data', command, proof, sources=sources, seconds=SECONDS['data'])
 
 
 def probes(root: Path) -> list[Step]:
