@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN as MEAN
+from timm.data.constants import IMAGENET_DEFAULT_STD as STD
+from torch.nn.functional import normalize
 
 from backbones import save_student
 from backbones.architectures import network_config
@@ -13,6 +16,8 @@ from backbones.networks import build_network, load_student
 from backbones.teachers import build_teacher
 from backbones.video_files import as_official
 from comad.commands.weights import main
+from comad.data.sample.scenes import SPLITS
+from comad.data.sample.videos import render_clip
 from comad.engine import shipped
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import SAMPLE_TEACHERS, VIDEO_TEACHERS, check_paths, place_shipped
@@ -147,3 +152,29 @@ def test_what_comes_with_the_sample_is_whole(run):
     for metrics in card['probe'].values():
         assert metrics and all(0 < value <= 100 for value in metrics.values())
     assert card['probe']
+
+
+def test_the_teacher_of_video_tells_motions_apart():
+    """Frozen features of the shipped network against random weights of the same size."""
+    file, card = shipped.read_shipped(RUN, SAMPLE)
+    teacher = build_teacher(card['family'], file, arch=card['arch'])
+    torch.manual_seed(0)
+    random = build_network(ARCH).eval()
+    clips, motions = zip(*(clip_of(split, n) for split in SPLITS for n in range(80)), strict=True)
+    clips, motions = torch.stack(clips), torch.tensor(motions)
+
+    def nearest(network):
+        with torch.no_grad():
+            features = normalize(network.tokens(clips).mean(1), dim=1)
+        bank, queries = features[:80], features[80:]
+        return float((motions[:80][(queries @ bank.T).argmax(1)] == motions[80:]).float().mean())
+
+    assert nearest(teacher) > nearest(random) + 0.2
+
+
+def clip_of(split, number):
+    """Four frames of a clip of the sample (3, 4, 64, 64), normalised, and its motion."""
+    frames, _, motion = render_clip(split, number)
+    clip = torch.from_numpy(frames[2:18:4]).permute(3, 0, 1, 2) / 255
+    mean, std = (torch.tensor(x).view(3, 1, 1, 1) for x in (MEAN, STD))
+    return (clip - mean) / std, motion
