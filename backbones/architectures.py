@@ -9,7 +9,7 @@ before anything is built.
 from collections.abc import Mapping
 from typing import Any
 
-from .staged_table import STAGED_ARCHITECTURES
+from .staged_table import STAGED_ARCHITECTURES, entry_of
 
 VIT = 'MaskedViT'
 # Stand-ins for the embedded sample: 64-px images, 8-px patches, minutes on a CPU.
@@ -57,7 +57,14 @@ LETTERS = {'tiny': 'T', 'small': 'S', 'base': 'B', 'large': 'L', 'huge': 'H'}
 
 def network_type(arch: str, architecture: Mapping[str, Any] | None = None) -> str:
     """Class of a network: what its architecture states, else what is registered, else a ViT."""
-    return (architecture or {}).get('type') or ARCHITECTURES.get(arch, {}).get('type', VIT)
+    return (architecture or {}).get('type') or architecture_of(arch).get('type', VIT)
+
+
+def architecture_of(arch: str) -> Mapping[str, Any]:
+    """The entry of an architecture, or what timm's name of one stands for; empty for no name."""
+    if arch in ARCHITECTURES or (entry := entry_of(arch)) is None:
+        return ARCHITECTURES.get(arch, {})
+    return entry.architecture()
 
 
 def network_config(arch: str) -> dict[str, Any]:
@@ -66,9 +73,9 @@ def network_config(arch: str) -> dict[str, Any]:
     Raises:
         ValueError: no such architecture.
     """
-    if arch not in ARCHITECTURES:
+    if not (known := architecture_of(arch)):
         raise ValueError(f'arch {arch!r} is unknown; known: {", ".join(ARCHITECTURES)}')
-    arguments = {key: value for key, value in ARCHITECTURES[arch].items() if key != 'title'}
+    arguments = {key: value for key, value in known.items() if key != 'title'}
     return {'type': VIT, **arguments}
 
 
@@ -79,10 +86,12 @@ def vits() -> dict[str, dict[str, int]]:
 
 def split_name(student: str) -> tuple[str, str] | None:
     """Method and architecture of ``<method>_<arch>``, the longest name that fits; None if none."""
-    known = (arch for arch in ARCHITECTURES if not arch.startswith(SAMPLE))
-    arch = max((arch for arch in known if student.endswith(f'_{arch}')), key=len, default='')
-    method = student.removesuffix(f'_{arch}')
-    return (method, arch) if arch and method else None
+    words = student.split('_')
+    for first in range(1, len(words)):
+        method, arch = '_'.join(words[:first]), '_'.join(words[first:])
+        if method and not arch.startswith(SAMPLE) and architecture_of(arch):
+            return method, arch
+    return None
 
 
 def sample_name(arch: str) -> str | None:

@@ -135,11 +135,16 @@ def _of_transformers(config: Mapping[str, Any], path: Path) -> Described:
         )
     kind = KINDS[told]
     sizes = config.get('vision_config') if told in ('clip', 'siglip') else config
-    if told == 'dinov3_vit' and config.get('use_gated_mlp'):
-        raise CheckpointError(
-            f"{path}: DINOv3 with a gated MLP: take timm's file of it, "
-            'model=vit_huge_plus_patch16_dinov3'
-        )
+    model = kind.model
+    if told == 'dinov3_vit':
+        if config.get('use_gated_mlp'):
+            raise CheckpointError(
+                f"{path}: DINOv3 with a gated MLP: take timm's file of it, "
+                'model=vit_huge_plus_patch16_dinov3'
+            )
+        # Query and value have biases or not; transformers' default is that they have.
+        if config.get('query_bias', True) or config.get('value_bias', True):
+            model += '_qkvb'
     sizes = {**kind.defaults, **(sizes if isinstance(sizes, dict) else {})}
     whole = {k: sizes[k] for k in kind.defaults if k != 'hidden_act'}
     odd = [k for k, v in whole.items() if not isinstance(v, int) or isinstance(v, bool) or v < 1]
@@ -155,7 +160,7 @@ def _of_transformers(config: Mapping[str, Any], path: Path) -> Described:
         except ValueError as error:
             raise CheckpointError(str(error)) from error
     return Described(
-        kind.model,
+        model,
         dict(
             img_size=sizes['image_size'],
             patch_size=sizes['patch_size'],

@@ -139,6 +139,11 @@ class StagedClassifier(LoadsStudent, nn.Module):
             return 1
         return STRIDES[-1] if hasattr(self, 'strides') else self.img_size
 
+    @property
+    def any_size(self) -> bool:
+        """Whether images of any size are taken, as CNNs do."""
+        return not self.sized
+
     def architecture(self) -> dict[str, Any]:
         """timm's name and what differs from it; classes unless there is no classifier.
 

@@ -1,15 +1,29 @@
 """Classifiers that are cut into four stages: timm's names, widths, and how images are tested.
 
-The cuts are OFA-KD's (arXiv:2310.19444 and its code); `stage_cuts` says where they fall. A further
-network is a further entry. Nothing here imports torch.
+The cuts are OFA-KD's (arXiv:2310.19444 and its code); `stage_cuts` says where they fall. Other
+networks of the same modules of timm are students by timm's names, without an entry. Nothing here
+imports torch.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 STAGED = 'StagedClassifier'
 CNN, TOKEN = 'cnn', 'token'
 STRIDES = (4, 8, 16, 32)
+# Modules of timm all of whose networks have four known stages, with arguments of their own.
+MODULES: dict[str, dict[str, Any]] = {
+    'resnet': {},
+    'efficientnet': {},
+    'convnext': {},
+    'repvit': {'distillation': False},
+    'swin_transformer': {},
+}
 
 
 @dataclass(frozen=True)
@@ -20,7 +34,7 @@ class Entry:
         title: What tables print.
         model: timm's name with the tag of its weights, whose default changes between versions.
         family: ``cnn`` (maps) or ``token`` (attention and MLPs), which decides recipe and exits.
-        widths: Of the four stages.
+        widths: Of the four stages; none where the network has to tell them.
         crop: Share of the shorter edge that a test sees: it is resized to size / crop.
         interpolation: Of that resize.
         img_size: Edge of its images in pixels.
@@ -31,7 +45,7 @@ class Entry:
     title: str
     model: str
     family: str
-    widths: tuple[int, int, int, int]
+    widths: tuple[int, ...]
     crop: float = 0.875
     interpolation: str = 'bicubic'
     img_size: int = 224
@@ -119,11 +133,29 @@ _SAMPLES: dict[str, Entry] = {
 }
 
 
+@cache
+def timm_modules() -> Mapping[str, str]:
+    """Every network of timm -> the module that defines it; read from its files, not imported."""
+    folder = Path(find_spec('timm').origin).parent / 'models'
+    defined = re.compile(r'^@register_model\s+def (\w+)\(', re.MULTILINE)
+    return {
+        name: path.stem
+        for path in sorted(folder.glob('*.py'))
+        for name in defined.findall(path.read_text(encoding='utf-8'))
+    }
+
+
 def entry_of(arch: str) -> Entry | None:
-    """The entry of an architecture, ``sample_`` ones included; None for one of another kind."""
+    """The entry of an architecture, ``sample_`` ones included; None for one of another kind.
+
+    Networks of ``MODULES`` without an entry are tested as most of timm's are.
+    """
     if arch.startswith('sample_'):
         return _SAMPLES.get(arch.removeprefix('sample_'))
-    return NETWORKS.get(arch)
+    if arch in NETWORKS or (module := timm_modules().get(arch)) not in MODULES:
+        return NETWORKS.get(arch)
+    family = TOKEN if module == 'swin_transformer' else CNN
+    return Entry(arch, arch, family, (), changes=MODULES[module])
 
 
 def evaluation_view(arch: str) -> dict[str, Any]:

@@ -172,7 +172,8 @@ def _finish(teacher: Frozen, card: dict[str, Any], grid: int | None, cell: int |
     """Fit a teacher to the student's grid, and say in its card what it sees."""
     if grid is not None and isinstance(teacher, FrozenTokens):
         teacher.fit_grid(grid, cell)
-    teacher.card = card | {'digest': teacher.digest()}
+    valued = not next(teacher.parameters()).is_meta  # a network that is only counted has no values
+    teacher.card = card | ({'digest': teacher.digest()} if valued else {})
     if teacher.input_size:
         teacher.card['input_size'] = teacher.input_size
     if not getattr(teacher, 'drops', True):

@@ -160,6 +160,11 @@ class MaskedViT(LoadsStudent, VisionTransformer):
         return 1 + self.num_reg_tokens
 
     @property
+    def any_size(self) -> bool:
+        """Images of any multiples of `size_divisor` are taken: positions are interpolated."""
+        return True
+
+    @property
     def size_divisor(self) -> int:
         """Edges of images are multiples of the patch size."""
         return self.patch_size

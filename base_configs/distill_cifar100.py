@@ -29,6 +29,7 @@ train_dataloader = dict(
         type='CIFAR100',
         root='data/cifar-100-binary',
         split='train',
+        with_index=True,
         views=dict(
             type='TimmTrain',
             size=224,

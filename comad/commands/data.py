@@ -202,17 +202,23 @@ def check_data(args: argparse.Namespace) -> None:
     from comad.data.check import run
     from comad.data.check.own import OwnCheck
     from comad.data.check.run import TERMS
+    from comad.data.identity import ROOTS
     from comad.data.pool import usable_cores
 
-    if args.name not in run.ROOTS:
+    if args.name not in ROOTS:
         root = Path(typed(args.name))
+        if root.is_file():
+            raise ValueError(
+                f'{args.name}: a file; a check is of the folder that holds it and its images, and '
+                '--data takes that folder too'
+            )
         if args.root or not root.is_dir():
-            known = ', '.join(run.ROOTS)
+            known = ', '.join(ROOTS)
             raise FileNotFoundError(
                 f'{args.name}: no folder; expected one without --root, or {known}'
             )
     else:
-        root = Path(args.root or run.ROOTS[args.name])
+        root = Path(args.root or ROOTS[args.name])
         print(TERMS[args.name])
     workers = usable_cores() if args.workers is None else args.workers
     options = dict(workers=workers, quick=args.quick, progress=Progress('files'))

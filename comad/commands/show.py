@@ -137,7 +137,7 @@ def show(args: argparse.Namespace) -> dict[str, Any] | None:
 
     import comad.engine.register  # noqa: F401
     from comad.recipes.card import recipe_card
-    from comad.recipes.cost import DECODE_RATES, build_model, cost_of
+    from comad.recipes.cost import DECODE_RATES, counted
     from comad.recipes.groups import parameter_groups
     from comad.recipes.text import cost_text, groups_text, protocol_text
     from comad.tasks.protocol import recipe_processes
@@ -147,9 +147,8 @@ def show(args: argparse.Namespace) -> dict[str, Any] | None:
     config = cfg._cfg_dict.to_dict()
     gpus = args.gpus or (1 if get_track(args.track).stand_ins else recipe_processes(config))
     try:
-        model = build_model(config)
+        model, cost = counted(config, gpus)
         card = recipe_card(config, cfg.run.kind, gpus, args.track)
-        cost = cost_of(config, model, gpus)
         groups = parameter_groups(config, model) if 'train_cfg' in config else []
     except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
         print(f'error: {args.config}: {" ".join(str(error).split())}', file=sys.stderr)

@@ -20,12 +20,13 @@ from comad.data.views import build_views
 
 @DATASETS.register_module()
 class CIFAR100(Dataset):
-    """Images of a split, and their fine labels; ``index`` tells methods with a memory which it is.
+    """Images of a split, and their fine labels.
 
     Args:
         root: folder ``cifar-100-binary``.
         split: 'train', or 'val', which is ``test.bin``.
         views: config of a view type of `comad.data.views`, which also enlarges the 32 px.
+        with_index: items tell their ``index``, for methods with a memory.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -34,9 +35,14 @@ class CIFAR100(Dataset):
     """
 
     def __init__(
-        self, root: str | Path, split: str = 'train', views: Mapping[str, Any] | None = None
+        self,
+        root: str | Path,
+        split: str = 'train',
+        views: Mapping[str, Any] | None = None,
+        with_index: bool = False,
     ) -> None:
         self.views = build_views(views or {'type': 'TimmTrain'})
+        self.with_index = with_index
         self.root, self.split = root, split
         classes = read_classes(root)
         self.records = open_records(root, split)
@@ -57,11 +63,9 @@ class CIFAR100(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """``inputs``: (3, S, S) uint8; ``labels``: the fine class, int; ``index``: int."""
-        planes = self.records[int(index), 2:].reshape(3, EDGE, EDGE)
+        """``inputs``: (3, S, S) uint8; ``labels``: the fine class, int; perhaps ``index``: int."""
+        place = int(index)
+        planes = self.records[place, 2:].reshape(3, EDGE, EDGE)
         image = Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
-        return {
-            'inputs': self.views(image),
-            'labels': int(self.labels[int(index)]),
-            'index': int(index),
-        }
+        item = {'inputs': self.views(image), 'labels': int(self.labels[place])}
+        return {**item, 'index': place} if self.with_index else item

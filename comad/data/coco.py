@@ -1,4 +1,4 @@
-"""COCO's annotation files: read, their mistakes told in one line, and what has one right value added.
+"""COCO's annotation files: read, mistakes told in one line, and what has one right value added.
 
 mmdet and pycocotools look keys up where they need them, which may be hours after the start, and
 take an id of 0 for none. Here a file is looked at as a whole before anything is trained on it.
@@ -18,11 +18,11 @@ from comad.data.subset import keep_split
 ONE = {'images': 'image', 'annotations': 'annotation', 'categories': 'category'}
 LISTS = tuple(ONE)
 NAMED = 4  # of many names in one line
-CHECK = 'python tools/data.py check coco names every one'
+CHECK = 'python tools/data.py check, of coco or the folder of your own, names every one'
 
 
 def read_annotations(path: str | Path) -> dict[str, Any]:
-    """Contents of an annotation file: ``images``, ``annotations``, ``categories``, lists of objects.
+    """Contents of an annotation file: lists of objects ``images``, ``annotations``, ``categories``.
 
     Raises:
         OSError: it cannot be read.
@@ -67,7 +67,7 @@ def read_whole(path: str | Path, masks: bool) -> dict[str, Any]:
     for entry in content['categories']:
         number, name = entry.get('id'), entry.get('name')
         known = not is_id(number) or number in categories or name in categories.values()
-        twice = 'no id and name of its own' if known or not isinstance(name, str) else None
+        twice = 'no id and name of its own' if known or not _is_name(name) else None
         note('categories', number, twice)
         if not twice:
             categories[number] = name
@@ -75,8 +75,13 @@ def read_whole(path: str | Path, masks: bool) -> dict[str, Any]:
         if len({type(number) for number in known}) > 1:  # which pycocotools cannot sort
             note(kind, list(known)[-1], 'ids are numbers and texts')
     kept = []
+    written = {str(number): number for number in images}
     for entry in content['annotations'] if not faults else ():
-        if is_id(image := entry.get('image_id')) and image in images:
+        image = entry.get('image_id')
+        if is_id(image) and image not in images and str(image) in written:
+            other = written[str(image)]
+            note('annotations', entry.get('id'), f'image_id {image!r}, the image has {other!r}')
+        elif is_id(image) and image in images:
             note('annotations', entry.get('id'), _complete(entry, images[image], categories, masks))
             kept.append(entry)
     for kind, count in faults.items():
@@ -87,6 +92,10 @@ def read_whole(path: str | Path, masks: bool) -> dict[str, Any]:
     # pycocotools takes the number 0 for no match.
     content['annotations'] = [{**entry, 'id': n} for n, entry in enumerate(kept, start=1)]
     return content
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and bool(name.strip())
 
 
 def _image_fault(entry: dict[str, Any], known: dict[Any, Any]) -> str | None:

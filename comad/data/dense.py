@@ -43,7 +43,9 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
     if hasattr(dataset, 'COCOAPI'):
         steps = dataset.pipeline.transforms
         masks = any(getattr(step, 'with_mask', False) for step in steps)
-        dataset.COCOAPI = partial(annotations_type(), masks=masks, own=getattr(dataset, 'own', None))
+        dataset.COCOAPI = partial(
+            annotations_type(), masks=masks, own=getattr(dataset, 'own', None)
+        )
     try:
         dataset.full_init()
         left = len(dataset)
@@ -72,7 +74,7 @@ def _check_some_can_be_learnt(dataset: Any) -> None:
     if not any(not one['ignore_flag'] for sample in samples for one in sample['instances']):
         raise ValueError(
             f'{_place(dataset)}: no annotation is left to learn from: crowds (iscrowd 1) and boxes '
-            'of less than a pixel are not learnt from'
+            'of less than a pixel inside of the image are not learnt from'
         )
 
 

@@ -111,7 +111,7 @@ def _search(root: Path) -> Columns:
                 place = os.path.join(folder, entry.name)
                 if name.startswith('.') or name in SKIPPED:
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     waiting.append(place)
                 elif is_image_name(name):
                     images.append((place, _size(entry)))
@@ -131,6 +131,13 @@ def _search(root: Path) -> Columns:
         'stamps': np.array(stamps, dtype=np.int64),
         'settled': np.array(stamps, dtype=np.int64) < started - TICK,
     }
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _size(entry: os.DirEntry) -> int:

@@ -11,12 +11,21 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from comad.data.manifest import cited_digest, find_manifest, is_sample
-from comad.data.manifest import describe_images
+from comad.data.manifest import cited_digest, describe_images, find_manifest, is_sample
 
 IMAGENET, ADE20K, COCO, CIFAR100, SAMPLE, KINETICS400, SSV2 = NAMES = (
     *('imagenet-1k', 'ade20k', 'coco', 'cifar-100', 'sample', 'kinetics-400', 'ssv2'),
 )
+# Where they lie, by the names that `tools/data.py check` knows.
+ROOTS = {
+    'imagenet': 'data/imagenet',
+    'ade20k': 'data/ade/ADEChallengeData2016',
+    'coco': 'data/coco',
+    'cifar100': 'data/cifar-100-binary',
+    'kinetics400': 'data/kinetics400',
+    'ssv2': 'data/ssv2',
+    'sample': 'data/sample',
+}
 # The 100 classes of CMC (arXiv:1906.05849, imagenet100.txt of its code) and their images.
 IMAGENET100, IMAGENET100_IMAGES = 'imagenet-100', {'train': 126_689, 'val': 5_000}
 # Of the 118,287 training images of COCO 2017 the others show no object: mmdet leaves them out.
@@ -33,10 +42,10 @@ class DataIdentity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One split of a data set as a run read it.
 
     Args:
-        name: ``imagenet-1k``, ``imagenet-100``, ``ade20k``, ``coco`` or ``cifar-100`` for data of exactly their
-            classes and number of images, ``kinetics-400`` or ``ssv2`` also for what a check found
-            left, ``sample`` for those with the embedded sample's manifest; else the name of
-            the data's folder.
+        name: ``imagenet-1k``, ``imagenet-100``, ``ade20k``, ``coco`` or ``cifar-100`` for data of
+            exactly their classes and number of images, ``kinetics-400`` or ``ssv2`` also for what a
+            check found left, ``sample`` for those with the embedded sample's manifest; else the
+            name of the data's folder.
         split: Which part, ``train`` or ``val`` mostly.
         subset: What was taken of the split, None for all of it.
         images: Number of images that were read, after ``subset``.

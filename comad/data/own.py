@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from backbones.files import sha256_of
 from comad.data.decode import IMAGE_SUFFIXES
 from comad.data.files import INDICES, KEPT_FROM, FileIndex, index_files
 from comad.data.index import Columns, kept_index
@@ -117,15 +118,36 @@ def own_name(source: str | Path) -> str:
 def cite_own(source: str | Path) -> tuple[str, int | None]:
     """What records cite: the digest, and the number of problems that a check has found.
 
-    Without a check of just these files it ends in '(names and sizes only)'.
+    Without a check of just these files it ends in '(names and sizes only)', as for a file always: a
+    check is of a folder.
     """
     path = Path(source)
-    digest = index_files(path).digest if path.is_dir() else _of_tables(path, False).digest
-    checked = read_manifest(path / MANIFEST) if path.is_dir() else None
+    if not path.is_dir():
+        listed = path.suffix.lower() in LISTS + CSVS
+        digest = _of_tables(path, False).digest if listed else sha256_of(path)
+        return digest + QUICK, None
+    digest = index_files(path).digest
+    checked = read_manifest(path / MANIFEST)
     if checked is None or checked.get('names_digest') != digest:
         return digest + QUICK, None
     full = checked['digest'] + ('' if checked.get('content_hashed') else QUICK)
     return full, checked.get('problems')
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Stop at names of classes that only capitals or blanks tell apart.
+
+    Raises:
+        ValueError: naming two of them.
+    """
+    plain: dict[str, str] = {}
+    for name in names:
+        other = plain.setdefault(' '.join(name.split()).casefold(), name)
+        if other != name:
+            raise ValueError(
+                f'{path}: the classes {other!r} and {name!r} overlap: they differ by capitals or '
+                'blanks alone; give them one name, or names that differ'
+            )
 
 
 def read_own(source: str | Path, labels: bool) -> OwnImages:
@@ -155,7 +177,8 @@ def _of_folder(path: Path, labels: bool) -> OwnImages:
     if labels and (tables := _tables_of(path, index)):
         return _of_tables(path, True, tables, index.digest)
     if not len(index.paths):
-        found = f'; {os.fsdecode(index.others[0])} is of another format' if len(index.others) else ''
+        other = index.others[:1].tolist()
+        found = f'; {os.fsdecode(other[0])} is of another format' if other else ''
         raise ValueError(
             f'{path}: no images in it or in folders below; read are {", ".join(IMAGE_SUFFIXES)}'
             f'{found}'
@@ -180,9 +203,10 @@ def _of_folder(path: Path, labels: bool) -> OwnImages:
             raise ValueError(f'{path}: {name} is a second {SPLITS[name]} split; leave one')
         classes, splits[SPLITS[name]] = _by_class(path, index, f'{name}/')
         if known and (differing := sorted(set(known) ^ set(classes))):
+            alone = 'train' if differing[0] in known else 'val'
             raise ValueError(
-                f'{path}: the class {differing[0]} is in {"train" if differing[0] in known else "val"}'
-                ' alone; every class needs images in both'
+                f'{path}: the class {differing[0]} is in {alone} alone; every class needs images '
+                'in both'
             )
         known = known or classes
     return OwnImages(path, index.digest, splits, known)
@@ -211,6 +235,7 @@ def _by_class(path: Path, index: FileIndex, prefix: str) -> tuple[list[str], Lis
         raise ValueError(
             f'{path}: one folder, {prefix}{names[0]}, is no classes; labels come from {LAYOUTS}'
         )
+    check_names(path, names)
     return names, Listed(np.concatenate(parts), np.repeat(np.arange(len(names)), counts))
 
 
@@ -300,6 +325,7 @@ def _classes(source: Path, labels: np.ndarray, known: Path) -> tuple[str, ...]:
             f'{source}: labels are numbers ({numbers[0]}) and texts ({other}); write them all in '
             f'one way, or name the classes in {known}'
         )
+    check_names(source, found)
     if len(found) < 2:
         raise ValueError(f'{source}: one label, {found[0] or "empty"}, makes no classes')
     return tuple(sorted(found, key=int) if numbers else found)
@@ -310,17 +336,21 @@ def _read_tables(tables: dict[str, Path]) -> Columns:
     labels: list[str] = []
     splits: list[int] = []
     entries: list[tuple[str, int, str | None]] = []
+    seen: dict[str, str] = {}
     for split, table in tables.items():
-        rows = _rows_of(table) if table.suffix.lower() in CSVS else _lines_of(table)
-        for row in rows:
-            place = os.fsencode(row['path'])
-            try:
-                size = os.stat(os.path.join(os.fsencode(table.parent), place)).st_size
-            except OSError:
+        labelled = table.suffix.lower() in CSVS
+        for row in _rows_of(table) if labelled else _lines_of(table):
+            place, where = os.fsencode(row['path']), f'{table}, line {row["line"]}'
+            full = os.path.join(table.parent, row['path'])
+            if not os.path.isfile(full):
+                missing = 'is no file' if os.path.exists(full) else 'does not exist'
+                raise ValueError(f'{where}: {row["path"]} {missing}, seen from {table.parent}')
+            size = os.stat(full).st_size
+            before = seen.setdefault(os.path.normpath(full), where)
+            if labelled and before != where:
                 raise ValueError(
-                    f'{table}, line {row["line"]}: {row["path"]} does not exist, seen from '
-                    f'{table.parent}'
-                ) from None
+                    f'{where}: {row["path"]} is in {before} too; an image has one label and split'
+                )
             number = ('train', 'val', 'test').index(split or SPLITS[row['split']])
             paths.append(place)
             labels.append(row['label'])
@@ -352,17 +382,22 @@ def _rows_of(table: Path) -> list[dict[str, Any]]:
             reader.fieldnames = columns
             if not {'path', 'label'} <= set(columns):
                 shown = ','.join(columns) or 'nothing'
-                raise ValueError(f'{table}: begins with {shown}; expected the columns path,label')
+                raise ValueError(
+                    f'{table}: begins with {shown}; expected the columns path,label, and commas '
+                    'between them'
+                )
             rows = []
             for row in reader:
                 label, split = (row.get('label') or '').strip(), (row.get('split') or 'train')
                 where = f'{table}, line {reader.line_num}'
                 if not label or not (row['path'] or '').strip():
                     raise ValueError(f'{where}: the {"path" if label else "label"} is empty')
+                if not label.isprintable():
+                    raise ValueError(f'{where}: the label {label!r} is no text of one line')
                 if (split := split.strip().lower()) not in SPLITS:
                     raise ValueError(f'{where}: split {split!r}; expected train, val or test')
                 path = row['path'].strip()
                 rows.append(dict(path=path, label=label, split=split, line=reader.line_num))
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f'{table}: is no CSV in UTF-8 ({error})') from None
+            raise ValueError(f'{table}: is no CSV in UTF-8 ({error}): save it as such') from None
     return rows

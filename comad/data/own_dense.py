@@ -1,7 +1,8 @@
-"""Objects and masks of one's own: where a folder keeps images, COCO files or label maps, and names.
+"""Objects and masks of one's own: where a folder keeps images, COCO files or masks, and names.
 
-Objects: one JSON, or one per split, of any categories. Masks: ``images`` and ``masks``, with folders
-``train`` and ``val`` in both or without, and ``classes.txt``, whose first line is the value 0.
+Objects: one JSON, or one per split, of any categories. Masks: ``images`` and ``masks``, with
+folders ``train`` and ``val`` in both or without, and ``classes.txt``, whose first line is the value
+0.
 """
 
 import os
@@ -18,7 +19,7 @@ from PIL import Image
 from comad.data.coco import read_whole
 from comad.data.decode import DECODE_ERRORS, FORMATS, IGNORED, LABEL_MODES, is_image_name
 from comad.data.manifest import MANIFEST
-from comad.data.own import SPLITS
+from comad.data.own import SPLITS, check_names
 from comad.data.shards import CLASSES, read_lines
 from comad.data.subset import keep_split
 
@@ -61,7 +62,7 @@ def find_objects(source: str | Path, masks: bool = True) -> OwnScenes:
     for split, path in files.items():
         content = read_whole(path, masks)
         known = {entry['id']: entry['name'] for entry in content['categories']}
-        _check_names(path, list(known.values()))
+        check_names(path, list(known.values()))
         if split == 'train':
             names, used = known, {entry['category_id'] for entry in content['annotations']}
         elif strange := sorted(set(known.values()) - set(names.values())):
@@ -103,22 +104,15 @@ def _annotation_files(root: Path) -> dict[str, Path]:
     return {split: paths[0] for split, paths in sorted(splits.items())}
 
 
-def _check_names(path: Path, names: list[str]) -> None:
-    plain: dict[str, str] = {}
-    for name in names:
-        other = plain.setdefault(' '.join(name.split()).lower(), name)
-        if other != name:
-            raise ValueError(
-                f'{path}: the categories {other!r} and {name!r} overlap: they differ by capitals or '
-                'blanks alone; give them one id and name, or names that differ'
-            )
-
-
 def _image_folder(root: Path, path: Path, split: str, names: list[str]) -> Path:
     if not names:
         raise ValueError(f'{path}: names no images')
     own = [name for name, kind in SPLITS.items() if kind == split]
-    places = [path.parent, *(root / name for name in own), *(root / 'images' / name for name in own)]
+    places = [
+        path.parent,
+        *(root / name for name in own),
+        *(root / 'images' / name for name in own),
+    ]
     places += [root / 'images', root]
     found = {place: sum((place / name).is_file() for name in names[:50]) for place in places}
     best = max(found, key=found.__getitem__)
@@ -148,6 +142,7 @@ def find_masks(source: str | Path) -> OwnScenes:
             'masks'
         )
     classes = tuple(read_lines(root / CLASSES))
+    check_names(root / CLASSES, classes)
     if not classes or len(set(classes)) < len(classes):
         raise ValueError(f'{root / CLASSES}: names no class, or one twice; expected one per line')
     inside = {name: kind for name, kind in SPLITS.items() if (root / 'images' / name).is_dir()}
@@ -186,15 +181,11 @@ def pair_masks(images: Path, masks: Path) -> list[tuple[Path, Path]]:
 def _check_values(path: Path, classes: int, names: Path) -> None:
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.mode not in LABEL_MODES:
-                raise ValueError(
-                    f'{path}: mode {image.mode}, expected class indices in one channel (mode L)'
-                )
-            values = np.unique(np.asarray(image))
+            mode, values = image.mode, np.unique(np.asarray(image))
     except DECODE_ERRORS as error:
-        if str(path) in str(error):
-            raise
         raise ValueError(f'{path}: cannot be read as an image') from error
+    if mode not in LABEL_MODES:
+        raise ValueError(f'{path}: mode {mode}, expected class indices in one channel (mode L)')
     beyond = [int(value) for value in values if classes <= value != IGNORED]
     if beyond:
         raise ValueError(

@@ -93,8 +93,8 @@ class CRD(Distiller):
         def crd() -> Tensor:
             if step.index is None:
                 raise ValueError(
-                    'CRD: the data do not tell the index of an image, as CIFAR100 does and '
-                    'ImageNetFolder with with_index=True'
+                    'CRD: the data do not tell the index of an image, as CIFAR100 and '
+                    'ImageNetFolder do with with_index=True'
                 )
             ours = F.normalize(self.embed_student(step.student.penultimate.float()), dim=1)
             theirs = F.normalize(self.embed_teacher(step.teacher.penultimate.float()), dim=1)

@@ -56,8 +56,7 @@ def make_batch(
             dict(inputs=view(_image(generator)), labels=i % 10) for i in range(min(count, MADE))
         ]
         items = _again(items, count)
-        data = lookup(config, 'train_dataloader.dataset')
-        if data.get('type') == 'CIFAR100' or data.get('with_index'):
+        if lookup(config, 'train_dataloader.dataset.with_index'):
             items = [{**item, 'index': i} for i, item in enumerate(items)]
         data = default_collate(items)
         return _pinned(data) if device and device.type == 'cuda' else data

@@ -175,6 +175,11 @@ def _dense_datasets(cfg: Config, own: OwnScenes, source: str) -> list[tuple[str,
 
 
 def _scenes(cfg: Config, own: OwnScenes, source: str, what: str) -> str:
+    if 'val' not in own.splits and own.images['train'] < 2:
+        raise ValueError(
+            f'{source}: a single image, so none can be held out for validation: two or more are '
+            'needed, or a split of your own (train and val)'
+        )
     set_classes(cfg.model, len(own.classes))
     text = f'{own_name(source)}: {len(own.classes)} {what} ({", ".join(own.classes[:8])}'
     text += ', ...)' if len(own.classes) > 8 else ')'

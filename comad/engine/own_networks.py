@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.architectures import NAMES, VIT, network_type
+from backbones.architectures import NAMES, VIT, architecture_of, network_type
 from backbones.families import FAMILIES, TIMM_NETWORKS
-from backbones.staged_table import STAGED
+from backbones.staged_table import MODULES, STAGED, timm_modules
 from comad.engine.options import ConfigError
 
 if TYPE_CHECKING:
@@ -54,9 +55,8 @@ def put_networks(cfg: Config, leaf: Any, teachers: list[str] | None, arch: str |
         leaf = replace(leaf, method='_'.join([leaf.method, 'from', *names]))
     if arch:
         name = arch.removeprefix('vit_') if arch.removeprefix('vit_') in _vits() else arch
-        if name not in NAMES or network_type(name) not in (VIT, STAGED):
-            known = [n for n in NAMES if network_type(n) in (VIT, STAGED)]
-            raise ConfigError(f'--student-arch {arch}: expected one of {", ".join(known)}')
+        if not architecture_of(name) or network_type(name) not in (VIT, STAGED):
+            raise ConfigError(_no_student(arch))
         if network_type(name) != VIT:
             if kind not in ANY_NETWORK:
                 raise ConfigError(
@@ -68,6 +68,24 @@ def put_networks(cfg: Config, leaf: Any, teachers: list[str] | None, arch: str |
         cfg.model.backbone = dict(type=network_type(name), arch=name)
         leaf = replace(leaf, arch=name)
     return leaf
+
+
+def _no_student(arch: str) -> str:
+    """Why a name is none of a student, and which ones are."""
+    known = [name for name in NAMES if network_type(name) in (VIT, STAGED)]
+    modules = timm_modules()
+    if arch in modules:
+        return (
+            f'--student-arch {arch}: timm has it in {modules[arch]}, where no stages are known; '
+            f"students are {', '.join(known)} and all networks of timm's {', '.join(MODULES)}"
+        )
+    others = [name for name, module in modules.items() if module in MODULES]
+    near = get_close_matches(arch.partition('.')[0], dict.fromkeys((*known, *others)), 4)
+    meant = f'; {", ".join(near)} are similar' if near else ''
+    return (
+        f'--student-arch {arch}: no such network{meant}; expected one of {", ".join(known)}, or '
+        f"timm's name of one in {', '.join(MODULES)}"
+    )
 
 
 def mask_ratios(count: int) -> list[float]:

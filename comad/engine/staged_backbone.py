@@ -89,7 +89,7 @@ def fit_staged(cfg: Config, arch: str, small: bool) -> None:
             'CNN or a Swin'
         )
     model.backbone.out_indices = STAGES
-    widths = list(entry.widths)
+    widths = list(entry.widths or _measured(arch))
     if 'roi_head' in model:
         strides = len(model.neck.get('strides', ())) or 5
         width = model.neck.out_channels
@@ -101,6 +101,13 @@ def fit_staged(cfg: Config, arch: str, small: bool) -> None:
     model.decode_head.in_channels = widths
     if 'auxiliary_head' in model:
         model.auxiliary_head.in_channels = widths[model.auxiliary_head.get('in_index', 2)]
+
+
+def _measured(arch: str) -> tuple[int, ...]:
+    """Widths of a network that has no entry, which only timm can tell."""
+    from backbones.staged import StagedClassifier
+
+    return StagedClassifier(arch=arch).widths
 
 
 def _has_class_token(entry: Entry) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbones.architectures import NAMES, VIT, network_type, sample_name
+from backbones.architectures import NAMES, VIT, architecture_of, network_type, sample_name
 from comad.engine.config_keys import RUNNER_KEYS
 from comad.engine.options import ConfigError
 from comad.engine.paths import SAMPLE_ROOTS, SAMPLE_TEACHERS, VIDEO_TEACHERS
@@ -66,7 +66,7 @@ def track_value(track: Track, key: str, value: Any, own: str | None = None) -> A
         full, root = pretrain_root(FULL), pretrain_root(track.name)
         is_run = key == 'checkpoint' and value.startswith(f'{full}/')
         return value.replace(full, root, 1) if is_run else value
-    if key == 'arch' and value in NAMES:
+    if key == 'arch' and architecture_of(value) and not value.startswith('sample_'):
         if sample_name(value) is None:
             known = ', '.join(name for name in NAMES if sample_name(name))
             raise ConfigError(

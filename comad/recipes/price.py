@@ -1,6 +1,6 @@
 """What a run of a config takes: operations, decoded images and disk, counted once and kept.
 
-Counting builds the model and passes a few images through it, seconds each; what was counted lies in
+Counting builds the model and passes the shapes of a few images through it; what was counted lies in
 ``work_dirs/costs.json`` by the config's digest.
 """
 
@@ -71,10 +71,9 @@ def price_of(config: Mapping[str, Any]) -> Price:
 
 def _count(config: Mapping[str, Any]) -> Price:
     import comad.engine.register  # noqa: F401
-    from comad.recipes.cost import build_model, cost_of, images_of
+    from comad.recipes.cost import counted, images_of
 
-    model = build_model(config)
-    cost = cost_of(config, model, 1)
+    model, cost = counted(config, 1)
     if lookup(config, 'train_cfg') is None:
         loaders = (lookup(config, 'test_cfg.bank_dataloader'), config['test_dataloader'])
         images = sum(images_of(loader['dataset']) for loader in loaders)

@@ -93,7 +93,10 @@ def of_data(section: str, data: DataIdentity) -> list[str]:
         return [f'{section}.manifest is null: python tools/data.py check writes one']
     questions = []
     if QUICK in data.manifest:
-        questions.append(f'{section}.manifest is of names and sizes only: check without --quick')
+        questions.append(
+            f'{section}.manifest is of names and sizes only: python tools/data.py check of the '
+            'folder, without --quick, reads all files'
+        )
     if data.problems:
         questions.append(
             f'{section}.problems is {data.problems}: check.txt beside the manifest lists them'

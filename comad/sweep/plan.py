@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from comad.data.check.run import ROOTS
+from comad.data.identity import ROOTS
 from comad.engine.run_config import PRETRAIN
 from comad.recipes.price import DECODE_RATE, FILE, Price, known_price, price_of
 from comad.runs.track import Track
@@ -64,7 +64,7 @@ def priced(
         gpus: That each has.
         tflops: TFLOP/s that a GPU sustains.
         rate: Images per second that a data worker decodes.
-        report: Told once if configs have to be counted, which takes seconds each.
+        report: Told once if configs have to be counted, which takes half a second each.
     """
     unknown = {step.command[2] for step in steps if _known(step, track) is None}
     if unknown:

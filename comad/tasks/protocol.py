@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backbones.architectures import ARCHITECTURES
+from backbones.architectures import architecture_of
 from comad.data.manifest import describe_images
 
 Field = str | int | float | None
@@ -67,7 +67,7 @@ class ProtocolReader:
         steps = [steps] if isinstance(steps, Mapping) else steps
         self.config = {**config, 'param_scheduler': [scale_schedule(s, factor) for s in steps]}
         self.processes, self.tested = processes, tested
-        network = ARCHITECTURES.get(self.get('model.backbone.arch', ''), {})
+        network = architecture_of(self.get('model.backbone.arch', ''))
         self.told = {*NOT_PROTOCOL, *(f'model.backbone.{key}' for key in network)}
 
     def get(self, path: str, default: Any = None) -> Any:

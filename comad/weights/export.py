@@ -27,6 +27,7 @@ from comad.data.identity import DataIdentity
 from comad.weights.video import VIDEOMAE_FILE, write_videomae
 
 ONNX_TOLERANCE = 1e-4
+EDGES = (64, 8192)  # of an ONNX model's images in pixels, where any are taken
 OUTPUTS = {
     'tokens': """`tokens` are the class token, then
 the patch tokens in raster order, after the final norm.""",
@@ -90,9 +91,9 @@ def export_timm(student: str | Path, folder: str | Path) -> dict[str, Any]:
 def export_onnx(student: str | Path, folder: str | Path) -> float:
     """Write ``model.onnx`` and ``README.md``, and compare with onnxruntime.
 
-    Input ``images`` (B, 3, S, S), or clips (B, 3, T, S, S), float32 of any B and the student's own
-    size, output ``tokens``
-    (B, 1 + N, D), or what `Output` says of other networks.
+    Input ``images`` (B, 3, H, W), or clips (B, 3, T, S, S), float32, output ``tokens``
+    (B, 1 + N, D), or what `Output` says of other networks. B is free, and so are H and W from
+    ``EDGES`` in steps of the patch size, unless the network is of one size.
 
     Args:
         student: ``student.safetensors`` or its folder.
@@ -100,7 +101,7 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
             after an error, none.
 
     Returns:
-        The largest absolute difference to PyTorch on random images of another batch size.
+        The largest absolute difference to PyTorch on random images of other batches and sizes.
 
     Raises:
         CheckpointError: no complete student there, packages are missing, or the difference is
@@ -114,18 +115,21 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
             f"{error.name} is missing: the ONNX export needs pip install -e '.[onnx]'"
         ) from error
     path, output, card = _read(student)
-    images = torch.randn(
-        3, *input_shape(output.backbone), generator=torch.Generator().manual_seed(0)
-    )
+    shape, free, larger = input_shape(output.backbone), _free_edges(output.backbone), []
+    if free:  # what is traced at the network's own size has its grid for good
+        larger = [shape[-1] + steps * output.backbone.size_divisor for steps in (4, 6)]
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(2, *shape[: len(shape) - len(larger)], *larger), (3, *shape)]
+    traced, *others = [torch.randn(*size, generator=generator) for size in sizes]
 
     def write(file: Path) -> None:
         torch.onnx.export(
             output,
-            (images[:2],),
+            (traced,),
             file,
             input_names=['images'],
             output_names=[output.name],
-            dynamic_shapes={'images': {0: torch.export.Dim('batch')}},
+            dynamic_shapes={'images': {0: torch.export.Dim('batch'), **free}},
             external_data=False,
             dynamo=True,
             verbose=False,
@@ -143,9 +147,12 @@ def export_onnx(student: str | Path, folder: str | Path) -> float:
             warnings.simplefilter('ignore', FutureWarning)  # torch.onnx about torch's own internals
             write(file)
         session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
-        (found,) = session.run(None, {'images': images.numpy()})
-        with torch.no_grad():
-            difference = float((torch.from_numpy(found) - output(images)).abs().max())
+        difference = 0.0
+        for images in (traced, *others):
+            (found,) = session.run(None, {'images': images.numpy()})
+            with torch.no_grad():
+                own = float((torch.from_numpy(found) - output(images)).abs().max())
+            difference = max(difference, own)
         if not difference <= ONNX_TOLERANCE:
             raise CheckpointError(
                 f'the ONNX model differs from {path} by {difference:.1e}, more than '
@@ -211,6 +218,17 @@ class Output(nn.Module):
             if self.name == 'cubes'
             else getattr(self.backbone, self.name)(images)
         )
+
+
+def _free_edges(backbone: nn.Module) -> dict[int, Any]:
+    """Height and width of an ONNX model's images as sizes that are free; none of one size."""
+    if not getattr(backbone, 'any_size', False):
+        return {}
+    step = backbone.size_divisor
+    low, high = (edge // step for edge in EDGES)
+    names = {2: 'height', 3: 'width'}
+    edges = {axis: torch.export.Dim(name, min=low, max=high) for axis, name in names.items()}
+    return {axis: step * edge for axis, edge in edges.items()} if step > 1 else edges
 
 
 def input_shape(backbone: nn.Module) -> tuple[int, ...]:

@@ -234,7 +234,10 @@ def hub_dinov3(tensors):
             ('gamma_2', 'layer_scale2.lambda1'),
         ):
             name = name.replace(ours, theirs)
-        if 'attn.qkv' in name:
+        if name.endswith(('attn.q_bias', 'attn.v_bias')):
+            stem, kind = name.rsplit('attn.', 1)
+            renamed[f'{stem}attention.{kind[0]}_proj.bias'] = tensor
+        elif 'attn.qkv' in name:
             for part, value in zip('qkv', tensor.chunk(3), strict=True):
                 renamed[name.replace('attn.qkv', f'attention.{part}_proj')] = value.clone()
         else:
@@ -297,8 +300,18 @@ def test_layouts_of_others_fill_the_same_network(tmp_path):
     hub = tmp_path / 'hub'
     hub.mkdir()
     save_file(hub_dinov3(network), hub / 'model.safetensors')
-    (hub / 'config.json').write_text(json.dumps(dict(SIZES, model_type='dinov3_vit')))
+    config = dict(SIZES, model_type='dinov3_vit')
+    bare = dict(query_bias=False, value_bias=False)
+    (hub / 'config.json').write_text(json.dumps(config | bare))
     assert torch.equal(build_teacher('dinov3_vitb16', hub).tokens(images), wanted)
+    # The usual configuration has biases of query and value, zero or not.
+    network = timm.create_model('vit_base_patch16_dinov3_qkvb', num_classes=0, **WIDE).eval()
+    for parameter in network.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    save_file(hub_dinov3(network.state_dict()), hub / 'model.safetensors')
+    (hub / 'config.json').write_text(json.dumps(config))
+    found = build_teacher('timm', hub).tokens(images)
+    assert torch.equal(found[:, 1:], network.forward_features(images)[:, 5:])
     network = reference('siglip2').state_dict()
     save_file(network, tmp_path / 'timm.safetensors')
     wanted = teacher_of('siglip2', tmp_path / 'timm.safetensors').tokens(images)

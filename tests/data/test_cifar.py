@@ -32,10 +32,12 @@ def write(folder, split, labels, classes=100, seed=0):
 
 def test_records_are_labels_and_planes(tmp_path):
     records = write(tmp_path, 'train.bin', [7, 99, 0])
-    dataset = CIFAR100(tmp_path, views=CENTRE)
+    dataset = CIFAR100(tmp_path, views=CENTRE, with_index=True)
     assert len(dataset) == 3 and dataset.labels.tolist() == [7, 99, 0]
     item = dataset[1]
     assert (item['labels'], item['index']) == (99, 1)
+    # What has no memory takes none: pretraining and transfers read images and labels.
+    assert set(CIFAR100(tmp_path, views=CENTRE)[1]) == {'inputs', 'labels'}
     # Red, green and blue planes, row by row.
     assert np.array_equal(item['inputs'].numpy().reshape(-1), records[1, 2:])
 

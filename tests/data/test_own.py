@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -166,13 +167,31 @@ ROWS = 'pets/cat/1.png,cat\npets/dog/1.png,dog\n'
         ('path,label\npets/cat/1.png,cat\n', 'one label, cat, makes no classes'),
         ('path,label,split\npets/cat/1.png,cat,dev\n', "split 'dev'; expected train, val or test"),
         ('path,label\n', 'names no images'),
+        ('path;label\n' + ROWS.replace(',', ';'), 'begins with path;label; .* commas between'),
+        ('path,label\n' + ROWS + 'pets/cat/2.png,\0\n', r"line 4: the label '\\x00' is no text"),
+        ('path,label\n' + ROWS + 'pets/cat,cat\n', 'line 4: pets/cat is no file, seen from'),
+        ('path,label\n' + ROWS + '../pets/cat/3.png,cat\n', r'\.\./pets/cat/3\.png does not exist'),
+        (
+            'path,label\n' + ROWS + './pets/cat/1.png,dog\n',
+            r'line 4: \./pets/cat/1\.png is in .*, line 2 too; an image has one label and split',
+        ),
+        ('path,label\n' + ROWS + 'pets/cat/3.png,Cat\n', "the classes 'Cat' and 'cat' overlap"),
+        ('path,label,split\n' + ROWS.replace('\n', ',val\n'), "has no split 'train', only val"),
+        ('path,label\n' + ROWS + '"pets', 'is no CSV in UTF-8'),
     ],
 )
 def test_tables_that_cannot_be_used_are_one_line(classes, tmp_path, text, line):
     (tmp_path / 'l.csv').write_text(text)
     with pytest.raises(ValueError, match=line) as error:
-        read_own(tmp_path / 'l.csv', True)
+        open_own(tmp_path / 'l.csv', labels=True)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('encoding', ['utf-16', 'latin-1'])
+def test_tables_in_other_encodings_are_one_line(classes, tmp_path, encoding):
+    (tmp_path / 'l.csv').write_text('path,label\npets/cat/1.png,k\u00e4tzchen\n', encoding)
+    with pytest.raises(ValueError, match=r'l\.csv: is no CSV in UTF-8 \(.*: save it as such'):
+        read_own(tmp_path / 'l.csv', True)
 
 
 def test_a_label_that_no_class_has_is_named(classes, tmp_path):
@@ -192,8 +211,9 @@ def test_a_label_that_no_class_has_is_named(classes, tmp_path):
         (lambda root: (root / 'emu').mkdir(), 'the class emu has no images: add some, or remove'),
         (lambda root: image(root / 'loose.png'), 'images lie in no class folder, loose.png for'),
         (lambda root: shutil.rmtree(root / 'cat'), 'one folder, dog, is no classes'),
+        (lambda root: image(root / 'Dog/1.png'), "the classes 'Dog' and 'dog' overlap"),
     ],
-    ids=['empty', 'class without images', 'loose', 'one class'],
+    ids=['empty', 'class without images', 'loose', 'one class', 'capitals'],
 )
 def test_folders_that_are_no_classes_are_one_line(classes, harm, line):
     harm(classes)
@@ -206,6 +226,32 @@ def test_a_class_of_one_image_cannot_be_split(classes):
     image(classes / 'emu/1.png')
     with pytest.raises(ValueError, match='the class emu has a single image'):
         open_own(classes, 'val', labels=True, **module.HOLDOUT)
+
+
+def test_odd_names_and_links_are_read_or_named(classes):
+    (classes / 'cat').rename(classes / 'k\u00e4se \u732b')
+    os.rename(classes / 'dog/0.png', os.fsencode(classes / 'dog') + b'/\xff\xfe.png')
+    (classes / 'dog/round').symlink_to(classes)  # leads back
+    (classes / 'self').symlink_to('self')
+    (classes / 'dog/none.png').symlink_to('none.png')
+    storage = open_own(classes, labels=True)
+    assert storage.classes == ('dog', 'k\u00e4se \u732b') and len(storage) == 21
+    lost = next(n for n, path in enumerate(storage.paths.tolist()) if path == b'dog/none.png')
+    with pytest.raises(OSError, match='symbolic links'):
+        storage.read(lost)
+
+
+@pytest.mark.parametrize('edges', [(0, 5), (200_000, 200_000)])
+def test_a_header_that_promises_too_much_is_no_image(tmp_path, edges):
+    image(tmp_path / 'x.png')
+    content = bytearray((tmp_path / 'x.png').read_bytes())
+    content[16:24] = b''.join(edge.to_bytes(4) for edge in edges)
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4)
+    (tmp_path / 'x.png').write_bytes(content)
+    data = ImageNetFolder(tmp_path, own=dict(labels=False))
+    with pytest.raises(OSError, match=r'x\.png: cannot be read as an image') as error:
+        data[0]
+    assert '\n' not in str(error.value)
 
 
 def test_images_that_are_all_corrupt_stop_in_one_line(photos, tmp_path):
@@ -244,6 +290,8 @@ def test_objects_have_the_categories_that_are_annotated(objects):
     assert found.splits == {'train': ('labels.json', 'images')}
     assert (found.classes, found.unused) == (('tool 1', 'tool 2'), ('tool 3',))
     assert find_objects(objects / 'labels.json').classes == found.classes
+    digest, problems = cite_own(objects / 'labels.json')
+    assert digest.endswith(QUICK) and problems is None
 
 
 @pytest.mark.parametrize(
@@ -252,6 +300,20 @@ def test_objects_have_the_categories_that_are_annotated(objects):
         (lambda c: c['categories'][0].update(name='Tool  2'), 'overlap: they differ by capitals'),
         (lambda c: c['categories'][0].update(id=10), 'no id and name of its own'),
         (lambda c: c['categories'][0].pop('id'), 'no id and name of its own'),
+        (lambda c: c['categories'][0].update(name=' '), 'no id and name of its own'),
+        (
+            lambda c: c['images'].append(c['images'][0]),
+            'image 1: no id of its own',
+        ),
+        (lambda c: c['annotations'][0].update(image_id='1'), "image_id '1', the image has 1"),
+        (lambda c: c['annotations'][0].update(segmentation=[[1, 1, 2, 2]]), 'three points or more'),
+        (
+            lambda c: c['annotations'][0].update(
+                iscrowd=1, segmentation=dict(counts=[0, 9], size=[16, 16])
+            ),
+            'annotation 1: segmentation: run lengths add up to 9, not 256',
+        ),
+        (lambda c: c['annotations'][0].update(bbox=[1, 1, -2, 2]), r'is not \[x, y, width, height'),
         (lambda c: c['annotations'][0].pop('category_id'), 'category_id None is none of the file'),
         (lambda c: c.update(annotations=[]), 'no annotations of its images to learn from'),
         (lambda c: c['images'][0].pop('id'), 'no id of its own'),
@@ -280,6 +342,17 @@ def test_masks_beyond_the_classes_are_named(tmp_path):
     (root / 'classes.txt').write_text('ground\nroad\n')
     with pytest.raises(ValueError, match=r'holds the value 2, but .* names 2 classes, 0 to 1; 255'):
         find_masks(root)
+    (root / 'classes.txt').write_text('ground\nroad\nRoad\n')
+    with pytest.raises(ValueError, match=r"classes\.txt: the classes 'road' and 'Road' overlap"):
+        find_masks(root)
+    (root / 'classes.txt').write_text('ground\nroad\nhouse\n')
+    image(root / 'masks/1.png', 2, 'RGB')
+    with pytest.raises(ValueError, match='mode RGB, expected class indices in one channel'):
+        find_masks(root)
+    (root / 'masks/1.png').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'masks/1\.png: cannot be read as an image'):
+        find_masks(root)
+    image(root / 'masks/1.png', 2, 'L')
     image(root / 'images/2.jpg')
     with pytest.raises(ValueError, match=r'1 of 2 images have no mask: .*2\.jpg needs .*2\.png'):
         find_masks(root)

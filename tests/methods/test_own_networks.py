@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 import comad.methods  # noqa: F401
 from backbones import StagedClassifier, load_student, save_student
+from backbones.networks import build_network
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.own_networks import mask_ratios
 from comad.engine.paths import check_paths
@@ -128,11 +129,49 @@ def test_the_command_line_names_teachers_and_student(tmp_path):
     assert config(student_arch='vit_small').model.backbone.arch == 'small'
 
 
+def test_students_have_any_name_of_known_modules_of_timm():
+    cfg = config(student_arch='convnextv2_tiny')
+    assert cfg.model.backbone == dict(type='StagedClassifier', arch='convnextv2_tiny')
+    assert cfg.run.student == 'comad_convnextv2_tiny'  # and not tiny of comad_convnextv2
+    options = RunOptions('cls_configs/knn_comad_tiny.py', student=f'{cfg.run.student}:2')
+    cfg = load_run_config(options, check=False)
+    assert (cfg.run.method, cfg.run.arch) == ('comad', 'convnextv2_tiny')
+    assert cfg.model.pools == ('mean',)
+    options = RunOptions('seg_configs/upernet_comad_tiny.py', student='comad_test_efficientnet')
+    cfg = load_run_config(options, check=False)
+    assert cfg.model.decode_head.in_channels == [24, 32, 48, 256]
+
+
+@pytest.mark.parametrize(
+    'arch', ['test_efficientnet', 'convnextv2_atto', 'resnet14t', 'repvit_m0_9', 'mnasnet_small']
+)
+def test_stages_of_any_name_are_the_network_of_timm(arch):
+    network = build_network(arch, num_classes=5, img_size=64).eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(network.logits(images), network.net(images))
+        maps = network.maps(images)
+        assert tuple(x.shape[1] for x in maps) == network.widths
+        assert network.tokens(images, torch.tensor([[0, 3]] * 2)).shape == (2, 3, maps[-1].shape[1])
+    assert network.strides == (4, 8, 16, 32)
+    assert network.architecture()['model'] == arch
+
+
 @pytest.mark.parametrize(
     ('leaf', 'options', 'said'),
     [
         (LEAF, dict(teachers=['mae']), '--teachers mae: expected NAME=FILE'),
-        (LEAF, dict(student_arch='resnet19'), '--student-arch resnet19: expected one of tiny'),
+        (
+            LEAF,
+            dict(student_arch='resnet43.a1_in1k'),
+            r'resnet43\.a1_in1k: no such network; resnet34, .* are similar; expected one of tiny',
+        ),
+        (
+            LEAF,
+            dict(student_arch='regnety_004'),
+            'timm has it in regnet, where no stages are known; students are tiny, ',
+        ),
+        (LEAF, dict(student_arch='resnet34', track='sample'), "'resnet34' has no stand-in of its"),
         (
             'pretrain_configs/mae_tiny.py',
             dict(student_arch='resnet18'),

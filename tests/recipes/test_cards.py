@@ -10,7 +10,7 @@ import comad.engine.register  # noqa: F401
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
 from comad.recipes.card import DIFFERENT, recipe_card
-from comad.recipes.cost import build_model, cost_of
+from comad.recipes.cost import build_model, cost_of, counted
 from comad.recipes.groups import parameter_groups
 from comad.tasks.protocol import recipe_processes
 from comad.tasks.published import PROTOCOLS, agree, read_protocols
@@ -99,6 +99,25 @@ def test_cost_of_a_vit_tiny():
     assert cost.trained_gflop == pytest.approx(3 * sum(cost.gflop.values()), rel=1e-3)
     assert cost.hours(8, 50) == pytest.approx(cost.images * cost.trained_gflop / 4e5 / 3600)
     assert cost.data_hours(300) == pytest.approx(cost.images / (8 * 12 * 300) / 3600)
+
+
+@pytest.mark.parametrize('method', ['comad', 'comad_uniform', 'dmt', 'dmt_mean', 'amd', 'ibot'])
+def test_shapes_alone_cost_what_a_real_step_does(method):
+    config = resolved(f'pretrain_configs/{method}_tiny.py', sample=True)
+    _, shapes = counted(config, 1)
+    real = cost_of(config, build_model(config), 1)
+    assert shapes.parameters == real.parameters and shapes.images == real.images
+    if method == 'ibot':  # how many patches it masks is drawn
+        assert shapes.trained_gflop == pytest.approx(real.trained_gflop, rel=0.3)
+    else:
+        assert shapes.step_gflop == real.step_gflop
+
+
+def test_a_detector_is_counted_from_shapes():
+    config = resolved('det_configs/mask_rcnn_comad_tiny.py', sample=True)
+    _, shapes = counted(config, 1)
+    assert shapes == cost_of(config, build_model(config), 1)
+    assert shapes.gflop['rest'] > shapes.gflop['backbone'] > 0
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,8 @@ def test_onnxruntime_gives_the_students_features(tmp_path):
     assert done.returncode == 0, done.stderr
     session = onnxruntime.InferenceSession(tmp_path / 'out/model.onnx')
     backbone = load_student(tmp_path / 'student/student.safetensors').eval()
-    for batch in (1, 5):
-        images = torch.randn(batch, 3, 64, 64)
+    for size in ((1, 3, 64, 64), (5, 3, 64, 64), (2, 3, 96, 72)):
+        images = torch.randn(size)
         (tokens,) = session.run(None, {'images': images.numpy()})
         torch.testing.assert_close(
             torch.from_numpy(tokens), backbone.tokens(images).detach(), atol=1e-4, rtol=0

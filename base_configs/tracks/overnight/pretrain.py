@@ -1,32 +1,10 @@
-"""Pretraining overnight: ImageNet-100, 100 epochs, 10 of them warm-up.
+"""Pretraining overnight: ImageNet-100, 100 epochs."""
 
-The batch is what one process of the recipe has, 512 images mostly, and the rate follows it. At the
-end stand what single runs have of their own.
-"""
+_base_ = '../../track_pretrain.py'
 
 train_dataloader = dict(dataset=dict(classes='imagenet-100'))
-auto_scale_lr = dict(enable=True)
 train_cfg = dict(max_epochs=100)
-param_scheduler = [
-    dict(type='WarmUpLR', begin=0, end=10, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=10, convert_to_iter_based=True),
-]
 
-# iBOT's weight decay has a schedule, and its prototypes stand still for one epoch.
-_ibot = dict(
-    model=dict(freeze_prototypes=1 / 100),
-    param_scheduler=[
-        dict(type='WarmUpLR', begin=0, end=10, linspace=True, convert_to_iter_based=True),
-        dict(type='CosineAnnealingLR', eta_min_ratio=5e-4, begin=10, convert_to_iter_based=True),
-        dict(
-            type='CosineAnnealingParamScheduler',
-            param_name='weight_decay',
-            eta_min_ratio=10.0,
-            convert_to_iter_based=True,
-        ),
-    ],
-)
-ibot_tiny = _ibot
-ibot_base = _ibot
-
-del _ibot
+# iBOT's prototypes stand still for one epoch.
+ibot_tiny = dict(model=dict(freeze_prototypes=1 / 100))
+ibot_base = ibot_tiny

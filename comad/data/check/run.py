@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from backbones.files import write_text
 from comad.data.check.ade20k import ADE20KCheck
 from comad.data.check.cifar100 import CIFAR100Check
 from comad.data.check.coco import COCOCheck
 from comad.data.check.findings import DEEP, TURNED, Check, File, Findings, Inspected
 from comad.data.check.imagenet import ImageNetCheck
 from comad.data.check.video import VIDEO_CHECKS
-from backbones.files import write_text
 from comad.data.decode import (
     DECODE_ERRORS,
     LABEL_MODES,
@@ -24,27 +24,18 @@ from comad.data.decode import (
     open_image,
     orientation_of,
 )
-from comad.data.pool import run_tasks
-from comad.data.video import video_fault
-from comad.data.sample.layouts import wnid
 from comad.data.manifest import MANIFEST, PROBLEMS, check_writable, digest_lines, write_manifest
-from comad.data.sample.write import SampleError, SampleSizes, find_fault, read_manifest
+from comad.data.pool import run_tasks
+from comad.data.sample.layouts import wnid
 from comad.data.sample.scenes import CLASSES
+from comad.data.sample.write import SampleError, SampleSizes, find_fault, read_manifest
+from comad.data.video import video_fault
 
 SHOWN = 10
 AT_ONCE = 32  # files per task of a process
 CHECKS: dict[str, type[Check]] = {
     check.name: check
     for check in (ImageNetCheck, ADE20KCheck, COCOCheck, CIFAR100Check, *VIDEO_CHECKS)
-}
-ROOTS = {
-    'imagenet': 'data/imagenet',
-    'ade20k': 'data/ade/ADEChallengeData2016',
-    'coco': 'data/coco',
-    'cifar100': 'data/cifar-100-binary',
-    'kinetics400': 'data/kinetics400',
-    'ssv2': 'data/ssv2',
-    'sample': 'data/sample',
 }
 # Of use, in our words, with the page that counts.
 TERMS = {
@@ -61,8 +52,8 @@ TERMS = {
         'license: https://cocodataset.org/#termsofuse'
     ),
     'cifar100': (
-        'CIFAR-100: its page states no licence and asks to cite the technical report; the images were '
-        'collected from the web: https://www.cs.toronto.edu/~kriz/cifar.html'
+        'CIFAR-100: its page states no licence and asks to cite the technical report; the images '
+        'were collected from the web: https://www.cs.toronto.edu/~kriz/cifar.html'
     ),
     'kinetics400': (
         'Kinetics: the list of videos is under CC BY 4.0, the videos belong to those who put them '
