@@ -13,7 +13,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from comad.evaluation.features import POOLS, check_pools, pooled_features
+from comad.evaluation.features import POOLS, check_pools, pooled_features, stack_rows
 from comad.evaluation.metrics import gather_in_order, own_rows, sample_predictions
 
 PHASES = ('test', 'val')
@@ -117,21 +117,13 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
     def _bank(self) -> tuple[dict[str, Tensor], Tensor]:
         """Features (N, D) per pool and labels (N,) of the bank, or of this process's share."""
         size, share = len(self.bank_dataloader.dataset), len(self.bank_dataloader.sampler)
-        bank: dict[str, Tensor] = {}
-        seen = 0
-        for batch in self.bank_dataloader:
-            features, labels = self._features(batch)
-            # Copied into one tensor each: a kept class feature, a view, keeps all tokens alive.
-            for name, x in {**features, LABELS: labels}.items():
-                if name not in bank:
-                    bank[name] = x.new_empty(share, *x.shape[1:])
-                bank[name][seen : seen + len(x)] = x
-            seen += len(labels)
+        batches = (self._features(batch) for batch in self.bank_dataloader)
+        bank = stack_rows(({**x, LABELS: labels} for x, labels in batches), share)
         if self.shared_bank:
-            own = own_rows(seen, size)
+            own = own_rows(len(bank[LABELS]), size)
             bank = {name: x[:own] for name, x in bank.items()}
         else:
-            bank = {name: gather_in_order(x[:seen], size) for name, x in bank.items()}
+            bank = {name: gather_in_order(x, size) for name, x in bank.items()}
         MMLogger.get_current_instance().info(f'features of {size} labelled images are ready')
         labels = bank.pop(LABELS)
         return bank, labels
