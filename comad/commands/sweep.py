@@ -218,15 +218,19 @@ def list_steps(sweep: Sweep, partition: str | None = None) -> None:
 
 def show_status(sweep: Sweep) -> None:
     """How many steps are where, the names of those that run or failed, and the time left."""
+    left = show_seconds(sweep.time_left())
     if jobs_file(sweep).is_file():
         found = states_of_jobs(sweep)
+        # How many run side by side is up to the cluster.
+        shortest = show_seconds(sweep.time_left(len(sweep.steps)))
+        left = f'{show_seconds(sweep.time_left(1))} of jobs, {shortest} if nothing has to wait,'
     else:
         found = {step.name: sweep.state_of(step) for step in sweep.steps}
     states: dict[str, list[str]] = {}
     for name, state in found.items():
         states.setdefault(state, []).append(name)
     counts = ', '.join(f'{len(states.get(name, ()))} {name}' for name in STATES)
-    say(f'{sweep.grid}: {counts}; about {show_seconds(sweep.time_left())} left')
+    say(f'{sweep.grid}: {counts}; about {left} left')
     for name in states.get('running', ()):
         say(f'  running: {name}')
     for name in states.get('failed', ()):

@@ -78,7 +78,8 @@ def nearest_of_all(
     if world == 1:
         return nearest_rows(queries, share, share_labels, most, block)
     everyone = torch.cat(all_gather(queries))
-    found = nearest_rows(everyone, share, share_labels, most, block)
+    # As many similarities at a time as with the queries of one process.
+    found = nearest_rows(everyone, share, share_labels, most, -(-block // world))
     lacking = most - found[0].shape[1]  # in a share that small; never among the nearest of all
     merged = []
     for own, filler in zip(found, (-torch.inf, 0), strict=True):
