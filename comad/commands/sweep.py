@@ -104,6 +104,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     status.add_argument('--seeds', type=int, default=3, metavar='N', help='per cell, default 3')
     status.add_argument('--gpus', type=int, metavar='N', help='as for the study')
     add_track(status, default=SAMPLE)
+    add_part_arguments(status)
     status.set_defaults(jobs=None)
     args = parser.parse_args(argv)
     for name in ('seeds', 'jobs', 'gpus'):
@@ -114,22 +115,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def add_study_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which part of the study to run, and at which cost."""
+def add_part_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which part of the study."""
     parser.add_argument(
         '--methods',
         nargs='+',
         default=[],
         metavar='NAME',
-        help='only these, e.g. dmt d_mae_lite; other rows of the CSV stay as they are',
+        help='of the study only these, e.g. dmt d_mae_lite; other rows of the CSV stay as they are',
     )
     parser.add_argument(
         '--tasks',
         nargs='+',
         default=[],
         metavar='KIND',
-        help="kinds of tasks, such as linear; all of the track's study by default",
+        help="of the study these kinds of tasks, such as linear; by default all of the track's",
     )
+
+
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which part of the study to run, and at which cost."""
+    add_part_arguments(parser)
     parser.add_argument(
         '--gpus',
         type=int,
@@ -278,8 +284,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.grid == 'status':
             small = get_track(args.track).stand_ins
-            for grid in ('quickstart', *SEVERAL) if small else ('study',):
-                show_status(make_sweep(grid, args.seeds, track=args.track, gpus=args.gpus))
+            part = dict(methods=args.methods, kinds=args.tasks)
+            for grid in (
+                ('quickstart', *SEVERAL) if small and not any(part.values()) else ('study',)
+            ):
+                own = part if grid == 'study' else {}
+                show_status(make_sweep(grid, args.seeds, track=args.track, gpus=args.gpus, **own))
             return 0
         partition = getattr(args, 'slurm', None)
         part = study_part(args) if args.grid == 'study' else {}
