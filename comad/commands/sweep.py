@@ -118,6 +118,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     status.add_argument('--seeds', type=int, default=3, metavar='N', help='per cell, default 3')
     status.add_argument('--gpus', type=int, metavar='N', help='as for the study')
     add_track(status, default=SAMPLE)
+    add_part_arguments(status)
     status.set_defaults(jobs=None, train_teachers=False)
     args = parser.parse_args(argv)
     for name in ('seeds', 'jobs', 'gpus'):
@@ -128,22 +129,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def add_study_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which part of the study to run, and at which cost."""
+def add_part_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which part of the study."""
     parser.add_argument(
         '--methods',
         nargs='+',
         default=[],
         metavar='NAME',
-        help='only these, e.g. dmt d_mae_lite; other rows of the CSV stay as they are',
+        help='of the study only these, e.g. dmt d_mae_lite; other rows of the CSV stay as they are',
     )
     parser.add_argument(
         '--tasks',
         nargs='+',
         default=[],
         metavar='KIND',
-        help="kinds of tasks, such as linear; all of the track's study by default",
+        help="of the study these kinds of tasks, such as linear; by default all of the track's",
     )
+
+
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which part of the study to run, and at which cost."""
+    add_part_arguments(parser)
     parser.add_argument(
         '--gpus',
         type=int,
@@ -238,15 +244,19 @@ def list_steps(sweep: Sweep, partition: str | None = None) -> None:
 
 def show_status(sweep: Sweep) -> None:
     """How many steps are where, the names of those that run or failed, and the time left."""
+    left = show_seconds(sweep.time_left())
     if jobs_file(sweep).is_file():
         found = states_of_jobs(sweep)
+        # How many run side by side is up to the cluster.
+        shortest = show_seconds(sweep.time_left(len(sweep.steps)))
+        left = f'{show_seconds(sweep.time_left(1))} of jobs, {shortest} if nothing has to wait,'
     else:
         found = {step.name: sweep.state_of(step) for step in sweep.steps}
     states: dict[str, list[str]] = {}
     for name, state in found.items():
         states.setdefault(state, []).append(name)
     counts = ', '.join(f'{len(states.get(name, ()))} {name}' for name in STATES)
-    say(f'{sweep.grid}: {counts}; about {show_seconds(sweep.time_left())} left')
+    say(f'{sweep.grid}: {counts}; about {left} left')
     for name in states.get('running', ()):
         say(f'  running: {name}')
     for name in states.get('failed', ()):
@@ -296,8 +306,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.grid == 'status':
             small = get_track(args.track).stand_ins
-            for grid in ('quickstart', *SEVERAL) if small else ('study',):
-                show_status(make_sweep(grid, args.seeds, track=args.track, gpus=args.gpus))
+            part = dict(methods=args.methods, kinds=args.tasks)
+            for grid in (
+                ('quickstart', *SEVERAL) if small and not any(part.values()) else ('study',)
+            ):
+                own = part if grid == 'study' else {}
+                show_status(make_sweep(grid, args.seeds, track=args.track, gpus=args.gpus, **own))
             return 0
         partition = getattr(args, 'slurm', None)
         part = study_part(args) if args.grid == 'study' else {}
