@@ -1,7 +1,8 @@
 """Beside setup.cfg: the wheel carries what lies outside of the packages in a checkout.
 
-Config folders and the committed tables go into ``comad/files``, where `comad.runs.place` looks
-for them in an installed package. An editable installation reads the checkout's.
+Config folders, the sample's teachers and the committed tables go into ``comad/files``, where
+`comad.runs.place` looks for them in an installed package. An editable installation reads the
+checkout's.
 """
 
 import shutil
@@ -11,7 +12,12 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-CARRIED = ('base_configs/**/*.py', '*_configs/*.py', 'results/*.csv')
+CARRIED = (
+    'base_configs/**/*.py',
+    'base_configs/tracks/*/teachers/*/*',
+    '*_configs/*.py',
+    'results/*.csv',
+)
 
 
 class BuildWithFiles(build_py):

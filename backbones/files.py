@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    # Other machines have processes of the same number.
+    temporary = path.with_name(f'.{path.name}.{socket.gethostname()}.{os.getpid()}.tmp')
     try:
         temporary.unlink(missing_ok=True)  # of a killed process with the same number
         temporary.touch()

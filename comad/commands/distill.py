@@ -3,7 +3,6 @@
 import argparse
 import ast
 import shlex
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,14 @@ from textwrap import fill
 from backbones.staged_table import NETWORKS
 from comad.commands import train
 from comad.commands.launcher import LaunchError, become
+from comad.commands.made_first import make, missing_data
 from comad.commands.pretrain import command_for
 from comad.engine.distillation import ALONE, DISTILL, TABLE, recipe_leaf
 from comad.engine.options import ConfigError, run_options
 from comad.engine.run_config import load_run_config
-from comad.runs.place import FILES, enter_home, home, seen_from_home, worded
+from comad.runs.place import FILES, enter_home, seen_from_home, worded
 from comad.runs.track import SAMPLE
-from comad.sweep.distillation import data_step, teacher_step
-from comad.sweep.estimate import show_seconds
-from comad.sweep.runner import Sweep
+from comad.sweep.distillation import teacher_step
 from comad.sweep.step import Step, SweepError
 from comad.tasks.task import tasks_of_folder
 
@@ -102,33 +100,13 @@ def missing_steps(names: list[str], arguments: list[str]) -> list[Step]:
     if options.track != SAMPLE or trained.print_work_dir:
         return []
     cfg = load_run_config(options, check=False)
-    images = data_step()
-    root = Path(cfg.train_dataloader.dataset.root)
-    missing = [images] if not root.exists() and root.is_relative_to('data/sample') else []
+    missing = missing_data(cfg)
     for teacher in cfg.model.get('teachers') or ():
         step = teacher_step(FILES, names[1], names[2])
         # Another file, named by an option, is not made here.
         if teacher.checkpoint == step.outputs[0] and not Path(teacher.checkpoint).exists():
             missing.append(replace(step, needs=tuple(made.name for made in missing)))
     return missing
-
-
-def make(steps: list[Step]) -> int:
-    """Run what is missing, one after the other; returns an exit status."""
-    sweep = Sweep(DISTILL, steps, home(), files=FILES, slots=1, report=say)
-    time = show_seconds(sum(step.seconds for step in steps))
-    say(f'made first, about {time} on one core: {", ".join(step.name for step in steps)}')
-    # An ended session or `kill` is treated as Ctrl-C: no step outlives this command.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return 0 if sweep.run().complete else 1
-    except KeyboardInterrupt:
-        print('interrupted; the same command goes on from here', file=sys.stderr)
-        return 130
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -143,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.dry_run:
             for step in missing:
                 print(shlex.join(step.command))
-        elif missing and (status := make(missing)):
+        elif missing and (status := make(missing, DISTILL)):
             return status
     except (ConfigError, LaunchError, SweepError) as error:
         print(f'error: {error}', file=sys.stderr)

@@ -14,14 +14,16 @@ from comad.commands.launcher import (
     in_processes,
     need_count,
 )
-from comad.engine.options import add_track
+from comad.engine.options import ConfigError, add_track, run_options
 from comad.runs.place import FILES, enter_home, get_track, seen_from_home, worded
+from comad.sweep.step import SweepError
 
 EPILOG = """examples:
   tools/pretrain.sh comad                  # ImageNet, all GPUs
   tools/pretrain.sh comad --sample         # the embedded data, minutes on a CPU
   tools/pretrain.sh mae_base --gpus 4      # METHOD may name another size than tiny
 
+With --sample, images or clips that are missing are written first.
 All other options are those of training, `python tools/train.py --help`. CUDA_VISIBLE_DEVICES
 chooses the GPUs. SIGTERM, SIGUSR1 or Ctrl-C saves after the current step and ends with exit code
 75; the same command with --resume goes on.
@@ -91,6 +93,19 @@ def command_for(arguments: list[str], wanted: str | None) -> list[str]:
     return in_one_process('train', arguments)
 
 
+def _make_missing(arguments: list[str]) -> int:
+    """Write the sample that a training reads, if it is not there; returns an exit status."""
+    from comad.commands import train
+    from comad.commands.made_first import make, missing_data
+    from comad.engine.run_config import load_run_config
+
+    options = run_options(trained := train.parse_args(arguments))
+    if trained.print_work_dir:
+        return 0
+    missing = missing_data(load_run_config(options, check=False))
+    return make(missing, 'pretrain') if missing else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     args, others = parse_args(argv)
     enter_home()
@@ -99,7 +114,11 @@ def main(argv: list[str] | None = None) -> int:
             raise LaunchError(f'METHOD is missing; one of: {" ".join(methods())}')
         config = find_method(args.method)
         command = command_for([config, *others], args.gpus)
-    except LaunchError as error:
+        if '--sample' in others and not args.dry_run:
+            status = _make_missing([config, *others])
+            if status:
+                return status
+    except (ConfigError, LaunchError, SweepError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     become(command, args.dry_run)

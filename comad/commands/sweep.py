@@ -19,6 +19,7 @@ from comad.sweep.grid import ablations, quickstart, study
 from comad.sweep.runner import Sweep
 from comad.sweep.slurm import JOBS, job_command, jobs_file, states_of_jobs, submit
 from comad.sweep.step import SweepError
+from comad.sweep.teachers import finish_teachers, teachers, with_shipped
 from comad.sweep.video import video
 
 EPILOG = """examples:
@@ -32,6 +33,7 @@ EPILOG = """examples:
   python tools/sweep.py ablations --sample --seeds 3    # results/sample_ablations.csv and .png
   python tools/sweep.py distillation --sample --seeds 5   # results/sample_distillation.csv
   python tools/sweep.py video --sample --seeds 3        # results/sample_video.csv
+  python tools/sweep.py teachers --sample               # trains the sample's teachers anew
   python tools/sweep.py quickstart --dry-run            # the steps, which are done, the time left
   python tools/sweep.py quickstart --redo pretrain_comad_tiny_p0    # that step and all behind it
   python tools/sweep.py status
@@ -47,6 +49,7 @@ all else is run; the quickstart ends there.
 """
 
 SEVERAL = {'study': study, 'ablations': ablations, 'distillation': distillation, 'video': video}
+ONCE = {'quickstart': quickstart, 'teachers': teachers}
 STATES = ('done', 'running', 'waiting', 'failed')
 
 
@@ -72,10 +75,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='STEP',
         help='run these again, and what needs them; the word all stands for every step',
     )
+    common.add_argument(
+        '--train-teachers',
+        action='store_true',
+        help='train the teachers that come with the sample, instead of placing their files',
+    )
     grids.add_parser(
         'quickstart', parents=[common], help='sample, teachers, students, transfers, tables'
     )
     for name, text in (
+        ('teachers', "the sample's teachers, trained and probed, to come with it from then on"),
         ('study', 'several paired pretraining seeds'),
         ('ablations', "CoMAD's choices one by one, several paired seeds"),
         ('distillation', 'two pairs of networks, methods and terms of FBT, several paired seeds'),
@@ -93,6 +102,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                 required=True,
                 help='this grid is one of the embedded sample',
             )
+        if name == 'teachers':
+            several.add_argument(
+                '--methods', nargs='+', default=[], metavar='NAME', help='only these teachers'
+            )
+            continue
         several.add_argument(
             '--seeds', type=int, default=3, metavar='N', help='default: %(default)s'
         )
@@ -104,7 +118,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     status.add_argument('--seeds', type=int, default=3, metavar='N', help='per cell, default 3')
     status.add_argument('--gpus', type=int, metavar='N', help='as for the study')
     add_track(status, default=SAMPLE)
-    status.set_defaults(jobs=None)
+    add_part_arguments(status)
+    status.set_defaults(jobs=None, train_teachers=False)
     args = parser.parse_args(argv)
     for name in ('seeds', 'jobs', 'gpus'):
         if (getattr(args, name, 1) or 1) < 1 or getattr(args, name, 1) == 0:
@@ -114,22 +129,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def add_study_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which part of the study to run, and at which cost."""
+def add_part_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which part of the study."""
     parser.add_argument(
         '--methods',
         nargs='+',
         default=[],
         metavar='NAME',
-        help='only these, e.g. dmt d_mae_lite; other rows of the CSV stay as they are',
+        help='of the study only these, e.g. dmt d_mae_lite; other rows of the CSV stay as they are',
     )
     parser.add_argument(
         '--tasks',
         nargs='+',
         default=[],
         metavar='KIND',
-        help="kinds of tasks, such as linear; all of the track's study by default",
+        help="of the study these kinds of tasks, such as linear; by default all of the track's",
     )
+
+
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which part of the study to run, and at which cost."""
+    add_part_arguments(parser)
     parser.add_argument(
         '--gpus',
         type=int,
@@ -159,13 +179,19 @@ def make_sweep(
     track: str = SAMPLE,
     gpus: int | None = None,
     on_cluster: bool = False,
+    train_teachers: bool = False,
     **part: Any,
 ) -> Sweep:
-    """A grid as it is run; ``part`` as :func:`comad.sweep.grid.study` takes it."""
+    """A grid as it is run; ``part`` as :func:`comad.sweep.grid.study` takes it.
+
+    Teachers that come with the sample are only trained by the grid of teachers, or if asked for.
+    """
     small = get_track(track).stand_ins
     if grid == 'study':
         part['track'] = track
-    steps = SEVERAL[grid](FILES, seeds, **part) if grid in SEVERAL else quickstart(FILES)
+    steps = ONCE[grid](FILES, **part) if grid in ONCE else SEVERAL[grid](FILES, seeds, **part)
+    if small and not train_teachers and grid != 'teachers':
+        steps = with_shipped(steps)
     most = max(step.processes for step in steps) if on_cluster else max(gpu_count(), 1)
     gpus = 1 if small else gpus or most
     if not small:
@@ -182,7 +208,7 @@ def make_sweep(
         state,
         files=FILES,
         slots=jobs or (min(os.cpu_count() or 1, 4) if small else 1),
-        keep_going=grid in SEVERAL,
+        keep_going=grid != 'quickstart',
         resume=not small or on_cluster,
         gpus=gpus,
         adopts=lambda step: proven and made_as_now(home(), step, track),
@@ -218,15 +244,19 @@ def list_steps(sweep: Sweep, partition: str | None = None) -> None:
 
 def show_status(sweep: Sweep) -> None:
     """How many steps are where, the names of those that run or failed, and the time left."""
+    left = show_seconds(sweep.time_left())
     if jobs_file(sweep).is_file():
         found = states_of_jobs(sweep)
+        # How many run side by side is up to the cluster.
+        shortest = show_seconds(sweep.time_left(len(sweep.steps)))
+        left = f'{show_seconds(sweep.time_left(1))} of jobs, {shortest} if nothing has to wait,'
     else:
         found = {step.name: sweep.state_of(step) for step in sweep.steps}
     states: dict[str, list[str]] = {}
     for name, state in found.items():
         states.setdefault(state, []).append(name)
     counts = ', '.join(f'{len(states.get(name, ()))} {name}' for name in STATES)
-    say(f'{sweep.grid}: {counts}; about {show_seconds(sweep.time_left())} left')
+    say(f'{sweep.grid}: {counts}; about {left} left')
     for name in states.get('running', ()):
         say(f'  running: {name}')
     for name in states.get('failed', ()):
@@ -255,6 +285,8 @@ def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
     elif sweep.grid == 'distillation':
         reading = finish.finish_distillation(home(), sweep, seeds)
         say(f'wrote {finish.DISTILLATION_CSV}')
+    elif sweep.grid == 'teachers' and complete:
+        reading = finish_teachers(home(), sweep.steps)
     elif sweep.grid in ('study', 'video') and complete:
         table = finish.VIDEO_CSV if sweep.grid == 'video' else finish.study_csv(track)
         reading = finish.finish_study(home(), sweep.steps, table, track)
@@ -274,11 +306,17 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.grid == 'status':
             small = get_track(args.track).stand_ins
-            for grid in ('quickstart', *SEVERAL) if small else ('study',):
-                show_status(make_sweep(grid, args.seeds, track=args.track, gpus=args.gpus))
+            part = dict(methods=args.methods, kinds=args.tasks)
+            for grid in (
+                ('quickstart', *SEVERAL) if small and not any(part.values()) else ('study',)
+            ):
+                own = part if grid == 'study' else {}
+                show_status(make_sweep(grid, args.seeds, track=args.track, gpus=args.gpus, **own))
             return 0
         partition = getattr(args, 'slurm', None)
         part = study_part(args) if args.grid == 'study' else {}
+        part |= dict(methods=args.methods) if args.grid == 'teachers' else {}
+        part['train_teachers'] = args.train_teachers
         track = getattr(args, 'track', SAMPLE)
         sweep = make_sweep(args.grid, getattr(args, 'seeds', 1), args.jobs, track, **part)
         if args.dry_run:

@@ -6,13 +6,17 @@ from pathlib import Path
 
 from backbones.families import FAMILIES, VIDEO_FAMILIES  # imports no torch
 from comad.commands.command import command
+from comad.engine.options import ConfigError
+from comad.engine.shipped import place, shipped_runs
 from comad.runs.place import enter_home, typed, worded
+from comad.runs.track import SAMPLE
 
 EXAMPLES = """examples:
   python tools/weights.py inspect teachers/vit-b-300ep.pth.tar
   python tools/weights.py convert teachers/vit-b-300ep.pth.tar teachers/mocov3_base.safetensors
   python tools/weights.py export work_dirs/pretrain/comad_tiny/seed0 comad_tiny --to timm
   python tools/weights.py export work_dirs/pretrain/amd_video_small/seed0 amd --to videomae
+  python tools/weights.py place videomae_video_large      # a teacher that comes with the sample
 
 Nothing in a file is ever executed: one that asks for code is refused.
 """
@@ -55,13 +59,34 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     export.add_argument(
         '--to', choices=('timm', 'onnx', 'videomae'), default='timm', help='default: timm'
     )
+    place = commands.add_parser(
+        'place',
+        help='write a teacher that comes with the sample where its pretraining would have',
+        description='Write a teacher that comes with the sample where its pretraining would have, '
+        'whatever lies there. A run does so by itself with a teacher that is not there.',
+    )
+    known = ', '.join(shipped_runs(SAMPLE)) or 'none'
+    place.add_argument('run', metavar='RUN', help=f'one of {known}')
     return parser.parse_args(argv)
+
+
+def place_teacher(run: str) -> int:
+    from backbones import CheckpointError
+
+    try:
+        print(f'{place(run, SAMPLE)}: {run} as it comes with the sample')
+        return 0
+    except (ConfigError, CheckpointError, OSError) as error:
+        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        return 2
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     enter_home()
+    if args.command == 'place':
+        return place_teacher(args.run)
     source = Path(args.student if args.command == 'export' else args.file)
     if not source.exists():  # before torch is imported
         print(f'error: {source} does not exist; a weight file is expected there', file=sys.stderr)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import HistoryBuffer
@@ -17,7 +16,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from backbones.checkpoints import read_checkpoint
+from backbones.checkpoints import read_checkpoint, tensor_digest
 from comad.engine.checkpoint_files import clean_up, point_to, remove_checkpoint
 from comad.engine.models import unwrapped
 
@@ -227,14 +226,20 @@ def local_buffers(model: nn.Module) -> dict[str, Tensor]:
 def gather_rank_buffers(model: nn.Module) -> list[dict[str, Tensor]]:
     """Per process the buffers that are not the main process's; empty for one process.
 
-    A collective: every process has to call it.
+    A collective: every process has to call it. Digests go first: most buffers are the same
+    everywhere, and would be sent as often as there are processes.
     """
     if get_world_size() == 1:
         return []
-    everywhere = all_gather_object(local_buffers(model))
+    held = local_buffers(model)
+    digests = all_gather_object(
+        {name: tensor_digest([(name, value)]) for name, value in held.items()}
+    )
+    differ = [name for name in held if len({told[name] for told in digests}) > 1]
+    everywhere = all_gather_object({name: held[name] for name in differ})
     return [
-        {name: value for name, value in held.items() if not torch.equal(value, everywhere[0][name])}
-        for held in everywhere
+        {name: value for name, value in own.items() if told[name] != digests[0][name]}
+        for own, told in zip(everywhere, digests, strict=True)
     ]
 
 

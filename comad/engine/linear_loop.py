@@ -12,6 +12,8 @@ from torch import Tensor
 
 from comad.engine.loops import ResumableEpochLoop
 from comad.engine.models import unwrapped
+from comad.evaluation.feature_bank import LABELS
+from comad.evaluation.features import stack_rows
 
 Features = dict[str, Any]
 
@@ -82,14 +84,11 @@ class LinearProbeLoop(ResumableEpochLoop):
         self.dataloader.batch_sampler.begin(index)
         model = unwrapped(self.runner.model)
         model.eval()
-        features: dict[str, list[Tensor]] = {pool: [] for pool in model.pools}
-        labels = []
-        for batch in self.dataloader:
-            data = model.data_preprocessor(batch, True)
-            for pool, values in model.features(data['inputs']).items():
-                features[pool].append(values)
-            labels.append(data['labels'])
-        return {pool: torch.cat(values) for pool, values in features.items()}, torch.cat(labels)
+        batches = (model.data_preprocessor(batch, True) for batch in self.dataloader)
+        rows = ({**model.features(data['inputs']), LABELS: data['labels']} for data in batches)
+        features = stack_rows(rows, len(self.dataloader) * self.dataloader.batch_sampler.batch_size)
+        labels = features.pop(LABELS)
+        return features, labels
 
     def _cached_batches(self) -> Iterator[Features]:
         features, labels = self.cache[self._epoch % self.cached_passes]

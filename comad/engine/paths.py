@@ -10,7 +10,8 @@ from comad.engine.distillation import DISTILL, command_of
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
 from comad.engine.own_networks import own_command
-from comad.runs.place import FILES, pretrain_dir, pretrain_root, split_own, worded
+from comad.engine.shipped import is_shipped, place, run_of
+from comad.runs.place import FILES, pretrain_dir, split_own, worded
 from comad.runs.track import Track
 
 if TYPE_CHECKING:
@@ -42,12 +43,21 @@ DATA_KEYS = ('root', 'data_root')
 def check_paths(cfg: Config, track: Track) -> None:
     """Data roots, teacher files and the student must be there before anything is built.
 
+    What comes with the track counts as there, see `place_shipped`.
+
     Raises:
         ConfigError: what is missing, where it is expected, and that ``--sample`` runs without.
     """
     for path, line in needed_paths(cfg, track).items():
-        if not path.exists():
+        if not path.exists() and not is_shipped(path, track):
             raise ConfigError(line)
+
+
+def place_shipped(cfg: Config, track: Track) -> None:
+    """Write the teachers that a run reads, come with its track, and are not there yet."""
+    for path in needed_paths(cfg, track):
+        if not path.exists() and is_shipped(path, track):
+            place(run_of(path, track), track.name)
 
 
 def needed_paths(cfg: Config, track: Track) -> dict[Path, str]:
@@ -98,13 +108,6 @@ def _teachers(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:
         elif track.stand_ins:
             way_out = 'a weight file is expected there'
         yield Path(file), f'missing teacher: the {teacher["family"]} file {file}; {way_out}'
-
-
-def run_of(file: str | Path, track: Track) -> str:
-    """The pretraining run of a track that writes a file; '' for a file from elsewhere."""
-    place = Path(file).parts
-    root = Path(pretrain_root(track.name)).parts
-    return place[len(root)] if place[: len(root)] == root and len(place) > len(root) + 2 else ''
 
 
 def _student(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:

@@ -22,7 +22,7 @@ from comad.engine.config_keys import check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.own_networks import put_networks
-from comad.engine.paths import check_paths
+from comad.engine.paths import check_paths, place_shipped
 from comad.engine.schedules import accumulate, check_schedule
 from comad.engine.staged_backbone import fit_staged, fit_vit
 from comad.engine.tracks import PRETRAIN, apply_track, track_value
@@ -160,6 +160,7 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
         raise ConfigError(f'{path}: {error}') from None
     if check:
         check_paths(cfg, track)
+        place_shipped(cfg, track)
     return cfg
 
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from mmengine.dist import get_world_size
 from mmengine.registry import METRICS
 from torch import Tensor
 
 from comad.data.coco import annotations_type
-from comad.evaluation.metrics import percentages
+from comad.evaluation.metrics import own_rows, percentages
 
 SUFFIX = '_precision'  # of mmdet's results per class
 
@@ -49,13 +50,16 @@ def column_coco_metric(**options: Any) -> Any:
     """mmdet's `CocoMetric`, encoded by `encode_masks` and evaluated by faster-coco-eval.
 
     All options and results are its own; the twelve figures of COCO agree to 1e-15. Annotations are
-    read as the data sets read them, by `comad.data.coco`; ``own`` is the data set's.
+    read as the data sets read them, by `comad.data.coco`; ``own`` is the data set's. Boxes and
+    masks of several processes are evaluated by class: none of them ever has all detections.
 
     After an evaluation ``per_class`` holds the AP of every class, in percent, by box and by mask.
     A function, because comad is importable without mmdet.
     """
     from faster_coco_eval import COCOeval_faster
     from mmdet.evaluation.metrics import CocoMetric, coco_metric
+
+    from comad.evaluation.coco_classes import ClassesEval, of_own_classes
 
     class ColumnCocoMetric(CocoMetric):
         def __init__(
@@ -65,6 +69,7 @@ def column_coco_metric(**options: Any) -> Any:
             **options: Any,
         ) -> None:
             super().__init__(**options)
+            self.labels: Sequence[int] | None = None  # of this process, where it is one of several
             if ann_file is not None:
                 masks = 'segm' in self.metrics
                 self._coco_api = annotations_type()(ann_file, masks=masks, own=own)
@@ -72,13 +77,23 @@ def column_coco_metric(**options: Any) -> Any:
         def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
             super().process(data_batch, [_encoded(sample) for sample in data_samples])
 
+        def evaluate(self, size: int) -> dict[str, float]:
+            whole = self.format_only or self.outfile_prefix or self._coco_api is None
+            if get_world_size() == 1 or whole or not {'bbox', 'segm'}.issuperset(self.metrics):
+                return super().evaluate(size)
+            own = self.results[: own_rows(len(self.results), size)]
+            self.results.clear()
+            self.labels, results = of_own_classes(own, size, len(self.dataset_meta['classes']))
+            found = self.compute_metrics(results)
+            return {f'{self.prefix}/{key}': value for key, value in found.items()}
+
         def compute_metrics(self, results: list) -> dict[str, float]:
             # mmdet names a class's box and mask AP alike, so the kinds are evaluated one by one.
             self.per_class, found = {}, {}
             asked, kinds = self.classwise, self.metrics
             self.classwise = True
             # mmdet looks pycocotools' class up here.
-            slow, coco_metric.COCOeval = coco_metric.COCOeval, COCOeval_faster
+            slow, coco_metric.COCOeval = coco_metric.COCOeval, self._evaluator
             try:
                 for kind in kinds:
                     self.metrics = [kind]
@@ -87,6 +102,11 @@ def column_coco_metric(**options: Any) -> Any:
                 self.classwise, self.metrics = asked, kinds
                 coco_metric.COCOeval = slow
             return found
+
+        def _evaluator(self, *arguments: Any) -> COCOeval_faster:
+            if self.labels is None:
+                return COCOeval_faster(*arguments)
+            return ClassesEval([self.cat_ids[label] for label in self.labels], *arguments)
 
         def _split(self, kind: str, found: dict[str, float], keep: bool) -> dict[str, float]:
             names = self.dataset_meta['classes']

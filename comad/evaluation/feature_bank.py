@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
@@ -12,8 +13,8 @@ from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from comad.evaluation.features import POOLS, check_pools, pooled_features
-from comad.evaluation.metrics import gather_in_order, sample_predictions
+from comad.evaluation.features import POOLS, check_pools, pooled_features, stack_rows
+from comad.evaluation.metrics import gather_in_order, own_rows, sample_predictions
 
 PHASES = ('test', 'val')
 # Beside the pools in the bank.
@@ -24,20 +25,21 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
     """Test or validation loop: features of a labelled bank first, then of every image.
 
     It reads ``model.backbone`` and ``model.data_preprocessor``, so it also validates a running
-    pretraining.
+    pretraining. Of several processes each has the whole bank, or its share with ``shared_bank``.
 
     Args:
         runner: The runner that builds this loop.
         dataloader: Images to classify.
         evaluator: Config of the metrics, or an evaluator.
-        bank_dataloader: Labelled images, usually of the training split without augmentation;
-            every process keeps the features of all of them.
+        bank_dataloader: Labelled images, usually of the training split without augmentation.
         pools: See `pooled_features`.
         phase: ``test`` or ``val``: which of the runner's hooks are called.
 
     Raises:
         ValueError: an unknown pool or phase.
     """
+
+    shared_bank = False
 
     def __init__(
         self,
@@ -113,19 +115,15 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
         return pooled_features(backbone, data['inputs'], self.pools), data['labels']
 
     def _bank(self) -> tuple[dict[str, Tensor], Tensor]:
-        """Features (N, D) per pool and labels (N,) of the bank, gathered from all processes."""
+        """Features (N, D) per pool and labels (N,) of the bank, or of this process's share."""
         size, share = len(self.bank_dataloader.dataset), len(self.bank_dataloader.sampler)
-        bank: dict[str, Tensor] = {}
-        seen = 0
-        for batch in self.bank_dataloader:
-            features, labels = self._features(batch)
-            # Copied into one tensor each: a kept class feature, a view, keeps all tokens alive.
-            for name, x in {**features, LABELS: labels}.items():
-                if name not in bank:
-                    bank[name] = x.new_empty(share, *x.shape[1:])
-                bank[name][seen : seen + len(x)] = x
-            seen += len(labels)
-        bank = {name: gather_in_order(x[:seen], size) for name, x in bank.items()}
+        batches = (self._features(batch) for batch in self.bank_dataloader)
+        bank = stack_rows(({**x, LABELS: labels} for x, labels in batches), share)
+        if self.shared_bank:
+            own = own_rows(len(bank[LABELS]), size)
+            bank = {name: x[:own] for name, x in bank.items()}
+        else:
+            bank = {name: gather_in_order(x, size) for name, x in bank.items()}
         MMLogger.get_current_instance().info(f'features of {size} labelled images are ready')
         labels = bank.pop(LABELS)
         return bank, labels
@@ -133,4 +131,6 @@ class FeatureBankLoop(BaseLoop, metaclass=ABCMeta):
     def _num_classes(self, bank_labels: Tensor) -> int:
         """Classes of the dataset, also those that a small bank happens to lack."""
         classes = (self.evaluator.dataset_meta or {}).get('classes', ())
-        return max(len(classes), int(bank_labels.max()) + 1)
+        highest = bank_labels.max()
+        all_reduce(highest, 'max')
+        return max(len(classes), int(highest) + 1)

@@ -1,6 +1,6 @@
 """Pooled features of a frozen backbone, the input of the linear probe and of k-NN."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,6 +48,26 @@ def pooled_features(backbone: Backbone, images: Tensor, pools: Sequence[str]) ->
             f'pool {missing[0]}: {type(backbone).__name__} has {", ".join(sorted(pooled))}'
         )
     return {pool: pooled[pool] for pool in pools}
+
+
+def stack_rows(batches: Iterable[Mapping[str, Tensor]], size: int) -> dict[str, Tensor]:
+    """The rows of all batches (B, ...) in one tensor (N, ...) per name.
+
+    Copied, since a class feature is a view: kept as it is, it keeps all tokens of its batch.
+
+    Args:
+        batches: At least one, all with the same names.
+        size: Rows of all batches, at most.
+    """
+    rows: dict[str, Tensor] = {}
+    seen = 0
+    for batch in batches:
+        for name, x in batch.items():
+            if name not in rows:
+                rows[name] = x.new_empty(size, *x.shape[1:])
+            rows[name][seen : seen + len(x)] = x
+        seen += len(x)
+    return {name: x[:seen] for name, x in rows.items()}
 
 
 def _of_last_blocks(backbone: BlockNetwork, images: Tensor, last: int) -> dict[str, Tensor]:

@@ -1,13 +1,14 @@
-"""mmseg's `IoUMetric` with the pixels of an image counted once instead of three times."""
+"""mmseg's `IoUMetric`: the pixels of an image counted once, and added up over all processes."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.registry import METRICS
 from torch import Tensor
 
-from comad.evaluation.metrics import percentages
+from comad.evaluation.metrics import own_rows, percentages
 
 
 def class_areas(
@@ -53,6 +54,10 @@ def _range(*maps: Tensor) -> tuple[int, int]:
 def pair_iou_metric(**options: Any) -> Any:
     """mmseg's `IoUMetric` that counts with `class_areas`; all options and results are its own.
 
+    Pixels are added up as whole numbers, on every process and then over all of them, so that the
+    figures do not depend on how many there are. mmseg gathers the images' counts on one process
+    and adds them up in float32, which is exact below 16.8 million pixels of a class.
+
     After an evaluation ``per_class`` holds the IoU of every class, in percent.
     A function, because comad is importable without mmseg.
     """
@@ -60,6 +65,17 @@ def pair_iou_metric(**options: Any) -> Any:
 
     class PairIoUMetric(IoUMetric):
         intersect_and_union = staticmethod(class_areas)
+
+        def evaluate(self, size: int) -> dict[str, float]:
+            if not self.format_only and self.results:
+                areas = torch.zeros(4, len(self.dataset_meta['classes']), dtype=torch.long)
+                for image in self.results[: own_rows(len(self.results), size)]:
+                    areas += torch.stack(image).long()
+                all_reduce(areas)
+                # As mmseg has them: one image that stands for all.
+                self.results = [tuple(areas.float())]
+                size = 1
+            return super().evaluate(size)
 
         def compute_metrics(self, results: Sequence[Sequence[Tensor]]) -> dict[str, float]:
             self.per_class = {}

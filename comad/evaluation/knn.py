@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_gather, get_world_size
 from mmengine.evaluator import Evaluator
 from mmengine.registry import LOOPS
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.distributed import all_to_all_single
 from torch.utils.data import DataLoader
 
 from comad.evaluation.feature_bank import FeatureBankLoop
@@ -39,7 +41,14 @@ def weighted_votes(
     Returns:
         Votes (B, C) for every k.
     """
-    most = max(neighbours)
+    nearest, labels = nearest_rows(queries, bank, bank_labels, max(neighbours), block)
+    return votes_of(nearest, labels, num_classes, neighbours, temperature)
+
+
+def nearest_rows(
+    queries: Tensor, bank: Tensor, bank_labels: Tensor, most: int, block: int
+) -> tuple[Tensor, Tensor]:
+    """Similarities (B, most), falling, and classes of the bank's rows nearest to each query."""
     nearest = queries.new_empty(len(queries), 0)
     labels = bank_labels.new_empty(len(queries), 0)
     for start in range(0, len(bank), block):
@@ -47,16 +56,62 @@ def weighted_votes(
         similarity, index = (queries @ part.T).topk(min(most, len(part)))
         nearest = torch.cat([nearest, similarity], dim=1)
         labels = torch.cat([labels, bank_labels[start + index]], dim=1)
-        nearest, order = nearest.topk(min(most, nearest.shape[1]))
-        labels = labels.gather(1, order)
+        nearest, labels = _best(nearest, labels, most)
+    return nearest, labels
+
+
+def nearest_of_all(
+    queries: Tensor, share: Tensor, share_labels: Tensor, most: int, block: int
+) -> tuple[Tensor, Tensor]:
+    """`nearest_rows` of a bank of which each process holds a share; a collective.
+
+    Every process compares the queries of all with its share, and gives each its candidates back.
+
+    Args:
+        queries: Unit vectors (B, D) of this process, as many as every other one has.
+        share: Unit vectors (n, D) of this process's part of the bank.
+        share_labels: Classes (n,) of it.
+        most: Neighbours, not above the rows of the whole bank.
+        block: See `weighted_votes`.
+    """
+    world = get_world_size()
+    if world == 1:
+        return nearest_rows(queries, share, share_labels, most, block)
+    everyone = torch.cat(all_gather(queries))
+    # As many similarities at a time as with the queries of one process.
+    found = nearest_rows(everyone, share, share_labels, most, -(-block // world))
+    lacking = most - found[0].shape[1]  # in a share that small; never among the nearest of all
+    merged = []
+    for own, filler in zip(found, (-torch.inf, 0), strict=True):
+        own = F.pad(own, (0, lacking), value=filler).contiguous()
+        all_to_all_single(given := torch.empty_like(own), own)
+        merged.append(given.unflatten(0, (world, -1)).transpose(0, 1).flatten(1))
+    return _best(*merged, most)
+
+
+def votes_of(
+    nearest: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    neighbours: Sequence[int],
+    temperature: float,
+) -> dict[int, Tensor]:
+    """Votes (B, C) for every k from similarities and classes of neighbours (B, max k)."""
     weights = (nearest / temperature).exp()
-    votes = queries.new_zeros(len(queries), num_classes)
+    votes = nearest.new_zeros(len(nearest), num_classes)
     return {k: votes.scatter_add(1, labels[:, :k], weights[:, :k]) for k in neighbours}
+
+
+def _best(similarity: Tensor, labels: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    best, order = similarity.topk(min(most, similarity.shape[1]))
+    return best, labels.gather(1, order)
 
 
 @LOOPS.register_module()
 class KNNTestLoop(FeatureBankLoop):
     """Test or validation loop that classifies by DINO's weighted k-NN (arXiv:2104.14294).
+
+    Of several processes each keeps the features of its share of the bank.
 
     Classifiers are named ``<pool>`` at ``report_k`` neighbours and ``<pool>_k<k>`` at the others;
     with `Accuracy` this gives ``top1_cls``, ``top1_cls_k10`` ...
@@ -75,6 +130,8 @@ class KNNTestLoop(FeatureBankLoop):
     Raises:
         ValueError: k above the number of bank images, ``report_k`` not in ``neighbours``.
     """
+
+    shared_bank = True
 
     def __init__(
         self,
@@ -111,15 +168,10 @@ class KNNTestLoop(FeatureBankLoop):
         """Votes (B, C) per pool and k."""
         scores = {}
         for pool, queries in features.items():
-            votes = weighted_votes(
-                F.normalize(queries, dim=1),
-                self.bank[pool],
-                self.labels,
-                self.num_classes,
-                self.neighbours,
-                self.temperature,
-                self.block,
-            )
+            queries = F.normalize(queries, dim=1)
+            most = max(self.neighbours)
+            found = nearest_of_all(queries, self.bank[pool], self.labels, most, self.block)
+            votes = votes_of(*found, self.num_classes, self.neighbours, self.temperature)
             for k in self.neighbours:
                 scores[pool if k == self.report_k else f'{pool}_k{k}'] = votes[k]
         return scores

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather, get_world_size
+from mmengine.dist import all_gather, get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from torch import Tensor
@@ -54,16 +54,30 @@ def gather_in_order(local: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: the processes' rows cannot be the whole dataset with such padding.
     """
+    own_rows(len(local), size)
+    if get_world_size() == 1:
+        return local
+    return torch.stack(all_gather(local), dim=1).flatten(0, 1)[:size]
+
+
+def own_rows(count: int, size: int) -> int:
+    """How many of this process's results are none of the sampler's padding, which is at the end.
+
+    Args:
+        count: Results of this process, in the order of its sampler.
+        size: Length of the dataset.
+
+    Raises:
+        ValueError: the processes' results cannot be the whole dataset with such padding.
+    """
     world = get_world_size()
-    lengths = [int(n) for n in all_gather(torch.tensor([len(local)], device=local.device))]
-    if len(set(lengths)) > 1 or not size <= sum(lengths) < size + world:
+    counts = [int(n) for n in all_gather(torch.tensor([count]))]
+    if len(set(counts)) > 1 or not size <= sum(counts) < size + world:
         raise ValueError(
-            f'processes delivered {lengths} results for a dataset of {size}: evaluation loaders '
+            f'processes delivered {counts} results for a dataset of {size}: evaluation loaders '
             "need sampler=dict(type='DefaultSampler', shuffle=False) and drop_last=False"
         )
-    if world == 1:
-        return local[:size]
-    return torch.stack(all_gather(local), dim=1).flatten(0, 1)[:size]
+    return len(range(get_rank(), size, world))
 
 
 @METRICS.register_module()

@@ -12,8 +12,9 @@ from typing import Any
 
 from comad.engine.equal_compute import equal_method
 from comad.engine.options import ConfigError, RunOptions
-from comad.engine.paths import SAMPLE_TEACHERS, needed_paths, run_of
+from comad.engine.paths import SAMPLE_TEACHERS, needed_paths
 from comad.engine.run_config import PRETRAIN, load_run_config
+from comad.engine.shipped import run_of
 from comad.runs.place import FILES, get_track, pretrain_dir, results_folder, runs_folder
 from comad.runs.track import SAMPLE, Track
 from comad.sweep.step import Step, SweepError, config_sources

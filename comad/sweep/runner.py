@@ -122,9 +122,9 @@ class Sweep:
                 found[step.name] = step
         return list(found.values())
 
-    def time_left(self) -> float:
-        """Return the estimated seconds that running the pending steps takes."""
-        return self._left(self.by_name, {})
+    def time_left(self, slots: int | None = None) -> float:
+        """Return the estimated seconds that the pending steps take, so many side by side."""
+        return self._left(self.by_name, {}, slots)
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop the stamps of these steps, so that they are run again.
@@ -270,12 +270,14 @@ class Sweep:
         number = self._numbers.setdefault(name, len(self._numbers) + 1)
         self.report(f'[{number}/{len(self.steps)}] {name}: {what}')
 
-    def _left(self, waiting: Collection[str], running: Mapping[str, Job]) -> float:
+    def _left(
+        self, waiting: Collection[str], running: Mapping[str, Job], slots: int | None = None
+    ) -> float:
         seconds = expected_durations(self.steps, self._timings())
         left = {step.name: seconds[step.name] for step in self.pending() if step.name in waiting}
         # A step beyond its expectation counts as nearly done.
         left |= {name: max(seconds[name] - job.elapsed(), 0.0) for name, job in running.items()}
-        return seconds_left(self.steps, left, self.slots)
+        return seconds_left(self.steps, left, slots or self.slots)
 
     def _inputs(self, step: Step) -> dict[str, Any]:
         needs = {need: outputs_digest(self.root, self.by_name[need]) for need in step.needs}

@@ -6,6 +6,7 @@ The teacher is trained once, with seed 0, and its frozen features are judged bes
 from pathlib import Path
 
 from comad.engine.paths import VIDEO_TEACHERS
+from comad.engine.run_config import PRETRAIN
 from comad.sweep.grid import RECORDS, WORK
 from comad.sweep.step import Step, config_sources
 from comad.tasks.task import TASKS
@@ -21,11 +22,7 @@ KIND_SECONDS = {'knn': 15, 'linear': 30, 'finetune': 45}
 
 def video(root: Path, seeds: int) -> list[Step]:
     """Return clips and teacher, then pretrainings and transfers seed by seed."""
-    command = ('python', 'tools/data.py', 'sample', '--video')
-    sources = ('comad/data/sample/videos.py', 'comad/data/sample/scenes.py')
-    proof = ('data/sample_video/manifest.json',)
-    steps = [Step('video_data', command, proof, sources=sources, seconds=SECONDS['data'])]
-    steps.append(_pretrain(root, TEACHER, 0))
+    steps = teacher_steps(root)
     for seed in range(seeds):
         steps += [_pretrain(root, student, seed) for student in (VIDEOMAE, AMD)]
         for kind in KINDS:
@@ -33,6 +30,24 @@ def video(root: Path, seeds: int) -> list[Step]:
             steps.append(_transfer(root, kind, SCRATCH, 0, seed))
         steps += [_transfer(root, kind, TEACHER, 0, seed) for kind in FROZEN]
     return steps
+
+
+def teacher_steps(root: Path) -> list[Step]:
+    """Return the step that writes the clips, and the one that trains the teacher."""
+    return [data_step(), _pretrain(root, TEACHER, 0)]
+
+
+def data_step() -> Step:
+    """Return the step that writes the sample's clips."""
+    command = ('python', 'tools/data.py', 'sample', '--video')
+    sources = ('comad/data/sample/videos.py', 'comad/data/sample/scenes.py')
+    proof = ('data/sample_video/manifest.json',)
+    return Step('video_data', command, proof, sources=sources, seconds=SECONDS['data'])
+
+
+def probes(root: Path) -> list[Step]:
+    """Return the steps that judge the teacher's frozen features."""
+    return [_transfer(root, kind, TEACHER, 0, 0) for kind in FROZEN]
 
 
 def _pretrain(root: Path, student: str, seed: int) -> Step:
@@ -46,6 +61,8 @@ def _pretrain(root: Path, student: str, seed: int) -> Step:
         needs=('video_data', *([f'pretrain_{TEACHER}_p0'] if student == AMD else [])),
         sources=config_sources(root, leaf, 'base_configs/tracks/sample/pretrain_video.py'),
         seconds=SECONDS[student],
+        student=student,
+        part=PRETRAIN,
     )
 
 
@@ -60,6 +77,8 @@ def _transfer(root: Path, kind: str, student: str, pretrain_seed: int, seed: int
         needs=('video_data', *([] if student == SCRATCH else [_made(student, pretrain_seed)])),
         sources=config_sources(root, leaf, 'base_configs/tracks/sample/video.py'),
         seconds=KIND_SECONDS[kind.split('_')[1]],
+        student=student,
+        part=kind,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+import torch
 
 from comad.benchmark.suite import command, parts
 from comad.benchmark.suite.parts import Part
@@ -103,6 +104,26 @@ def test_one_part_that_fails_or_cannot_run_stops_no_other(tmp_path, capsys, monk
         'good': 'done',
     }
     assert 'raise ValueError' in capsys.readouterr().out
+
+
+def test_evaluations_are_measured_against_stock_ones_with_equal_figures(tmp_path, capsys):
+    kept = {}
+    case = parts.Case(torch.device('cpu'), True, time.monotonic() + 3, {}, kept.__setitem__)
+    parts.PARTS['evaluation'].measure(case)
+    assert list(kept) == ['knn', 'miou', 'coco']
+    assert all(
+        set(kept[name]['seconds_per_step']) == {'step', 'reference'}
+        for name in kept
+        if name != 'knn'
+    )
+    path = tmp_path / 'here.json'
+    where = dict(device='here', cpu='one', threads=1, versions=dict(torch='2', timm='1'))
+    part = dict(state='done', figures=kept)
+    path.write_text(
+        json.dumps(dict(schema=1, sample=True, conditions=where, parts=dict(evaluation=part)))
+    )
+    assert main(['show', str(path)]) == 0
+    assert '| mIoU, 512 x 683 pixels of 150 classes | ' in capsys.readouterr().out
 
 
 def test_what_needs_a_gpu_says_so(tmp_path, capsys):

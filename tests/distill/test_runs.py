@@ -9,7 +9,7 @@ import timm
 import torch
 
 from backbones import StagedClassifier, load_student, save_student
-from comad.commands import distill
+from comad.commands import distill, made_first
 from comad.data.cifar_files import MEAN, STD
 from comad.data.sample.write import SampleSizes, write_sample
 from comad.engine.distillation import command_of, parse_pair, recipe_leaf
@@ -175,7 +175,7 @@ def test_what_cannot_be_made_is_refused_in_one_line(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(distill, 'become', lambda *_: pytest.fail('it was started all the same'))
     step = Step('teacher', ('python', '-c', 'raise SystemExit(3)'), ('student',), seconds=200)
     monkeypatch.setattr(distill, 'missing_steps', lambda *_: [step])
-    monkeypatch.setattr(distill, 'home', lambda: tmp_path)
+    monkeypatch.setattr(made_first, 'home', lambda: tmp_path)
     assert distill.main(['kd', 'cifar100', 'swin_tiny', 'resnet18', '--sample']) == 1
     said = capsys.readouterr().out
     assert said.startswith('made first, about 3 min on one core: teacher\n')

@@ -159,7 +159,7 @@ def test_a_disk_that_takes_only_a_part(folder):
 def test_a_killed_save_is_cleaned_up(folder):
     orphan = folder / 'epoch_4.pth.sha256'
     orphan.write_text(f'{hashlib.sha256(b"x").hexdigest()}  epoch_4.pth\n')
-    temporary = folder / '.epoch_4.pth.4711.tmp'
+    temporary = folder / '.epoch_4.pth.node1.4711.tmp'
     temporary.write_bytes(b'half')
     mine = folder / '.notes.tmp'
     mine.write_text('')

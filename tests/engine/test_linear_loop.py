@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import Dataset
 
-import comad.evaluation.layer_decay  # noqa: F401
+import comad.engine.register  # noqa: F401
 from comad.evaluation import LinearProbe
 
 
@@ -105,6 +105,8 @@ def test_passes_depend_on_seed_and_number_only(tmp_path):
     first, again, other = ([loop._compute_pass(i)[0]['cls'] for i in (0, 1)] for loop in loops)
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
     assert not torch.equal(first[0], first[1]) and not torch.equal(first[0], other[0])
+    # A kept class feature, which is a view, would keep all tokens of its batch.
+    assert first[0].untyped_storage().nbytes() == first[0].numel() * first[0].element_size()
 
 
 @pytest.mark.parametrize('passes', [-1, 5])

@@ -77,11 +77,9 @@ def test_python_and_shell_tools_agree_from_any_directory(elsewhere, tool):
     environment[place.HOME] = 'a home'
     path = str(place.FILES / 'tools' / tool)
     start = ['bash', path, 'mae'] if tool.endswith('.sh') else [sys.executable, path, 'mae_tiny']
-    done = subprocess.run(
-        [*start, '--sample'], cwd=elsewhere, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run(start, cwd=elsewhere, env=environment, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    assert 'missing data: data/sample/imagenet' in done.stderr
+    assert 'missing data: data/imagenet' in done.stderr
     assert done.stderr.count('\n') == 1
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Notes how it was called, then does what is asked for as the real one would: its signals, its
 # outcome and its lease are the suite's own.
 TRAINING = """
-import os, signal, sys, time
+import json, os, signal, sys, time
 from pathlib import Path
 words, task = sys.argv[1:], os.environ.get('SLURM_PROCID')
 work = Path(words[words.index('--work-dir') + 1] if '--work-dir' in words else 'run')
@@ -27,12 +27,16 @@ if '--print-work-dir' in words:
     sys.exit()
 sys.path.insert(0, {root!r})
 from comad.engine.preemption import PREEMPTED, stop_request, tell_outcome
+from comad.engine.slurm import place_of_task
 stop_request.end_at_once()
 work.mkdir(exist_ok=True)
 def note(name, text=''):
     with open(work / name, 'a') as file:
         file.write(text + chr(10))
 note('calls', ' '.join(words))
+gpus = os.environ.get('CUDA_VISIBLE_DEVICES', '')
+place = place_of_task(os.environ, len(gpus.split(','))) if gpus else dict()
+note('places', json.dumps(dict(place, gpus=gpus)))
 if task == '0':
     if (work / 'outcome').exists():
         tell_outcome(int((work / 'outcome').read_text()))

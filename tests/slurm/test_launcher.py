@@ -1,5 +1,6 @@
 """tools/slurm_train.sh on a real Slurm, with a light training: jobs, signals, crashes, shapes."""
 
+import json
 import signal
 import subprocess
 
@@ -49,6 +50,22 @@ def test_preempted_means_queued_again(site):
     assert site.cluster.say(*more)
     site.wait_for_requeue(job)
     assert len(site.lines('saved')) == 1
+
+
+def test_a_node_that_goes_down_is_queued_again(site):
+    site.settings |= {'GPUS': '2', 'GPUS_PER_NODE': '1', 'SBATCH_ARGS': '--gres=none'}
+    job = site.submit('both')
+    site.wait_for('ready1')
+    down = ('scontrol', 'update', 'NodeName=n2', 'Reason=test')
+    site.cluster.say(*down, 'State=DOWN')
+    try:
+        site.wait_for_requeue(job)
+    finally:
+        site.cluster.say(*down, 'State=RESUME')
+    site.set('finish')
+    site.release(job)
+    site.wait_until(job, 'COMPLETED')
+    assert len(site.lines('ready0')) == len(site.lines('ready1')) == 2
 
 
 @pytest.mark.parametrize('name', ['USR1', 'TERM'])
@@ -182,6 +199,16 @@ def test_a_job_whose_default_time_is_too_short_ends_at_once(site):
     job = site.submit('cpu')  # 10 minutes by the partition's default
     site.wait_until(job, 'FAILED')
     assert 'GRACE=600 leaves a job of 10:00 no time' in site.log(job)
+
+
+def test_a_task_with_one_gpu_bound_to_it_takes_that(site):
+    site.set('finish')
+    site.settings |= {'SBATCH_ARGS': '--gpus-per-task=1', 'GPUS': '2'}
+    site.wait_until(site.submit('gpu'), 'COMPLETED')
+    places = [json.loads(line) for line in site.lines('places')]
+    assert [place['gpus'].count(',') for place in places] == [0, 0]
+    assert [place['LOCAL_RANK'] for place in places] == ['0', '0']
+    assert sorted(place['RANK'] for place in places) == ['0', '1']
 
 
 def test_other_forms_of_asking_for_gpus(site):

@@ -4,9 +4,11 @@ Slurm's commands are stood in for here; tests/slurm has the real ones.
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from comad.commands.sweep import show_status
 from comad.runs.place import FILES, get_track
 from comad.sweep.grid import study
 from comad.sweep.runner import Sweep
@@ -80,6 +82,25 @@ def test_a_second_start_submits_what_is_neither_done_nor_queued(cluster):
     assert again == {'pretrain_dmt_tiny_p0': '5', 'knn_dmt_tiny_p0_s0': '6'}
     assert json.loads(jobs_file(sweep).read_text())['knn_mae_tiny_p0_s0'] == '3'
     assert '--dependency=afterok:5 ' in (cluster / 'submitted').read_text().splitlines()[-1]
+
+
+def test_the_status_tells_states_and_the_hours_of_jobs_left(cluster, capsys):
+    steps = study(FILES, 1, ['mae', 'dmt'], ['knn'], track='full')
+    hours = {'pretrain': 7200.0, 'knn': 3600.0}
+    steps = [replace(step, seconds=hours[step.part]) for step in steps]
+    sweep = Sweep('study', steps, cluster, 'state', FILES, resume=True, gpus=8)
+    submit(sweep, 'gpu')
+    (cluster / 'queue').write_text('1 RUNNING\n3 PENDING\n')
+    show_status(sweep)
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == (
+        'study: 0 done, 1 running, 2 waiting, 1 failed; '
+        'about 6 h 00 min of jobs, 3 h 00 min if nothing has to wait, left'
+    )
+    assert lines == [
+        '  running: pretrain_mae_tiny_p0',
+        '  failed: pretrain_dmt_tiny_p0, see state/study/pretrain_dmt_tiny_p0.log',
+    ]
 
 
 def test_what_is_done_is_not_waited_for(cluster):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from comad.commands.sweep import main
 from comad.sweep.grid import RIVALS, SCRATCH, STUDY_STUDENTS, TEACHERS, study
 from comad.sweep.runner import Sweep
 from comad.sweep.step import SweepError
@@ -83,3 +84,11 @@ def test_all_methods_at_equal_cost_leave_out_what_costs_nothing():
 def test_unknown_names_are_named(options, named):
     with pytest.raises(SweepError, match=named):
         study(ROOT, 1, **options)
+
+
+def test_the_status_of_a_part_counts_its_steps_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    part = ['--methods', 'mae', '--tasks', 'linear', '--seeds', '2']
+    assert main(['status', '--sample', *part]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith('study: 0 done, 0 running, 5 waiting, 0 failed; about ')

@@ -19,6 +19,7 @@ from comad.benchmark.measure import (
     usual_batch,
     usual_precision,
 )
+from comad.benchmark.suite.evaluation import evaluation
 from comad.benchmark.suite.training import runner_step
 from comad.engine.options import RunOptions
 from comad.runs.track import FULL, SAMPLE
@@ -270,5 +271,6 @@ PARTS: dict[str, Part] = {
     'comad_batches': Part(6, comad_batches),
     'loader': Part(3, loader),
     'overlap': Part(2, overlap),
+    'evaluation': Part(2, evaluation),
     'methods': Part(12, methods),
 }

@@ -82,7 +82,8 @@ def text(result: Mapping[str, Any]) -> str:
         'weights and images; medians (smallest-largest) of turns side by side.',
     ]
     figures = {name: part['figures'] for name, part in result['parts'].items()}
-    for section in (_machine, _comad, _runner, _methods, _transfers, _loader, _overlap):
+    sections = (_machine, _comad, _runner, _methods, _transfers, _loader, _overlap, _evaluation)
+    for section in sections:
         if body := section(figures):
             lines += ['', *body]
     notes = [
@@ -269,6 +270,22 @@ def _loader(figures: Mapping[str, Any]) -> list[str]:
         "cores that feed CoMAD's step",
     ]
     return table(head, rows)
+
+
+EVALUATIONS = {
+    'knn': 'k-NN, a bank of a tenth of ImageNet',
+    'miou': 'mIoU, 512 x 683 pixels of 150 classes',
+    'coco': 'COCO, 100 boxes and masks of 480 x 640 an image',
+}
+
+
+def _evaluation(figures: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [EVALUATIONS[name], _rate(step), _ratio(step, 'reference', 'step')]
+        for name, step in _steps(figures, ('evaluation',))
+    ]
+    head = ['evaluation, networks left out', 'images/s', "times faster than mmseg's, mmdet's own"]
+    return table(head, rows) if rows else []
 
 
 def _overlap(figures: Mapping[str, Any]) -> list[str]:
