@@ -1,5 +1,6 @@
 """The page of tables: made from results/, between markers, and written only as a whole."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,9 @@ def test_the_table_of_methods_tells_the_studys_figures():
         named = cells[-3].replace('`', '').split(', ')
         students = [name for name in named if name.endswith('_tiny')]
         figures = [study_figure(studied[s]).split(' (')[0] for s in students if s in studied]
-        assert cells[-2] == (', '.join(figures) or 'not yet measured'), line
+        if page := re.search(r'\]\((docs/\w+\.md)', cells[-2]):  # a table of its own
+            assert not figures and '../results/sample_' in Path(page[1]).read_text('utf-8'), line
+        else:
+            assert cells[-2] == (', '.join(figures) or 'not yet measured'), line
         shown |= {*students}
     assert {'comad_tiny', 'mae_tiny', 'dmt_tiny', 'hybrid_distill_tiny', 'amd_tiny'} <= shown
