@@ -19,7 +19,8 @@ from PIL import Image
 from comad.data.coco import read_whole
 from comad.data.decode import DECODE_ERRORS, FORMATS, IGNORED, LABEL_MODES, is_image_name
 from comad.data.manifest import MANIFEST
-from comad.data.own import SPLITS, check_names
+from comad.data.image_tables import SPLITS
+from comad.data.own import check_names
 from comad.data.shards import CLASSES, read_lines
 from comad.data.subset import keep_split
 
