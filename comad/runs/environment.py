@@ -27,6 +27,8 @@ PACKAGES = {
 }
 # Results and runs are what the code writes; they do not change what it does.
 IGNORED_BY_DIRTY = (':(exclude)results', ':(exclude)work_dirs')
+# What runs execute or read of the suite, beside Python files anywhere.
+CODE = ('backbones', 'comad', 'tools', 'base_configs', ':(glob)*_configs/**', '*.py')
 GIT_SECONDS = 20
 
 
@@ -37,9 +39,10 @@ def collect_environment(
 
     ``versions`` maps import names to versions; packages that are not installed are left out.
     ``mmcv_operators`` is 'compiled' or 'torchvision' (see `backbones.mmcv_ext`), None without mmcv.
-    ``git_commit`` and ``git_dirty`` are None outside of a git checkout; untracked files that git
-    does not ignore count as dirty, results/ and work_dirs/ do not. Device and number of processes
-    are the caller's to know: variables of the environment may be another launcher's.
+    ``git_commit`` and ``git_dirty`` are None outside of a git checkout; untracked code counts as
+    dirty, images or exports that somebody keeps in the checkout, results/ and work_dirs/ do not.
+    Device and number of processes are the caller's to know: variables of the environment may be
+    another launcher's.
     """
     commit, dirty = git_state(root)
     return {
@@ -66,9 +69,10 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
     if not (root / '.git').exists():
         return None, None
     commit = _git(root, 'rev-parse', '--verify', '--quiet', 'HEAD')
-    arguments = ('status', '--porcelain', '--untracked-files=normal', '--', '.', *IGNORED_BY_DIRTY)
-    status = _git(root, *arguments)
-    return commit or None, None if status is None else bool(status)
+    listed = ('ls-files', '--others', '--exclude-standard', '--', *CODE, *IGNORED_BY_DIRTY)
+    changed = ('status', '--porcelain', '--untracked-files=no', '--', '.', *IGNORED_BY_DIRTY)
+    found = [_git(root, *arguments) for arguments in (changed, listed)]
+    return commit or None, None if None in found else any(found)
 
 
 def git_complaint(root: Path = FILES) -> str:

@@ -31,12 +31,18 @@ def test_clean_checkout_ignores_results_and_runs(checkout):
     (checkout / 'results/new.csv').write_text('2')
     (checkout / 'work_dirs').mkdir()
     (checkout / 'work_dirs/run.log').write_text('x')
+    (checkout / 'photos').mkdir()
+    (checkout / 'photos/one.jpg').write_text('x')
+    (checkout / 'slurm-7.out').write_text('x')
     commit, dirty = git_state(checkout)
     assert len(commit) == 40 and dirty is False
 
 
-@pytest.mark.parametrize('name', ['code.py', 'untracked.py'])
+@pytest.mark.parametrize(
+    'name', ['code.py', 'untracked.py', 'mine/method.py', 'cls_configs/notes', 'comad/table.csv']
+)
 def test_changed_or_new_code_is_dirty(checkout, name):
+    (checkout / name).parent.mkdir(exist_ok=True)
     (checkout / name).write_text('changed')
     assert git_state(checkout)[1] is True
 
