@@ -67,5 +67,6 @@ param_scheduler = [
     dict(type='WarmUpLR', begin=0, end=5, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=2.5e-4, begin=5, convert_to_iter_based=True),
 ]
+compile = 'auto'  # on GPUs
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)
 default_hooks = dict(run_record=dict(type='RunRecordHook'))

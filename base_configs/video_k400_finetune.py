@@ -84,6 +84,7 @@ param_scheduler = [
     dict(type='WarmUpLR', begin=0, end=5, linspace=True, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=1e-3, begin=5, convert_to_iter_based=True),
 ]
+compile = 'auto'  # on GPUs
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=150, val_interval=150)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -34,26 +34,38 @@ def run(args: argparse.Namespace) -> int:
     for name in ('compare', 'root', 'workers'):
         if getattr(args, name):
             raise ValueError(f'--clips takes no --{name}: it reads generated videos on one core')
-    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder, one_thread():
-        readers, missing = prepare(Path(folder), args.images)
-        seconds = measure(readers, args.images, args.rounds, 0)
-        known = {**conditions(), 'workers': 0, 'rounds': args.rounds, 'images': args.images}
-    ways = summarize(seconds, args.images, readers, None)
+    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder:
+        found = measured(Path(folder), args.images, args.rounds)
+    known = {**conditions(), 'workers': 0, 'rounds': args.rounds, 'images': args.images}
+    missing = found['data']['missing']
+    result = {'conditions': known | found['data'], 'ways': found['ways']}
+    sys.stdout.write('\n'.join([table(result), *missing]) + '\n')
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    return 0
+
+
+def measured(root: Path, videos: int, rounds: int) -> dict[str, Any]:
+    """Clips per second of every reader, of ``videos`` generated videos in each round.
+
+    Returns:
+        ``ways``: see `summarize`; ``data``: what was read, and which readers are missing.
+    """
+    with one_thread():
+        readers, missing = prepare(root, videos)
+        seconds = measure(readers, videos, rounds, 0)
+    ways = summarize(seconds, videos, readers, None)
     for way in ways:
         for name in ('images_per_second', 'slowest', 'fastest'):
             way[name] *= SAMPLES
-    known |= {
+    data = {
         'unit': 'clips',
         'data': f'{VIDEOS} generated videos of {FRAMES} frames, {WIDTH} x {HEIGHT} px, '
         f'{SAMPLES} clips of each decode',
         'mean_kb': readers['mp4, opencv'].mean_bytes / 1000,
         'missing': missing,
     }
-    result = {'conditions': known, 'ways': ways}
-    sys.stdout.write('\n'.join([table(result), *missing]) + '\n')
-    if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
-    return 0
+    return {'ways': ways, 'data': data}
 
 
 def prepare(root: Path, count: int) -> tuple[dict[str, Reader], list[str]]:

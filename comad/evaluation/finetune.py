@@ -1,8 +1,10 @@
 """`ImageClassifier`: a backbone fine-tuned end to end with timm's mixup and losses."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
+import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from timm.data import Mixup
@@ -84,7 +86,17 @@ class ImageClassifier(BaseModel):
         scores = self._scores(inputs)
         return sample_predictions({self.pool: scores}, labels) if mode == 'predict' else scores
 
+    def compile_parts(self, **options: Any) -> None:
+        """Compile the blocks of the backbone in place; ``options`` of torch.compile."""
+        for block in self.backbone.blocks if self.of_blocks else ():
+            block.compile(dynamic=False, **options)
+
     def _scores(self, images: Tensor) -> Tensor:
+        # Evaluation has modes and last batches of its own, not worth compiling for.
+        with nullcontext() if self.training else torch.compiler.set_stance('force_eager'):
+            return self._plain_scores(images)
+
+    def _plain_scores(self, images: Tensor) -> Tensor:
         if not self.of_blocks:
             return self.head(self.backbone.features(images)[self.pool])
         raw = self.backbone.run(self.backbone.embed(images))

@@ -126,6 +126,24 @@ def test_evaluations_are_measured_against_stock_ones_with_equal_figures(tmp_path
     assert '| mIoU, 512 x 683 pixels of 150 classes | ' in capsys.readouterr().out
 
 
+def test_clips_and_commands_are_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(parts, 'STARTED', ('data.py --help',))
+    fake(monkeypatch, clips=parts.clips, start_up=parts.start_up)
+    path = tmp_path / 'here.json'
+    assert suite(path, '--minutes', 1.5) == 0
+    found = {name: part['figures'] for name, part in json.loads(path.read_text())['parts'].items()}
+    ways = {way['way']: way for way in found['clips']['ways']}
+    assert {'mp4, opencv', 'folders of frames'} <= set(ways)
+    seconds = found['start_up']['seconds']
+    assert set(seconds) == {'import torch', 'data.py --help'}
+    assert all(0 < value < 60 for values in seconds.values() for value in values)
+    capsys.readouterr()
+    assert main(['show', str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert f'| mp4, opencv | {ways["mp4, opencv"]["images_per_second"]:.3g} |' in shown
+    assert f'| `data.py --help` | {median(seconds["data.py --help"]):.1f} (' in shown
+
+
 def test_what_needs_a_gpu_says_so(tmp_path, capsys):
     path = tmp_path / 'here.json'
     assert suite(path, '--parts', 'overlap') == 0

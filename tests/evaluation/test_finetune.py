@@ -55,6 +55,30 @@ def test_cls_pool_is_the_class_token_after_the_final_norm():
     torch.testing.assert_close(model(images), model.head(model.backbone.tokens(images)[:, 0]))
 
 
+def test_compiled_blocks_train_as_plain_ones_and_evaluation_runs_as_written():
+    plain, compiled = build(head_std=0.02).train(), build(head_std=0.02).train()
+    compiled.compile_parts(backend='aot_eager')
+    expected, found = (m(**batch(), mode='loss')['loss_class'] for m in (plain, compiled))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+    expected.backward()
+    found.backward()
+    for (name, a), b in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-7, msg=name)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    calls = []
+
+    def backend(graph, _):
+        calls.append(graph)
+        return graph.forward
+
+    seen = build().eval()
+    seen.compile_parts(backend=backend)
+    torch.testing.assert_close(seen(batch(5)['inputs']), build().eval()(batch(5)['inputs']))
+    assert not calls
+    seen.train()(**batch(), mode='loss')
+    assert calls
+
+
 def test_head_starts_almost_at_zero():
     model = build()
     assert model.head.weight.abs().max() < 1e-4 and 1e-5 < model.head.weight.std() < 3e-5

@@ -43,6 +43,7 @@ finetune = dict(
     ),
     val_dataloader=_centre,
     optim_wrapper=dict(optimizer=dict(lr=1e-3)),
+    compile=False,
     train_cfg=dict(max_epochs=3, val_interval=3),
     param_scheduler=[
         dict(type='WarmUpLR', begin=0, end=1, convert_to_iter_based=True),

@@ -10,6 +10,7 @@ _loader = dict(num_workers=0, persistent_workers=False, pin_memory=False)
 _train = dict(size=64, scale=(0.8, 1.0), flip=0.0, auto_augment=None, re_prob=0.0, samples=1)
 _test = dict(batch_size=50, **_loader)
 _common = dict(
+    compile=False,
     optim_wrapper=dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(decay_rate=1.0)),
     train_cfg=dict(max_epochs=8, val_interval=8),
     param_scheduler=[

@@ -1,6 +1,8 @@
 """What the suite measures, in order of value."""
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +24,7 @@ from comad.benchmark.measure import (
 from comad.benchmark.suite.evaluation import evaluation
 from comad.benchmark.suite.training import runner_step
 from comad.engine.options import RunOptions
+from comad.runs.place import FILES
 from comad.runs.track import FULL, SAMPLE
 
 COMAD = 'pretrain_configs/comad_tiny.py'
@@ -44,6 +47,13 @@ METHODS = (
 )
 DISTILLATION = 'distill_configs/imagenet_fbt_swin_tiny_resnet18.py'
 CLASSIFICATION = ('linear_comad_tiny', 'finetune_comad_tiny')
+# What is typed most, and a command that resolves many configs.
+STARTED = (
+    'train.py --help',
+    'leaderboard.py --help',
+    'data.py --help',
+    'sweep.py study --sample --dry-run',
+)
 DENSE = ('seg_configs/upernet_comad_tiny.py', 'det_configs/mask_rcnn_comad_tiny.py')
 
 
@@ -182,10 +192,11 @@ def methods(case: Case) -> None:
 def classification(case: Case) -> None:
     """Linear probe and fine-tuning against timm's network, and the features that k-NN reads."""
     for name in CLASSIFICATION:
-        compare = 'reference' if name.startswith('finetune') else None
+        config = f'cls_configs/{name}.py'
+        tunes = name.startswith('finetune')
+        options = dict(compare='reference', compile=case.gpu) if tunes else {}
         for how, precision in precisions(case):
-            config = f'cls_configs/{name}.py'
-            case.step(name + how, config, compare=compare, rounds=3, precision=precision)
+            case.step(name + how, config, rounds=3, precision=precision, **options)
     case.keep('features', features(case))
 
 
@@ -242,6 +253,34 @@ def loader(case: Case) -> None:
     case.keep('cores', os.cpu_count())
 
 
+def clips(case: Case) -> None:
+    """Clips per second of one core, by ways of reading."""
+    from comad.benchmark.clips import measured
+
+    videos = 8 if case.left < 120 else 20
+    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder:
+        found = measured(Path(folder), videos, 3)
+    for name, value in found.items():
+        case.keep(name, value)
+
+
+def start_up(case: Case) -> None:
+    """Seconds from typing a command to its end, beside those of importing torch."""
+    tools = FILES / 'tools'
+    commands = {'import torch': ['-c', 'import torch']}
+    for line in STARTED:
+        tool, *options = line.split()
+        commands[line] = [str(tools / tool), *options]
+
+    def work(arguments: list[str]) -> Callable[[], object]:
+        command = [sys.executable, *arguments]
+        return lambda: subprocess.run(command, check=True, capture_output=True)
+
+    pieces = {name: work(arguments) for name, arguments in commands.items()}
+    cpu = torch.device('cpu')
+    case.keep('seconds', timing.interleave(pieces, cpu, 3, until=case.until - 2))
+
+
 def overlap(case: Case) -> None:
     """What the copy of a batch costs a step, which it runs beside."""
     if not case.gpu:
@@ -271,6 +310,8 @@ PARTS: dict[str, Part] = {
     'comad_batches': Part(6, comad_batches),
     'loader': Part(3, loader),
     'overlap': Part(2, overlap),
+    'clips': Part(2, clips),
+    'start_up': Part(1, start_up),
     'evaluation': Part(2, evaluation),
     'methods': Part(12, methods),
 }

@@ -82,7 +82,10 @@ def text(result: Mapping[str, Any]) -> str:
         'weights and images; medians (smallest-largest) of turns side by side.',
     ]
     figures = {name: part['figures'] for name, part in result['parts'].items()}
-    sections = (_machine, _comad, _runner, _methods, _transfers, _loader, _overlap, _evaluation)
+    sections = (
+        *(_machine, _comad, _runner, _methods, _transfers),
+        *(_loader, _clips, _overlap, _evaluation, _start_up),
+    )
     for section in sections:
         if body := section(figures):
             lines += ['', *body]
@@ -244,6 +247,7 @@ def _transfers(figures: Mapping[str, Any]) -> list[str]:
             rows.append([name, str(step['batch']), '–', step['skipped'], '–', '–'])
             continue
         rate = _rate(step, 'features' if 'features' in step['seconds_per_step'] else 'step')
+        name += ', compiled' * step.get('compiled', False)
         against = _ratio(step, 'reference', 'step')
         rows.append([name, str(step['batch']), step['precision'], rate, against, _memory(step)])
     head = ['transfer', 'batch', 'precision', 'images/s', 'times faster than stock parts', 'GiB']
@@ -270,6 +274,27 @@ def _loader(figures: Mapping[str, Any]) -> list[str]:
         "cores that feed CoMAD's step",
     ]
     return table(head, rows)
+
+
+def _clips(figures: Mapping[str, Any]) -> list[str]:
+    found = figures.get('clips', {})
+    if 'ways' not in found:
+        return []
+    rows = [
+        [
+            way['way'],
+            f'{way["images_per_second"]:.3g}',
+            f'{way["slowest"]:.3g}-{way["fastest"]:.3g}',
+        ]
+        for way in found['ways']
+    ]
+    return table(['one core, videos of 300 frames', 'clips/s', 'slowest', 'fastest'], rows)
+
+
+def _start_up(figures: Mapping[str, Any]) -> list[str]:
+    seconds = figures.get('start_up', {}).get('seconds', {})
+    rows = [[f'`{name}`', Spread.of(values).text(1)] for name, values in seconds.items()]
+    return table(['from typing to the end', 'seconds'], rows) if rows else []
 
 
 EVALUATIONS = {
