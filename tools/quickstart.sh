@@ -5,10 +5,12 @@
 #   tools/quickstart.sh                      # set-up, then all steps; goes on where it stopped
 #   tools/quickstart.sh --dry-run            # the steps, which are done, the time left
 #   tools/quickstart.sh --jobs 1             # one step at a time
+#   tools/quickstart.sh --train-teachers     # trains the teachers instead of placing their files
 #
-# Steps: sample data, three teachers, CoMAD and MAE students, transfers of both and of random
-# weights to classification, segmentation and detection, leaderboards. Everything lands below
-# data/sample, work_dirs/sample and results/sample; logs in work_dirs/sample/sweep/quickstart.
+# Steps: sample data, three teachers, which come with it, CoMAD and MAE students, transfers of both
+# and of random weights to classification, segmentation and detection, leaderboards, what they show,
+# a report. Everything lands below data/sample, work_dirs/sample and results/sample; logs in
+# work_dirs/sample/sweep/quickstart.
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
 parse_common "$@"
@@ -20,7 +22,7 @@ bash tools/setup.sh
 need_python
 "$python" tools/sweep.py quickstart "${args[@]}"
 echo
-"$python" tools/leaderboard.py --sample
+"$python" tools/leaderboard.py report --sample
 echo 'predictions and sample images:'
 for figure in work_dirs/sample/{upernet,mask_rcnn}/comad_tiny/seed0/predictions.png \
     data/sample/contact_sheet.png; do

@@ -285,6 +285,8 @@ def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
     elif sweep.grid == 'distillation':
         reading = finish.finish_distillation(home(), sweep, seeds)
         say(f'wrote {finish.DISTILLATION_CSV}')
+    elif sweep.grid == 'quickstart' and complete:
+        reading = finish.finish_quickstart(home(), sweep.steps)
     elif sweep.grid == 'teachers' and complete:
         reading = finish_teachers(home(), sweep.steps)
     elif sweep.grid in ('study', 'video') and complete:

@@ -83,6 +83,42 @@ def read_study(rows: DataFrame) -> list[str]:
     return [name + _spread(stats) for name, stats in zip(names, rows['statistics'], strict=True)]
 
 
+def read_first_look(rows: DataFrame, noise: DataFrame) -> str:
+    """Return one line that says how the students of `study_rows` come in, task by task.
+
+    ``linear top1: comad_tiny 55.4 > mae_tiny 44.0 ~ scratch_tiny 43.1`` names each student with
+    the better of its poolings. ``>``: by more than twice the pooled sd over seeds that ``noise``
+    has for the two; ``~``: by less; ``?``: it has no such sd.
+
+    Args:
+        rows: of `study_rows`, one seed or more.
+        noise: a study's table, see `read_table`.
+    """
+    known = noise.drop_duplicates(KEY).set_index(KEY)['sd'].to_dict()
+    parts = []
+    for task, of_task in rows.groupby('task', sort=False):
+        own = of_task[of_task['metric'] == of_task['metric'].iat[0]]
+        best = {}
+        for row in own.itertuples():
+            if row.student not in best or row.statistics.mean > best[row.student].statistics.mean:
+                best[row.student] = row
+        order = sorted(best.values(), key=lambda row: -row.statistics.mean)
+        text = f'{task} {order[0].metric}: '
+        for above, row in zip([None, *order], order, strict=False):
+            text += _sign(above, row, known) if above else ''
+            text += f'{row.student} {row.statistics.mean:.1f}'
+        parts.append(text)
+    return '; '.join(parts)
+
+
+def _sign(above: Any, row: Any, known: Mapping[tuple[str, ...], str]) -> str:
+    sds = [known.get(tuple(getattr(one, name) for name in KEY)) for one in (above, row)]
+    if not all(sds):
+        return ' ? '
+    pooled = math.sqrt(sum(float(sd) ** 2 for sd in sds) / 2)
+    return ' > ' if above.statistics.mean - row.statistics.mean > 2 * pooled else ' ~ '
+
+
 def read_table(path: str | os.PathLike[str]) -> DataFrame:
     """The rows of a study that is there, none without one; columns it lacks are blank.
 

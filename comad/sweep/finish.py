@@ -18,17 +18,19 @@ from comad.leaderboard.study import (
     complete,
     draw_ablations,
     read_ablations,
+    read_first_look,
     read_study,
     read_table,
     study_rows,
 )
-from comad.runs.place import results_folder
+from comad.runs.place import FILES, results_folder
 from comad.runs.record import Record
 from comad.runs.track import SAMPLE
 from comad.sweep.distillation import DATA, PAIRS, cells, name_of
 from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RECORDS, REFERENCE
 from comad.sweep.runner import Sweep
 from comad.sweep.step import Step, SweepError
+from comad.tasks.task import TASKS
 
 VIDEO_CSV = STUDY_CSV.with_name('sample_video.csv')
 DISTILLATION_CSV = ABLATIONS_CSV.with_name('sample_distillation.csv')
@@ -70,6 +72,23 @@ def finish_study(
     write_text(root / csv, to_csv(table, STUDY_COLUMNS))
     earlier = f'{kept} rows of {csv} are of an earlier run'
     return [*read_study(rows), *([earlier] if kept else [])]
+
+
+def finish_quickstart(root: Path, steps: Iterable[Step]) -> list[str]:
+    """Return the tables, and one line of what they show; noise is that of the committed study."""
+    from comad.leaderboard.outputs import format_table
+    from comad.leaderboard.tables import make_leaderboards
+
+    tables = make_leaderboards(SAMPLE).tables
+    records, _ = _records(root, (step for step in steps if step.part in TASKS))
+    shown = read_first_look(
+        study_rows(filter(None, records.values())), read_table(FILES / STUDY_CSV)
+    )
+    return [
+        *(format_table(name, rows) + '\n' for name, rows in tables.items()),
+        f'what they show (one seed each; >: by more than twice the noise that {STUDY_CSV} measured, '
+        f'~: by less): {shown}',
+    ]
 
 
 def finish_ablations(root: Path, sweep: Sweep, seeds: int) -> list[str]:

@@ -10,6 +10,7 @@ from comad.leaderboard.study import (
     KEY,
     STUDY_COLUMNS,
     complete,
+    read_first_look,
     read_study,
     read_table,
     study_rows,
@@ -78,6 +79,20 @@ def test_a_table_of_other_columns_is_named(tmp_path):
     (tmp_path / 'other.csv').write_text('student,score\na,1\n')
     with pytest.raises(ValueError, match="other.csv: unknown column 'score'"):
         read_table(tmp_path / 'other.csv')
+
+
+def test_a_first_look_orders_students_and_judges_by_the_noise_of_the_study():
+    rows = study().query('student != "mae_base"')
+    line = read_first_look(rows, rows)
+    linear, upernet, boxes = line.split('; ')
+    assert linear == 'linear top1: comad_tiny 51.0 > mae_tiny 41.0 > scratch_tiny 31.0'
+    assert upernet == 'upernet mIoU: comad_tiny 31.0 > scratch_tiny 30.0'  # of an sd of 0
+    assert boxes == 'mask_rcnn bbox_mAP: comad_tiny 20.0 > scratch_tiny 10.0'
+    wide = rows.assign(sd=['10.00'] * len(rows))
+    assert 'comad_tiny 51.0 ~ mae_tiny 41.0 ~ scratch' in read_first_look(rows, wide)
+    assert 'comad_tiny 51.0 ? mae_tiny' in read_first_look(
+        rows, rows.query('student == "mae_tiny"')
+    )
 
 
 def test_a_row_as_a_line():
