@@ -81,12 +81,11 @@ def finish_quickstart(root: Path, steps: Iterable[Step]) -> list[str]:
 
     tables = make_leaderboards(SAMPLE).tables
     records, _ = _records(root, (step for step in steps if step.part in TASKS))
-    shown = read_first_look(
-        study_rows(filter(None, records.values())), read_table(FILES / STUDY_CSV)
-    )
+    rows = study_rows(filter(None, records.values()))
+    shown = read_first_look(rows, read_table(FILES / STUDY_CSV))
     return [
-        *(format_table(name, rows) + '\n' for name, rows in tables.items()),
-        f'what they show (one seed each; >: by more than twice the noise that {STUDY_CSV} measured, '
+        *(format_table(name, table) + '\n' for name, table in tables.items()),
+        f'what they show, one seed each (>: by more than twice the sd over seeds in {STUDY_CSV}, '
         f'~: by less): {shown}',
     ]
 
