@@ -23,6 +23,8 @@ from comad.runs.track import FOLDER, Track
 CARD = 'card.json'
 STUDENT, CARD_OF_STUDENT = 'student.safetensors', 'student.json'
 MAX_BYTES = 2_000_000
+# Of MoCo v3's file: its reader takes the other encoder, and nothing is trained on from here.
+UNREAD = ('module.momentum_encoder.', 'module.predictor.')
 SEED = 0
 
 
@@ -127,7 +129,8 @@ def ship(run: str, track: str, file: str, told: Mapping[str, Any]) -> Path:
 
 
 def _halved(content: Any) -> Any:
-    """The content of a weight file with its real numbers in float16."""
+    """The content of a weight file with its real numbers in float16, without what is unread."""
     if isinstance(content, Mapping):
-        return {key: _halved(value) for key, value in content.items()}
+        kept = (key for key in content if not str(key).startswith(UNREAD))
+        return {key: _halved(content[key]) for key in kept}
     return content.half() if getattr(content, 'is_floating_point', bool)() else content

@@ -6,7 +6,7 @@ import pytest
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN as MEAN
 from timm.data.constants import IMAGENET_DEFAULT_STD as STD
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, one_hot
 
 from backbones import save_student
 from backbones.architectures import network_config
@@ -16,7 +16,7 @@ from backbones.networks import build_network, load_student
 from backbones.teachers import build_teacher
 from backbones.video_files import as_official
 from comad.commands.weights import main
-from comad.data.sample.scenes import SPLITS
+from comad.data.sample.scenes import SPLITS, SceneRenderer
 from comad.data.sample.videos import render_clip
 from comad.engine import shipped
 from comad.engine.options import ConfigError, RunOptions
@@ -26,6 +26,7 @@ from comad.engine.tracks import track_value
 from comad.runs.card import make_card
 from comad.runs.place import FILES, get_track, pretrain_dir
 from comad.runs.track import SAMPLE
+from comad.sweep.grid import TEACHERS
 from comad.sweep.step import Step
 from comad.sweep.teachers import FILES_OF, with_shipped
 
@@ -140,7 +141,7 @@ def test_what_comes_with_the_sample_is_whole(run):
     assert file.name == FILES_OF[run] and file.stat().st_size <= shipped.MAX_BYTES
     assert sorted(path.name for path in file.parent.iterdir()) == sorted((file.name, shipped.CARD))
     teacher = build_teacher(card['family'], file, arch=card['arch'])
-    wanted = network_config(card['arch'])
+    wanted = {k: v for k, v in network_config(card['arch']).items() if k != 'type'}
     assert {k: v for k, v in teacher.architecture().items() if k in wanted} == wanted
     # Configs of the sample look for it in the folder of the run that made it.
     places = {track_value(TRACK, 'checkpoint', name) for name in SAMPLE_TEACHERS | VIDEO_TEACHERS}
@@ -170,6 +171,36 @@ def test_the_teacher_of_video_tells_motions_apart():
         return float((motions[:80][(queries @ bank.T).argmax(1)] == motions[80:]).float().mean())
 
     assert nearest(teacher) > nearest(random) + 0.2
+
+
+@pytest.fixture(scope='module')
+def scenes():
+    """Normalised images (1200, 3, 64, 64) of both splits in turn, and the digits of each half."""
+    shown = [SceneRenderer(split).single(n).image for split in SPLITS for n in range(600)]
+    images = torch.stack([torch.from_numpy(image) for image in shown]).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+    return (images - mean) / std, torch.arange(600) % 10
+
+
+def ridge(network, images, digits):
+    """Accuracy on the second half of ridge regression on the mean patch tokens of the first."""
+    with torch.no_grad():
+        features = network.tokens(images)[:, 1:].mean(1)
+    seen, new = (
+        (half - features[:600].mean(0)) / features[:600].std(0) for half in features.chunk(2)
+    )
+    left = seen.T @ seen + 10 * torch.eye(seen.shape[1])
+    weights = torch.linalg.solve(left, seen.T @ one_hot(digits, 10).float())
+    return float(((new @ weights).argmax(1) == digits).float().mean())
+
+
+@pytest.mark.parametrize('run', TEACHERS)
+def test_the_teachers_of_images_tell_digits_apart(run, scenes):
+    """Frozen features of the shipped networks against random weights of the same size."""
+    file, card = shipped.read_shipped(run, SAMPLE)
+    teacher = build_teacher(card['family'], file, arch=card['arch'])
+    torch.manual_seed(0)
+    assert ridge(teacher, *scenes) > ridge(build_network(card['arch']).eval(), *scenes) + 0.12
 
 
 def clip_of(split, number):
