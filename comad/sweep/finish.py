@@ -86,7 +86,7 @@ def finish_quickstart(root: Path, steps: Iterable[Step]) -> list[str]:
     return [
         *(format_table(name, table) + '\n' for name, table in tables.items()),
         f'what they show, one seed each (>: by more than twice the sd over seeds in {STUDY_CSV}, '
-        f'~: by less): {shown}',
+        f'~: by less, ?: not measured there): {shown}',
     ]
 
 

@@ -136,7 +136,7 @@ def _rate(step: Mapping[str, Any], key: str = 'step') -> str:
     if not seconds:
         return '–'
     spread = Spread.of([step['batch'] / value for value in seconds])
-    digits = 0 if spread.median >= 100 else 1
+    digits = 0 if spread.median >= 100 else 1 if spread.median >= 1 else 2
     return spread.text(digits)
 
 
@@ -277,18 +277,11 @@ def _loader(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _clips(figures: Mapping[str, Any]) -> list[str]:
-    found = figures.get('clips', {})
-    if 'ways' not in found:
-        return []
-    rows = [
-        [
-            way['way'],
-            f'{way["images_per_second"]:.3g}',
-            f'{way["slowest"]:.3g}-{way["fastest"]:.3g}',
-        ]
-        for way in found['ways']
-    ]
-    return table(['one core, videos of 300 frames', 'clips/s', 'slowest', 'fastest'], rows)
+    rows = []
+    for way in figures.get('clips', {}).get('ways', ()):
+        rates = (way[key] for key in ('images_per_second', 'slowest', 'fastest'))
+        rows.append([way['way'], '{:.0f} ({:.0f}-{:.0f})'.format(*rates)])
+    return table(['one core, videos of 300 frames', 'clips/s'], rows) if rows else []
 
 
 def _start_up(figures: Mapping[str, Any]) -> list[str]:
