@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from comad.benchmark.data import Reader, measure, one_thread, summarize
 from comad.benchmark.data_report import conditions, table
@@ -54,6 +55,7 @@ def measured(root: Path, videos: int, rounds: int) -> dict[str, Any]:
     with one_thread():
         readers, missing = prepare(root, videos)
         seconds = measure(readers, videos, rounds, 0)
+        threads = torch.get_num_threads()
     ways = summarize(seconds, videos, readers, None)
     for way in ways:
         for name in ('images_per_second', 'slowest', 'fastest'):
@@ -64,6 +66,7 @@ def measured(root: Path, videos: int, rounds: int) -> dict[str, Any]:
         f'{SAMPLES} clips of each decode',
         'mean_kb': readers['mp4, opencv'].mean_bytes / 1000,
         'missing': missing,
+        'threads': threads,
     }
     return {'ways': ways, 'data': data}
 
