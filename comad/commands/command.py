@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from comad.engine.preemption import in_several_processes
+from comad.runs.place import home
 
 Main = Callable[[list[str] | None], int | None]
 
@@ -23,6 +24,11 @@ def command(main: Main) -> Main:
 
     @functools.wraps(main)
     def started(argv: list[str] | None = None) -> int | None:
+        try:
+            home()
+        except NotADirectoryError as error:
+            sys.stderr.write(f'error: {error}\n')
+            raise SystemExit(2) from None
         if argv is not None:
             return main(argv)
         sys.stdout = _patient(sys.stdout)

@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         'config',
-        type=find_config,
+        type=_config_or_plan,
         nargs='*',
         help='leaves of pretrain_, cls_, seg_, det_ or distill_configs/; plan, or nothing, is the '
         "plan of the track's study",
@@ -66,6 +66,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_options(parser, *COMMON, 'auto_scale_lr', 'accumulate')
     return parser.parse_args(argv)
+
+
+def _config_or_plan(text: str) -> str:
+    return text if text == 'plan' else find_config(text)
 
 
 @command

@@ -1,6 +1,7 @@
 """Train any config of the suite: pretraining, classification, segmentation or detection."""
 
 import argparse
+import os
 import sys
 
 from comad.commands.command import command
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         from comad.engine.run_config import load_run_config
 
         try:
-            print(load_run_config(options, check=False).work_dir)
+            print(os.path.abspath(load_run_config(options, check=False).work_dir))
         except ConfigError as error:
             print(f'error: {error}', file=sys.stderr)
             return 2

@@ -7,6 +7,9 @@ from typing import Any
 
 from comad.tasks.protocol import scale_schedule
 
+# Lengths of a training, whole numbers.
+LENGTHS = ('max_epochs', 'max_iters', 'val_interval')
+
 
 def accumulate(cfg: Any, steps: int) -> None:
     """Make ``steps`` batches one optimizer step and keep the number of optimizer steps.
@@ -44,9 +47,12 @@ def check_schedule(cfg: Any) -> None:
 
     Raises:
         ValueError: names the part, when it would begin or end and the length of the training; or
-            validations that are no time apart.
+            a length that is no number, or validations that are no time apart.
     """
     length = cfg.get('train_cfg') or {}
+    for key in LENGTHS:
+        if key in length and (isinstance(length[key], bool) or not isinstance(length[key], int)):
+            raise ValueError(f'train_cfg.{key}={length[key]!r}: expected a whole number')
     if (interval := length.get('val_interval', 1)) < 1:
         raise ValueError(f'train_cfg.val_interval={interval}: expected 1 or more')
     parts = cfg.get('param_scheduler') or []

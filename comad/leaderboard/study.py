@@ -20,6 +20,7 @@ from comad.runs.record import Record, Student
 from comad.tasks.task import TASKS
 
 STUDY_CSV, ABLATIONS_CSV = RESULTS / 'sample_study.csv', RESULTS / 'sample_ablations.csv'
+VIDEO_CSV, DISTILLATION_CSV = RESULTS / 'sample_video.csv', RESULTS / 'sample_distillation.csv'
 KEY = ['student', 'task', 'metric', 'pool']
 STUDY_COLUMNS = (
     *('student', 'method_version', 'teachers', 'task', 'metric', 'pool', 'mean', 'sd', 'n'),

@@ -23,8 +23,10 @@ from comad.leaderboard.study import (
     ABLATION_COLUMNS,
     ABLATIONS_CSV,
     DEFAULT,
+    DISTILLATION_CSV,
     KEY,
     STUDY_CSV,
+    VIDEO_CSV,
     read_table,
     seed_statistics,
     t_factor,
@@ -138,7 +140,9 @@ def verify(
 
 def _check_kept(folder: Path, found: Verification) -> None:
     """Tables of the sample that are kept without their records must agree with themselves."""
-    for kept, check in ((STUDY_CSV, check_study), (ABLATIONS_CSV, check_ablations)):
+    studies, ablations = (STUDY_CSV, VIDEO_CSV), (ABLATIONS_CSV, DISTILLATION_CSV)
+    kinds = dict.fromkeys(studies, check_study) | dict.fromkeys(ablations, check_ablations)
+    for kept, check in kinds.items():
         path = folder / kept.name
         if not path.is_file():
             found.looked.append(f'{path}: not there')
@@ -266,7 +270,7 @@ def check_study(path: Path) -> tuple[int, list[str]]:
 
 
 def check_ablations(path: Path) -> tuple[int, list[str]]:
-    """Recompute the figures of every ablation from its values and those of the default.
+    """Recompute the figures of every ablation from its values and those of the default above it.
 
     Returns:
         The number of rows, and one line per row that does not agree with itself.
@@ -277,9 +281,9 @@ def check_ablations(path: Path) -> tuple[int, list[str]]:
         return 0, [str(error)]
     if tuple(table) != ABLATION_COLUMNS:
         return 0, [f'{path}: columns are {list(table)}']
-    default = table[table['difference'] == DEFAULT]
-    base = dict(zip(default['metric'], default['values'], strict=True))
-    table = table.assign(default=[base.get(metric, '') for metric in table['metric']])
+    # A table of several pairs has one default each, before those that are compared with it.
+    defaults = table['values'].where(table['difference'] == DEFAULT)
+    table = table.assign(default=defaults.groupby(table['metric']).ffill().fillna(''))
     return len(table), _problems(path, table['cell'] + ', ' + table['metric'], table, _ablation_row)
 
 

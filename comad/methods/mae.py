@@ -31,12 +31,27 @@ def random_masking(noise: Tensor, mask_ratio: float) -> tuple[Tensor, Tensor, Te
         ids_restore (B, N), the place of each patch in the shuffled order.
     """
     batch, num_patches = noise.shape
-    count = int(num_patches * (1 - mask_ratio))
+    count = kept_count(num_patches, mask_ratio)
     ids_shuffle = noise.argsort(dim=1)
     ids_restore = ids_shuffle.argsort(dim=1)
     ids_keep = ids_shuffle[:, :count]
     mask = torch.ones(batch, num_patches, device=noise.device).scatter_(1, ids_keep, 0.0)
     return ids_keep, mask, ids_restore
+
+
+def kept_count(num_patches: int, mask_ratio: float) -> int:
+    """Patches that MAE's rounding keeps of ``num_patches``.
+
+    Raises:
+        ValueError: the ratio keeps or removes none.
+    """
+    count = int(num_patches * (1 - mask_ratio))
+    if not 0 < count < num_patches:
+        raise ValueError(
+            f'mask_ratio={mask_ratio}: expected a share between 0 and 1 that keeps and removes at '
+            f'least one of {num_patches} patches'
+        )
+    return count
 
 
 def pixel_loss(
@@ -94,6 +109,7 @@ class MaskedAutoencoder(PretrainMethod):
         data_preprocessor: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(backbone, data_preprocessor)
+        kept_count(self.backbone.num_patches, mask_ratio)
         self.mask_ratio, self.norm_pix = mask_ratio, norm_pix
         fix_positions(self.backbone, first='w')
         init_as_mae(self.backbone)

@@ -12,6 +12,7 @@ from comad.leaderboard.cells import to_csv
 from comad.leaderboard.study import (
     ABLATION_COLUMNS,
     ABLATIONS_CSV,
+    DISTILLATION_CSV,
     STUDY_COLUMNS,
     STUDY_CSV,
     ablation_rows,
@@ -32,8 +33,6 @@ from comad.sweep.runner import Sweep
 from comad.sweep.step import Step, SweepError
 from comad.tasks.task import TASKS
 
-VIDEO_CSV = STUDY_CSV.with_name('sample_video.csv')
-DISTILLATION_CSV = ABLATIONS_CSV.with_name('sample_distillation.csv')
 ABLATIONS_FIGURE = ABLATIONS_CSV.with_suffix('.png')
 
 

@@ -108,6 +108,12 @@ CASES = {
         "randomness.deterministic='maybe'",
         'True or False',
     ),
+    'epochs in words': (
+        LINEAR,
+        {'train_cfg.max_epochs': 'two'},
+        "max_epochs='two'",
+        'whole number',
+    ),
     'always validated': (LINEAR, {'train_cfg.val_interval': 0}, 'val_interval=0', '1 or more'),
     'a teacher': (MAE, {'model.teachers': ['mae']}, "model.teachers.0='mae'", 'family'),
 }

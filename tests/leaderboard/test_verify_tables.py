@@ -84,6 +84,14 @@ def test_an_ablation_that_does_not_agree_with_itself(tmp_path, column, value, re
     assert all('row 2 (mae_tiny, top1_cls)' in line for line in problems)
 
 
+def test_a_table_of_two_pairs_compares_with_the_default_above(tmp_path):
+    path = tmp_path / 'a.csv'
+    header, *rows = ABLATIONS.splitlines(keepends=True)
+    other = rows[0].replace('0: ', '0: 1')  # another default, with other values
+    path.write_text(''.join([header, *rows, other]))
+    assert not [line for line in check_ablations(path)[1] if 'row 2' in line]
+
+
 def test_without_the_default_nothing_is_paired(tmp_path):
     path = tmp_path / 'a.csv'
     header, _, *rows = ABLATIONS.splitlines(keepends=True)

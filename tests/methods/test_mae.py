@@ -97,6 +97,12 @@ def test_official_checkpoint_has_the_official_names(build, official_names):
     assert set(content['model']) == official_names
 
 
+@pytest.mark.parametrize('ratio', [-0.5, 0, 0.999, 1.0, 1.5])
+def test_a_ratio_that_keeps_or_removes_nothing_is_refused(build, ratio):
+    with pytest.raises(ValueError, match=rf'mask_ratio={ratio}: expected a share between 0 and 1'):
+        build('MAE', mask_ratio=ratio)
+
+
 def test_unknown_decoder_is_named(build):
     with pytest.raises(ValueError, match='sample_tiny'):
         build('MAE', decoder=dict(arch='huge'))

@@ -110,9 +110,16 @@ def test_an_installed_package_works_without_the_checkout(elsewhere):
         )
 
     done = run('train', 'linear_comad_tiny', '--print-work-dir')
-    assert done.stdout == 'work_dirs/linear/comad_tiny/seed0\n', done.stderr
+    assert done.stdout == f'{user}/work_dirs/linear/comad_tiny/seed0\n', done.stderr
     done = run('train', 'pretrain_configs/mae_tiny.py', '--sample')
     assert 'comad-data sample' in done.stderr and 'data/sample/imagenet' in done.stderr
+    done = run('show', 'plan', '--track', 'nowhere')
+    assert 'nowhere' in done.stderr and 'does not exist; see the' not in done.stderr
+    environment['COMAD_HOME'] = 'nowhere'
+    done = run('train', 'linear_comad_tiny')
+    assert done.stderr == 'error: COMAD_HOME=nowhere is no folder; make it, or name another one\n'
+    assert done.returncode == 2
+    del environment['COMAD_HOME']
     done = run('leaderboard', '--out', 'tables', '--quiet')
     assert done.returncode == 0, done.stderr
     committed = (place.FILES / 'results/leaderboard_detection.csv').read_bytes()
