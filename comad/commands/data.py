@@ -215,7 +215,8 @@ def check_data(args: argparse.Namespace) -> None:
         if args.root or not root.is_dir():
             known = ', '.join(ROOTS)
             raise FileNotFoundError(
-                f'{args.name}: no folder; expected one without --root, or {known}'
+                f'{args.name}: no such folder; a check is of a folder of yours, without --root, or '
+                f'of one of {known}'
             )
     else:
         root = Path(args.root or ROOTS[args.name])
@@ -281,9 +282,11 @@ class Progress:
             return
         self.last = now
         left = (now - self.start) / done * (total - done)
-        text = f'{left:.0f} s' if left < 100 else f'{left / 60:.0f} min'
+        text = f'{left:.0f} s left' if left < 100 else f'{left / 60:.0f} min left'
+        if done < total and now - self.start < 2:  # workers are still starting
+            text = 'started'
         end = '\r' if self.live and done < total else '\n'
-        print(f'{done:,} of {total:,} {self.what}, {text} left  ', end=end, flush=True)
+        print(f'{done:,} of {total:,} {self.what}, {text}  ', end=end, flush=True)
 
 
 @command
