@@ -277,6 +277,7 @@ def run(sweep: Sweep) -> bool:
 
 def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
     """Write and read what a grid is for; a study only if all of it is there."""
+    from comad.leaderboard.study import DISTILLATION_CSV, VIDEO_CSV
     from comad.sweep import finish
 
     if sweep.grid == 'ablations':
@@ -284,13 +285,13 @@ def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
         say(f'wrote {finish.ABLATIONS_CSV} and {finish.ABLATIONS_FIGURE}')
     elif sweep.grid == 'distillation':
         reading = finish.finish_distillation(home(), sweep, seeds)
-        say(f'wrote {finish.DISTILLATION_CSV}')
+        say(f'wrote {DISTILLATION_CSV}')
     elif sweep.grid == 'quickstart' and complete:
         reading = finish.finish_quickstart(home(), sweep.steps)
     elif sweep.grid == 'teachers' and complete:
         reading = finish_teachers(home(), sweep.steps)
     elif sweep.grid in ('study', 'video') and complete:
-        table = finish.VIDEO_CSV if sweep.grid == 'video' else finish.study_csv(track)
+        table = VIDEO_CSV if sweep.grid == 'video' else finish.study_csv(track)
         reading = finish.finish_study(home(), sweep.steps, table, track)
         say(f'wrote {table}')
     else:

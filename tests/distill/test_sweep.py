@@ -7,10 +7,11 @@ import pytest
 
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
+from comad.leaderboard.study import DISTILLATION_CSV
 from comad.runs.place import FILES
 from comad.runs.record import write_record
 from comad.sweep.distillation import METHODS, PAIRS, cells, distillation
-from comad.sweep.finish import DISTILLATION_CSV, finish_distillation
+from comad.sweep.finish import finish_distillation
 from comad.sweep.grid import RECORDS
 from comad.sweep.step import SweepError
 from tests.leaderboard.examples import make_config, make_record

@@ -6,9 +6,10 @@ import pytest
 
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
+from comad.leaderboard.study import VIDEO_CSV
 from comad.runs.place import FILES
 from comad.runs.record import write_record
-from comad.sweep.finish import VIDEO_CSV, finish_study
+from comad.sweep.finish import finish_study
 from comad.sweep.step import SweepError
 from comad.sweep.video import AMD, FROZEN, KINDS, SCRATCH, TEACHER, VIDEOMAE, video
 from tests.leaderboard.examples import make_config, make_record
