@@ -84,10 +84,13 @@ class StudentWeights:
             return None
         return Path(self.root) / self.student / f'seed{self.seed}' / STUDENT_FILE
 
-    def load_into(self, backbone: 'LoadsStudent') -> None:
+    def load_into(self, backbone: 'LoadsStudent') -> dict[str, str] | None:
         """Fill every tensor of the backbone from the file; random weights stay as they are.
 
-        Parameters that a transfer adds (`LoadsStudent.new_parameters`) stay as they are as well.
+        Parameters that no file holds (`LoadsStudent.new_parameters`) stay as they are as well.
+
+        Returns:
+            The file and its sha256, or None for random weights.
 
         Raises:
             CheckpointError: anything but a complete match of tensors and architecture, or a
@@ -95,7 +98,7 @@ class StudentWeights:
         """
         path = self.path
         if path is None:
-            return
+            return None
         if not path.is_file() and self.student is not None:
             method, arch = split_name(self.student) or (self.student, '')
             name = method if arch == 'tiny' else self.student
@@ -112,6 +115,7 @@ class StudentWeights:
         check_architecture(card, backbone.architecture(), path)
         tensors = backbone.adapt(tensors)
         fill_completely(backbone.network, tensors, path, backbone.new_parameters())
+        return dict(file=path.as_posix(), sha256=card['sha256'])
 
 
 def track_of(card: Mapping[str, Any]) -> str:
@@ -126,10 +130,12 @@ class LoadsStudent:
         init_student: Where the weights come from; None for random ones, or once they are not
             needed any more.
         loaded: Whether the weights are those of a file.
+        loaded_from: That file and its sha256, once it was read.
     """
 
     init_student: StudentWeights | None = None
     loaded = False
+    loaded_from: dict[str, str] | None = None
 
     @property
     def network(self) -> Any:
@@ -147,7 +153,7 @@ class LoadsStudent:
     def load_weights(self) -> None:
         """Fill the network from the file that ``init_student`` names, if it names any."""
         if self.init_student is not None:
-            self.init_student.load_into(self)
+            self.loaded_from = self.init_student.load_into(self)
             self.loaded = True
 
 
@@ -210,11 +216,10 @@ def check_architecture(card: Mapping[str, Any], wanted: Mapping[str, Any], path:
 def save_student(folder: str | Path, backbone: 'LoadsStudent', card: Mapping[str, Any]) -> Path:
     """Write ``student.safetensors`` (bare keys, timm's for ViTs) and, last, ``student.json``.
 
-    The mask token of pretraining and a transfer's relative positions are no part of a student and
-    are left out.
+    `LoadsStudent.new_parameters` are no part of a student and are left out.
     """
     folder = Path(folder)
-    left_out = {'mask_token', *backbone.new_parameters()}
+    left_out = backbone.new_parameters()
     tensors = {k: v for k, v in backbone.network.state_dict().items() if k not in left_out}
     digest = write_safetensors(folder / STUDENT_FILE, tensors)
     architecture = backbone.architecture()

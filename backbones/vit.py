@@ -143,8 +143,12 @@ class MaskedViT(LoadsStudent, VisionTransformer):
         self._freeze_unreachable()
 
     def new_parameters(self) -> set[str]:
-        """Parameters that no student file holds: a transfer adds them and trains them from zero."""
-        return {name for name, _ in self.named_parameters() if is_table(name)}
+        """Parameters that no student file holds, trained from zero.
+
+        They are a transfer's relative positions and the mask token of a pretraining.
+        """
+        names = (name for name, _ in self.named_parameters())
+        return {name for name in names if is_table(name) or name == 'mask_token'}
 
     def architecture(self) -> dict[str, int]:
         """The fields that a student card states and that decide whether weights fit."""

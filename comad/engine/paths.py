@@ -67,7 +67,12 @@ def needed_paths(cfg: Config, track: Track) -> dict[Path, str]:
         ConfigError: A teacher that is none.
     """
     found: dict[Path, str] = {}
-    for path, line in (*_data(cfg, track), *_teachers(cfg, track), *_student(cfg, track)):
+    for path, line in (
+        *_data(cfg, track),
+        *_teachers(cfg, track),
+        *_start(cfg, track),
+        *_student(cfg, track),
+    ):
         found.setdefault(path, line)
     return found
 
@@ -108,6 +113,21 @@ def _teachers(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:
         elif track.stand_ins:
             way_out = 'a weight file is expected there'
         yield Path(file), f'missing teacher: the {teacher["family"]} file {file}; {way_out}'
+
+
+def starting_file(cfg: Config) -> str:
+    """The file that a pretraining reads its first weights from; '' where they are random."""
+    init_cfg = cfg.model.get('backbone', {}).get('init_cfg') or {}
+    return init_cfg.get('checkpoint') or ''
+
+
+def _start(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:
+    if file := starting_file(cfg):
+        run = run_of(file, track)
+        way_out = 'a student.safetensors with its student.json is expected there'
+        if run:
+            way_out = f'pretrain it with: {worded(f"tools/pretrain.sh {run}")}{track.option}'
+        yield Path(file), f'missing weights to start from: {file}; {way_out}'
 
 
 def _student(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:

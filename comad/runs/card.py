@@ -15,7 +15,8 @@ class StudentCard(Student, frozen=True, kw_only=True, forbid_unknown_fields=Fals
     """What the student's records take over, and what else its pretraining is to be known by.
 
     ``architecture`` and ``sha256`` are filled in where the weights are written. ``method`` may be
-    a class that has several presets: what a record is named after is the run's to say.
+    a class that has several presets: what a record is named after is the run's to say. ``start`` is
+    the file, and its sha256, that the weights were read from before the first step, if any was.
     """
 
     name: str
@@ -26,6 +27,7 @@ class StudentCard(Student, frozen=True, kw_only=True, forbid_unknown_fields=Fals
     seed: int | None = None
     track: str = FULL
     versions: dict[str, str] = {}
+    start: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
     def as_dict(self) -> dict[str, Any]:
         """The card as plain Python, in the order of its file."""

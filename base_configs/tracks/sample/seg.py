@@ -1,20 +1,24 @@
-"""Overlay for seg_configs/ on the embedded sample: 64 px scenes, background and ten digits.
+"""Overlay for seg_configs/ on the embedded sample: 64 px scenes, background and ten patterns.
 
-Besides data, size and length it changes two things that the short training needs. The rate is 3e-3
-instead of 1e-4. The classifiers start at a standard deviation of 0.1 instead of mmseg's 0.01: with
-0.01 training stays for hundreds of iterations where strokes are found but no digit is told from
-another, and everything is called background.
+The backbone stays frozen: heads trained on 400 of the 1,600 scenes show what pretraining has put
+into it, where fine-tuning would teach patterns to any network. Two changes let 600 steps do what
+160,000 do: the pyramid brings channels to equal size, and classifiers start at a standard deviation
+of 0.1 (with mmseg's 0.01 blobs are found and no pattern is told from another). The rate is 3e-3
+instead of 1e-4.
 
 What stands at the top is merged into every kind of config, then the dictionary named like the kind.
 """
 
 crop = (64, 64)
+patterns = (
+    'stripes', 'checks', 'dots', 'grid', 'zigzag', 'rings', 'bricks', 'spots', 'diamonds', 'dashes',
+)  # fmt: skip
 train_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
-    # No flip: a mirrored digit is another sign.
     dict(type='RandomResize', scale=crop, ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop),
+    dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
@@ -23,7 +27,7 @@ test_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
-# Scales of the single-scale size; no flip here either.
+# Scales of the single-scale size, without mirrored images.
 tta_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(
@@ -39,14 +43,14 @@ tta_pipeline = [
     ),
 ]
 # ADE20KDataset accepts subsets of its 150 classes only.
-digits = dict(
+scenes = dict(
     _delete_=True,
     type='BaseSegDataset',
     data_root='data/ade/ADEChallengeData2016',
     img_suffix='.jpg',
     seg_map_suffix='.png',
     reduce_zero_label=True,
-    metainfo=dict(classes=('background', *'0123456789')),
+    metainfo=dict(classes=('background', *patterns)),
 )
 
 train_dataloader = dict(
@@ -56,7 +60,8 @@ train_dataloader = dict(
     dataset=dict(
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline,
-        **digits,
+        indices=400,
+        **scenes,
     ),
 )
 val_dataloader = dict(
@@ -66,7 +71,7 @@ val_dataloader = dict(
     dataset=dict(
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline,
-        **digits,
+        **scenes,
     ),
 )
 test_dataloader = val_dataloader
@@ -75,19 +80,19 @@ classifier_init = dict(type='Normal', std=0.1, override=dict(name='conv_seg'))
 head = dict(in_channels=[64] * 4, num_classes=11, init_cfg=classifier_init)
 model = dict(
     data_preprocessor=dict(size=crop, test_cfg=dict(size=crop)),
-    backbone=dict(out_indices=(0, 1, 2, 3), pos_size=64),
+    backbone=dict(out_indices=(0, 1, 2, 3), pos_size=64, frozen=True),
     test_cfg=dict(crop_size=crop, stride=(43, 43)),
 )
 upernet = dict(
     model=dict(
-        neck=dict(in_channels=64, patch_size=8),
+        neck=dict(in_channels=64, patch_size=8, standardize=True),
         decode_head=dict(channels=32, **head),
         auxiliary_head=dict(in_channels=64, channels=16, num_classes=11, init_cfg=classifier_init),
     )
 )
 tinymim_upernet = dict(
     model=dict(
-        neck=dict(in_channels=64, out_channels=128, patch_size=8),
+        neck=dict(in_channels=64, out_channels=128, patch_size=8, standardize=True),
         decode_head={**head, 'in_channels': [128] * 4, 'channels': 128},
         auxiliary_head=dict(in_channels=128, channels=16, num_classes=11, init_cfg=classifier_init),
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -76,6 +77,7 @@ class StudentExportHook(Hook):
                 pretrain_gflop_per_image=self.gflop,
                 git_commit=self.environment['git_commit'],
                 versions=self.environment['versions'],
+                start=model.backbone.loaded_from or msgspec.UNSET,
                 **worth_telling(segments),
             )
         )
