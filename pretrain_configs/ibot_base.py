@@ -38,11 +38,11 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=400)
-# A teacher of the sample is trained once and comes with it. It starts from the sample's MoCo v3: from
-# random weights 12,000 steps form clusters of place and tone (k-NN 20 to 37 %), from there 500 form
-# clusters of patterns (76 %). Above a temperature of 0.04 targets become uniform. 1,024 prototypes,
-# patches at half the weight. Local crops that are smaller show ground alone. Images are almost grey:
-# only brightness and contrast change.
+# A teacher of the sample is trained once and comes with it. It starts from the sample's MoCo v3:
+# from random weights 12,000 steps form clusters of place and tone (k-NN 20 to 37 %), from there 500
+# form clusters of patterns (76 %). Above a temperature of 0.04 targets become uniform. Patches have
+# half the weight. Local crops that are smaller show ground alone. Images are almost grey: only
+# brightness and contrast change.
 sample = dict(
     default_hooks=dict(checkpoint=dict(interval=10), online_probe=dict(interval=10)),
     train_cfg=dict(max_epochs=40),
@@ -60,7 +60,7 @@ sample = dict(
             )
         ),
     ),
-    optim_wrapper=dict(optimizer=dict(lr=3e-4), clip_grad=dict(max_norm=3.0)),
+    optim_wrapper=dict(dtype='bfloat16', optimizer=dict(lr=3e-4), clip_grad=dict(max_norm=3.0)),
     param_scheduler=[
         dict(type='WarmUpLR', begin=0, end=2, convert_to_iter_based=True),
         dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=2, convert_to_iter_based=True),

@@ -19,7 +19,7 @@ sample = dict(
     default_hooks=dict(checkpoint=dict(interval=50), online_probe=dict(interval=50)),
     train_cfg=dict(max_epochs=350),
     train_dataloader=dict(batch_size=256, dataset=dict(views=dict(scale=(0.5, 1.0)))),
-    optim_wrapper=dict(optimizer=dict(lr=2e-3)),
+    optim_wrapper=dict(dtype='bfloat16', optimizer=dict(lr=2e-3)),
     param_scheduler=[
         dict(type='WarmUpLR', begin=0, end=18, convert_to_iter_based=True),
         dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=18, convert_to_iter_based=True),

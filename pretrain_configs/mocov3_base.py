@@ -25,7 +25,7 @@ sample = dict(
             views=dict(size=48, scale=(0.4, 1.0), jitter=(0.4, 0.4, 0.0, 0.0), gray_prob=0.0)
         ),
     ),
-    optim_wrapper=dict(optimizer=dict(lr=1e-3)),
+    optim_wrapper=dict(dtype='bfloat16', optimizer=dict(lr=1e-3)),
     param_scheduler=[
         dict(type='WarmUpLR', begin=0, end=13, convert_to_iter_based=True),
         dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=13, convert_to_iter_based=True),

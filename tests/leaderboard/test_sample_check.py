@@ -1,0 +1,86 @@
+"""The sample's check: a verdict per task and teacher, from the records alone."""
+
+import math
+
+import numpy as np
+import pytest
+
+from comad.leaderboard.sample_check import NEEDED, check_rows, read_check
+from tests.leaderboard.examples import CONFIGS, DETECTION, LINEAR, make_card, make_record
+
+for kind, name in (('knn', 'dino_knn'), ('finetune', 'mae_lite_finetune')):
+    CONFIGS[kind] = {**LINEAR, 'protocol': {'name': name, 'version': 1}}
+CONFIGS['upernet'] = {**LINEAR, 'protocol': {'name': 'upernet_ade20k', 'version': 1}}
+CONFIGS['mask_rcnn'] = DETECTION
+
+RANDOM = {
+    'knn': (14.0, 15.0, 16.0),
+    'linear': (20.0, 22.0, 24.0),
+    'finetune': (30.0, 31.0, 32.0),
+    'upernet': (20.0, 21.0, 22.0),
+    'mask_rcnn': (8.0, 9.0, 10.0),
+}
+LEAD = {'knn': 30.0, 'linear': 30.0, 'finetune': 20.0, 'upernet': 20.0, 'mask_rcnn': 20.0}
+
+
+def metrics(task, value):
+    if task in ('knn', 'linear'):
+        return {'top1_mean': value, 'top1_cls': value - 5}
+    if task == 'finetune':
+        return {'top1_mean': value}
+    if task == 'upernet':
+        return {'mIoU': value}
+    return {'bbox_mAP': value / 200, 'bbox_mAP_50': value / 100, 'segm_mAP': value / 300}
+
+
+def records(lead=LEAD, without=(), random=RANDOM):
+    found = []
+    for task, values in random.items():
+        for seed, value in enumerate(values):
+            for student, more in (('scratch_base', 0.0), ('mae_base', lead[task])):
+                if (task, student) not in without:
+                    card = make_card(student, 0)
+                    figures = metrics(task, value + more)
+                    found.append(make_record(figures, task, student, 0, seed, card=card))
+    return found
+
+
+def rows_of(**changes):
+    rows = check_rows(records(**changes), 'scratch_base', ['mae_base'])
+    return {row['task']: row for row in rows.to_dict('records')}
+
+
+def test_gain_and_noise_are_those_of_the_better_pool():
+    rows = rows_of()
+    assert list(rows) == list(NEEDED)
+    row = rows['linear']
+    assert [row['mean'], row['random_mean'], row['pool'], row['n']] == '52.00 22.00 mean 3'.split()
+    assert row['gain'] == '+30.00' and row['passes'] == 'yes'
+    noise = math.sqrt((np.var([50, 52, 54], ddof=1) + np.var([20, 22, 24], ddof=1)) / 2)
+    assert row['pooled_sd'] == f'{noise:.2f}'
+    assert rows['mask_rcnn']['gain'] == '+20.00'
+
+
+@pytest.mark.parametrize('task', NEEDED)
+def test_a_teacher_has_to_be_ahead_by_what_is_needed(task):
+    """A tenth of a point less fails, and fails alone."""
+    needed = NEEDED[task][1]
+    assert rows_of(lead={**LEAD, task: needed})[task]['passes'] == 'yes'
+    rows = rows_of(lead={**LEAD, task: needed - 0.1})
+    assert [name for name, row in rows.items() if row['passes'] != 'yes'] == [task]
+
+
+def test_a_lead_within_the_noise_of_seeds_does_not_pass():
+    wide = {**RANDOM, 'upernet': (5.0, 21.0, 37.0)}
+    assert rows_of(random=wide)['upernet']['passes'] == 'no'
+
+
+def test_the_reading_ends_with_the_verdict_and_says_what_is_missing():
+    lines = read_check(check_rows(records(), 'scratch_base', ['mae_base']))
+    assert lines[-1] == 'The sample passes: 5 of 5 comparisons hold.'
+    found = 'mae_base 52.00 +- 2.00 (n = 3, mean), +30.00 of 20 needed: passes'
+    assert any(found in line for line in lines)
+    some = records(without={('knn', 'mae_base'), ('upernet', 'scratch_base')})
+    lines = read_check(check_rows(some, 'scratch_base', ['mae_base']))
+    assert lines[-1] == 'The sample does not pass: 3 of 5 comparisons hold.'
+    assert sum('runs are missing' in line for line in lines) == 2
