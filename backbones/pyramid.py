@@ -41,6 +41,17 @@ NORMS = {
 }
 
 
+class Standardize(nn.SyncBatchNorm):
+    """Batch norm of (B, C, h, w) without scale and shift.
+
+    Channels of frozen features differ in size and have means well above their deviations, which
+    slows what is trained on them; MAE's linear probe has the same layer before its classifier.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=False)
+
+
 @MODELS.register_module()
 class MultiLevelPyramid(nn.Module):
     """Rescales one ViT map per level to that level's stride; the width stays.
@@ -56,6 +67,7 @@ class MultiLevelPyramid(nn.Module):
         strides: Output strides, one per input map.
         norm_cfg: Norm between two deconvolutions: ``type`` BN, SyncBN or LayerNorm2d, and its
             arguments.
+        standardize: Bring each channel of the input to mean 0 and deviation 1, see `Standardize`.
     """
 
     def __init__(
@@ -65,6 +77,7 @@ class MultiLevelPyramid(nn.Module):
         out_channels: int | None = None,
         strides: Sequence[int] = SEGMENTATION_STRIDES,
         norm_cfg: dict[str, Any] | None = None,
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
@@ -74,6 +87,8 @@ class MultiLevelPyramid(nn.Module):
         self.levels = nn.ModuleList()
         for stride in self.strides:
             parts, _ = rescale(in_channels, patch_size, stride, norm_cfg or dict(type='SyncBN'))
+            if standardize:
+                parts.insert(0, Standardize(in_channels))
             if out_channels != in_channels:
                 parts.append(nn.Conv2d(in_channels, out_channels, 1))
             self.levels.append(nn.Sequential(*parts))
@@ -104,6 +119,7 @@ class SimpleFeaturePyramid(nn.Module):
         out_channels: Width of every output.
         patch_size: Patch size p of the backbone, px.
         strides: Output strides; each one above 32 must double its predecessor.
+        standardize: Bring each channel of the input to mean 0 and deviation 1, see `Standardize`.
     """
 
     def __init__(
@@ -112,6 +128,7 @@ class SimpleFeaturePyramid(nn.Module):
         patch_size: int,
         out_channels: int = 256,
         strides: Sequence[int] = (*SEGMENTATION_STRIDES, 64),
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         _check_arguments(type(self).__name__, in_channels, out_channels, patch_size, strides)
@@ -124,6 +141,7 @@ class SimpleFeaturePyramid(nn.Module):
             raise ValueError(
                 f'SimpleFeaturePyramid: strides above 32 double the one before, got {strides!r}'
             )
+        self.standardize = Standardize(in_channels) if standardize else nn.Identity()
         self.levels = nn.ModuleList()
         for stride in own:
             parts, width = rescale(
@@ -140,7 +158,8 @@ class SimpleFeaturePyramid(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The last of the maps (B, C, h, w) -> one (B, C', h p / s, w p / s) per stride."""
         # Compiled mmcv's RoIAlign takes memory for contiguous; norms over channels leave it not.
-        outputs = [level(maps[-1]).contiguous() for level in self.levels]
+        top = self.standardize(maps[-1])
+        outputs = [level(top).contiguous() for level in self.levels]
         for _ in range(self.extra):
             outputs.append(F.max_pool2d(outputs[-1], kernel_size=1, stride=2))
         return tuple(outputs)

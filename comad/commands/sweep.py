@@ -15,7 +15,7 @@ from comad.runs.track import SAMPLE
 from comad.sweep.adopt import made_as_now
 from comad.sweep.distillation import distillation
 from comad.sweep.estimate import show_seconds
-from comad.sweep.grid import ablations, quickstart, study
+from comad.sweep.grid import ablations, quickstart, sample_check, study
 from comad.sweep.runner import Sweep
 from comad.sweep.slurm import JOBS, job_command, jobs_file, states_of_jobs, submit
 from comad.sweep.step import SweepError
@@ -33,6 +33,7 @@ EPILOG = """examples:
   python tools/sweep.py ablations --sample --seeds 3    # results/sample_ablations.csv and .png
   python tools/sweep.py distillation --sample --seeds 5   # results/sample_distillation.csv
   python tools/sweep.py video --sample --seeds 3        # results/sample_video.csv
+  python tools/sweep.py sample-check                    # results/sample_check.csv
   python tools/sweep.py teachers --sample               # trains the sample's teachers anew
   python tools/sweep.py quickstart --dry-run            # the steps, which are done, the time left
   python tools/sweep.py quickstart --redo pretrain_comad_tiny_p0    # that step and all behind it
@@ -48,7 +49,13 @@ goes on from there. Exit code 1: a step failed: what needs it is held back,
 all else is run; the quickstart ends there.
 """
 
-SEVERAL = {'study': study, 'ablations': ablations, 'distillation': distillation, 'video': video}
+SEVERAL = {
+    'study': study,
+    'ablations': ablations,
+    'distillation': distillation,
+    'video': video,
+    'sample-check': sample_check,
+}
 ONCE = {'quickstart': quickstart, 'teachers': teachers}
 STATES = ('done', 'running', 'waiting', 'failed')
 
@@ -89,6 +96,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         ('ablations', "CoMAD's choices one by one, several paired seeds"),
         ('distillation', 'two pairs of networks, methods and terms of FBT, several paired seeds'),
         ('video', 'AMD, VideoMAE and scratch on clips, several paired seeds'),
+        ('sample-check', "whether the sample's teachers beat random weights in every task"),
     ):
         several = grids.add_parser(name, parents=[common], help=text)
         if name == 'study':
@@ -99,7 +107,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                 dest='track',
                 action='store_const',
                 const=SAMPLE,
-                required=True,
+                required=name != 'sample-check',
+                default=SAMPLE,
                 help='this grid is one of the embedded sample',
             )
         if name == 'teachers':
@@ -108,7 +117,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             )
             continue
         several.add_argument(
-            '--seeds', type=int, default=3, metavar='N', help='default: %(default)s'
+            '--seeds',
+            type=int,
+            default=5 if name == 'sample-check' else 3,
+            metavar='N',
+            help='default: %(default)s',
         )
         if name == 'study':
             add_study_arguments(several)
@@ -285,6 +298,9 @@ def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
     elif sweep.grid == 'distillation':
         reading = finish.finish_distillation(home(), sweep, seeds)
         say(f'wrote {finish.DISTILLATION_CSV}')
+    elif sweep.grid == 'sample-check':
+        reading = finish.finish_sample_check(home(), sweep)
+        say(f'wrote {finish.SAMPLE_CHECK_CSV}')
     elif sweep.grid == 'teachers' and complete:
         reading = finish_teachers(home(), sweep.steps)
     elif sweep.grid in ('study', 'video') and complete:

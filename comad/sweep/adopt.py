@@ -7,7 +7,7 @@ from comad.engine.options import ConfigError, RunOptions
 from comad.engine.run_config import PRETRAIN, load_run_config
 from comad.runs.place import FILES, pretrain_dir
 from comad.runs.record import RecordError, read_record
-from comad.sweep.grid import SCRATCH, resolved
+from comad.sweep.grid import RANDOM, SCRATCH, resolved
 from comad.sweep.step import Step, SweepError
 
 
@@ -36,7 +36,7 @@ def made_as_now(root: Path, step: Step, track: str) -> bool:
         options = RunOptions(str(FILES / words[2]), track=track, student=student)
         digest = load_run_config(options, check=False).run.digest
         of_config = record.config.digest == digest and record.track == track
-        if step.student == SCRATCH:
+        if step.student in (SCRATCH, RANDOM):
             return of_config
         card = pretrain_dir(track, step.student, record.seeds.pretrain) / CARD_FILE
         return of_config and read_json(root / card).get('sha256') == record.student.sha256

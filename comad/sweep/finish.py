@@ -9,6 +9,7 @@ from backbones.files import write_text
 from comad.engine.distillation import ALONE, Pair
 from comad.leaderboard.admission import read_admitted
 from comad.leaderboard.cells import to_csv
+from comad.leaderboard.sample_check import COLUMNS, SAMPLE_CHECK_CSV, check_rows, read_check
 from comad.leaderboard.study import (
     ABLATION_COLUMNS,
     ABLATIONS_CSV,
@@ -26,7 +27,7 @@ from comad.runs.place import results_folder
 from comad.runs.record import Record
 from comad.runs.track import SAMPLE
 from comad.sweep.distillation import DATA, PAIRS, cells, name_of
-from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RECORDS, REFERENCE
+from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RANDOM, RECORDS, REFERENCE, TEACHERS
 from comad.sweep.runner import Sweep
 from comad.sweep.step import Step, SweepError
 
@@ -89,6 +90,20 @@ def finish_ablations(root: Path, sweep: Sweep, seeds: int) -> list[str]:
     write_text(root / ABLATIONS_CSV, to_csv(rows, ABLATION_COLUMNS))
     draw_ablations(rows, root / ABLATIONS_FIGURE)
     return read_ablations(rows)
+
+
+def finish_sample_check(root: Path, sweep: Sweep) -> list[str]:
+    """Write results/sample_check.csv from the runs that are there; return the reading.
+
+    Raises:
+        SweepError: If none has a usable record; the table is then left alone.
+    """
+    records, _ = _records(root, filter(sweep.is_done, sweep.steps))
+    rows = check_rows(filter(None, records.values()), RANDOM, TEACHERS)
+    if not rows['gain'].any():
+        raise SweepError(f'no teacher and random weights have a record below {RECORDS} yet')
+    write_text(root / SAMPLE_CHECK_CSV, to_csv(rows, COLUMNS))
+    return read_check(rows)
 
 
 def finish_distillation(root: Path, sweep: Sweep, seeds: int) -> list[str]:

@@ -15,6 +15,7 @@ from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import SAMPLE_TEACHERS, needed_paths
 from comad.engine.run_config import PRETRAIN, load_run_config
 from comad.engine.shipped import run_of
+from comad.leaderboard.sample_check import NEEDED
 from comad.runs.place import FILES, get_track, pretrain_dir, results_folder, runs_folder
 from comad.runs.track import SAMPLE, Track
 from comad.sweep.step import Step, SweepError, config_sources
@@ -27,6 +28,8 @@ RECORDS = 'results/sample/records'
 # The runs that stand in for official teachers, with the name of the official file.
 TEACHERS = {student: Path(file).name for file, student in SAMPLE_TEACHERS.items()}
 SCRATCH = 'scratch_tiny'
+# Of the teachers' size, with random weights too.
+RANDOM = 'scratch_base'
 # Whose leaves every student is transferred by, and whose compute a study of equal cost hands out.
 REFERENCE = 'comad_tiny'
 # What the quickstart transfers.
@@ -55,7 +58,9 @@ STUDY_KINDS = tuple(task.kind for task in TASKS.values() if task.study)
 SECONDS = {'data': 30, 'mae_base': 190, 'mocov3_base': 315, 'ibot_base': 160}
 STUDENT_SECONDS = 75
 DATA_PROOFS = ('data/sample/manifest.json', 'data/sample/contact_sheet.png')
-DATA_SOURCES = tuple(f'comad/data/sample/{name}.py' for name in ('write', 'scenes', 'layouts'))
+DATA_SOURCES = tuple(
+    f'comad/data/sample/{name}.py' for name in ('write', 'scenes', 'patterns', 'digits', 'layouts')
+)
 LEADERBOARDS = tuple(f'results/sample/leaderboard_{name}.csv' for name in TABLES)
 
 
@@ -66,6 +71,11 @@ def quickstart(root: Path) -> list[Step]:
     needs = tuple(step.name for step in steps if step.name.startswith(tuple(kinds)))
     command = ('python', 'tools/leaderboard.py', '--sample')
     return [*steps, Step('leaderboard', command, LEADERBOARDS, needs, seconds=2)]
+
+
+def sample_check(root: Path, seeds: int) -> list[Step]:
+    """Return the transfers of the sample's teachers and of random weights of their size."""
+    return cells(root, dict.fromkeys(NEEDED, (RANDOM, *TEACHERS)), seeds)
 
 
 def ablations(root: Path, seeds: int) -> list[Step]:
@@ -159,7 +169,7 @@ def cells(
         track: See :func:`study`.
     """
     students = dict.fromkeys(student for chosen in transfers.values() for student in chosen)
-    trained = [student for student in students if student not in (SCRATCH, *TEACHERS)]
+    trained = [student for student in students if student not in (SCRATCH, RANDOM, *TEACHERS)]
     command = ('python', 'tools/data.py', 'sample')
     steps = [Step('data', command, DATA_PROOFS, sources=DATA_SOURCES, seconds=SECONDS['data'])]
     if not get_track(track).stand_ins:
@@ -196,7 +206,7 @@ def transfer(
     name = f'{kind}_{student}_p{pretrain_seed}_s{seed}'
     folder = runs_folder(track) / kind / student / run
     figures = [str(folder / FIGURE)] if task.dense else []
-    needs = [] if student == SCRATCH else [f'pretrain_{student}_p{pretrain_seed}']
+    needs = [] if student in (SCRATCH, RANDOM) else [f'pretrain_{student}_p{pretrain_seed}']
     return Step(
         name=name,
         command=tuple(command),

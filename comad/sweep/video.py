@@ -40,7 +40,7 @@ def teacher_steps(root: Path) -> list[Step]:
 def data_step() -> Step:
     """Return the step that writes the sample's clips."""
     command = ('python', 'tools/data.py', 'sample', '--video')
-    sources = ('comad/data/sample/videos.py', 'comad/data/sample/scenes.py')
+    sources = ('comad/data/sample/videos.py', 'comad/data/sample/digits.py')
     proof = ('data/sample_video/manifest.json',)
     return Step('video_data', command, proof, sources=sources, seconds=SECONDS['data'])
 

@@ -49,7 +49,7 @@ def test_views_enlarge_the_images(cifar):
     assert val[3]['inputs'].shape == (3, 224, 224)
 
 
-def test_the_sample_holds_imagenets_digits(sample):
+def test_the_sample_holds_digits(sample):
     dataset = CIFAR100(sample / 'cifar-100-binary', views=CENTRE)
     assert dataset.labels.tolist() == [i % 10 for i in range(30)]
     assert dataset.records[:, 0].tolist() == [i % 2 for i in range(30)]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from comad.data.sample import write as module
 from comad.data.sample.layouts import run_lengths
+from comad.data.sample.scenes import CLASSES
 from comad.data.sample.write import (
     SampleError,
     SampleSizes,
@@ -60,7 +61,7 @@ def test_a_larger_sample_begins_with_the_smaller_one(sample, tmp_path):
 def test_imagenet_layout(sample):
     for split, count in (('train', 30), ('val', 20)):
         folders = sorted((sample / 'imagenet' / split).iterdir())
-        assert [folder.name for folder in folders] == [f'n{digit:08d}' for digit in range(10)]
+        assert [folder.name for folder in folders] == [f'n{kind:08d}' for kind in range(10)]
         assert [len(list(folder.glob('*.JPEG'))) for folder in folders] == [count // 10] * 10
     with Image.open(sample / 'imagenet/train/n00000007/n00000007_7.JPEG') as image:
         assert (image.format, image.mode, image.size) == ('JPEG', 'RGB', (64, 64))
@@ -74,7 +75,7 @@ def test_coco_agrees_with_the_labels_of_ade(sample):
     for split, folder, count in (('train', 'training', 12), ('val', 'validation', 8)):
         coco = COCO(sample / f'coco/annotations/instances_{split}2017.json')
         assert len(coco.imgs) == count
-        assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == list('0123456789')
+        assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == list(CLASSES)
         for number, image in enumerate(coco.dataset['images'], start=1):
             name = f'ADE_{split}_{number:08d}'
             labels = cv2.imread(str(ade / 'annotations' / folder / f'{name}.png'), -1)
@@ -87,8 +88,8 @@ def test_coco_agrees_with_the_labels_of_ade(sample):
                 assert (x, y) == (columns.min(), rows.min())
                 assert (x + width, y + height) == (columns.max() + 1, rows.max() + 1)
                 assert annotation['area'] == mask.sum() and annotation['iscrowd'] == 0
-                digit = int(coco.cats[annotation['category_id']]['name'])
-                from_masks += (2 + digit) * mask
+                name_of_class = coco.cats[annotation['category_id']]['name']
+                from_masks += (2 + CLASSES.index(name_of_class)) * mask
             np.testing.assert_array_equal(from_masks, np.where(labels < 2, 0, labels))
             assert (labels == 0).any() and (labels == 1).mean() > 0.5
             assert len(image['file_name']) == len('000000000001.jpg')

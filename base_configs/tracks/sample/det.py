@@ -1,4 +1,4 @@
-"""Overlay for det_configs/ on the embedded sample: 64 px scenes with one to three digits.
+"""Overlay for det_configs/ on the embedded sample: 64 px scenes with one to three blobs.
 
 Besides data, size and length it changes the rate, 1e-3 instead of 1e-4 for the short training, and
 trains on 160 of the 1,600 scenes, transfer with few labels. The pyramid keeps the student's 64
@@ -10,7 +10,6 @@ image_size = (64, 64)
 train_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    # No flip: a mirrored digit is another sign.
     dict(type='RandomResize', scale=image_size, ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(
         type='RandomCrop',
@@ -20,6 +19,7 @@ train_pipeline = [
         allow_negative_crop=True,
     ),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2)),
+    dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
@@ -31,7 +31,10 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
-metainfo = dict(classes=tuple('0123456789'))
+patterns = (
+    'stripes', 'checks', 'dots', 'grid', 'zigzag', 'rings', 'bricks', 'spots', 'diamonds', 'dashes',
+)  # fmt: skip
+metainfo = dict(classes=patterns)
 
 train_dataloader = dict(
     batch_size=16,

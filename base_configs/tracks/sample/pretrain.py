@@ -1,6 +1,6 @@
-"""Pretraining on the embedded sample: 64-px images, batch 64, one warm-up epoch, no flips.
+"""Pretraining on the embedded sample: 64-px images, batch 64, one warm-up epoch.
 
-6,000 training images are 93 steps an epoch. Digits are not mirrored: a flipped digit is none.
+6,000 training images are 93 steps an epoch.
 """
 
 train_dataloader = dict(
@@ -8,7 +8,7 @@ train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     pin_memory=False,
-    dataset=dict(views=dict(size=64, flip=0.0)),
+    dataset=dict(views=dict(size=64)),
 )
 # Equal on all machines, and nothing to wait for at the start.
 optim_wrapper = dict(dtype='float32')

@@ -1,4 +1,4 @@
-"""Overlay for seg_configs/ on the embedded sample: 64 px scenes, background and ten digits.
+"""Overlay for seg_configs/ on the embedded sample: 64 px scenes, background and ten patterns.
 
 Besides data, size and length it changes two things that the short training needs. The rate is 3e-3
 instead of 1e-4. The classifiers start at a standard deviation of 0.1 instead of mmseg's 0.01: with
@@ -9,12 +9,15 @@ What stands at the top is merged into every kind of config, then the dictionary 
 """
 
 crop = (64, 64)
+patterns = (
+    'stripes', 'checks', 'dots', 'grid', 'zigzag', 'rings', 'bricks', 'spots', 'diamonds', 'dashes',
+)  # fmt: skip
 train_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
-    # No flip: a mirrored digit is another sign.
     dict(type='RandomResize', scale=crop, ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop),
+    dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
@@ -23,7 +26,7 @@ test_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
-# Scales of the single-scale size; no flip here either.
+# Scales of the single-scale size, without mirrored images.
 tta_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(
@@ -39,14 +42,14 @@ tta_pipeline = [
     ),
 ]
 # ADE20KDataset accepts subsets of its 150 classes only.
-digits = dict(
+scenes = dict(
     _delete_=True,
     type='BaseSegDataset',
     data_root='data/ade/ADEChallengeData2016',
     img_suffix='.jpg',
     seg_map_suffix='.png',
     reduce_zero_label=True,
-    metainfo=dict(classes=('background', *'0123456789')),
+    metainfo=dict(classes=('background', *patterns)),
 )
 
 train_dataloader = dict(
@@ -56,7 +59,7 @@ train_dataloader = dict(
     dataset=dict(
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline,
-        **digits,
+        **scenes,
     ),
 )
 val_dataloader = dict(
@@ -66,7 +69,7 @@ val_dataloader = dict(
     dataset=dict(
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline,
-        **digits,
+        **scenes,
     ),
 )
 test_dataloader = val_dataloader

@@ -26,6 +26,7 @@ from comad.data.decode import (
 )
 from comad.data.manifest import MANIFEST, PROBLEMS, check_writable, digest_lines, write_manifest
 from comad.data.pool import run_tasks
+from comad.data.sample.digits import DIGITS
 from comad.data.sample.layouts import wnid
 from comad.data.sample.scenes import CLASSES
 from comad.data.sample.write import SampleError, SampleSizes, find_fault, read_manifest
@@ -196,15 +197,15 @@ def check_sample(
     splits['val'] = (sizes.imagenet_val, sizes.scenes_val)
     images = {f'{split} images': numbers[0] for split, numbers in splits.items()}
     scenes = {f'{split} images': numbers[1] for split, numbers in splits.items()}
-    categories = {digit + 1: name for digit, name in enumerate(CLASSES)}
-    wnids = [wnid(digit) for digit in range(len(CLASSES))]
+    categories = {kind + 1: name for kind, name in enumerate(CLASSES)}
+    wnids = [wnid(kind) for kind in range(len(CLASSES))]
     checks = [
         ImageNetCheck(root / 'imagenet', images, 'imagenet/', wnids),
         ADE20KCheck(root / 'ade', scenes, 'ade/', len(CLASSES) + 1),
         COCOCheck(root / 'coco', scenes, 'coco/', categories),
         CIFAR100Check(
             root / 'cifar-100-binary',
-            {**images, 'classes': len(CLASSES), 'superclasses': 2},
+            {**images, 'classes': len(DIGITS), 'superclasses': 2},
             'cifar-100-binary/',
         ),
     ]

@@ -1,1 +1,1 @@
-"""The embedded sample: scenes of handwritten digits, written in the layouts of the real data sets."""
+"""The embedded sample: patterns, digits and clips in the layouts of the real data sets."""

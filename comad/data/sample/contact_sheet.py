@@ -14,12 +14,12 @@ PAPER, TEXT, FAINT = (250, 250, 248), (30, 30, 30), (110, 110, 110)
 OTHER, GROUND = (255, 255, 255), (38, 40, 46)
 ROWS = len(CLASSES)
 TRAIN_COLUMNS, VAL_COLUMNS, TRIPLES = 5, 3, 2
-LEFT, TOP, BOTTOM, SPACE = 44, 104, 64, 36
+LEFT, TOP, BOTTOM, SPACE = 116, 104, 64, 36
 
 
-def digit_color(digit: int) -> tuple[int, int, int]:
+def class_color(kind: int) -> tuple[int, int, int]:
     """RGB of a class: ten hues, alternately darker and lighter."""
-    rgb = colorsys.hsv_to_rgb(digit / len(CLASSES), 0.8, 1.0 if digit % 2 else 0.85)
+    rgb = colorsys.hsv_to_rgb(kind / len(CLASSES), 0.8, 1.0 if kind % 2 else 0.85)
     return tuple(round(255 * value) for value in rgb)
 
 
@@ -35,15 +35,17 @@ def draw_contact_sheet(renderers: Mapping[str, SceneRenderer]) -> np.ndarray:
     bottom = TOP + ROWS * CELL
     sheet = Image.new('RGB', (width, bottom + BOTTOM), PAPER)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (LEFT, 12), "The embedded sample: scikit-learn's handwritten digits", 26)
-    line = 'Scenes of 64 x 64 px. Validation draws other handwriting than training.'
+    _text(draw, (LEFT, 12), 'The embedded sample: patterned blobs', 26)
+    line = (
+        'Scenes of 64 x 64 px. A class is a pattern, at any angle, fineness and in any two tones.'
+    )
     _text(draw, (LEFT, 46), line, 16, FAINT)
 
     _text(draw, (LEFT, TOP - 26), 'ImageNet layout, train', 16)
     _text(draw, (val_left + 4, TOP - 26), 'val', 16)
     for row, name in enumerate(CLASSES):
         y = TOP + row * CELL
-        _text(draw, (LEFT - 26, y + CELL // 2 - 18), name, 22)
+        _text(draw, (16, y + CELL // 2 - 14), name, 18)
         for column in range(TRAIN_COLUMNS + VAL_COLUMNS):
             is_val = column >= TRAIN_COLUMNS
             nth = column - TRAIN_COLUMNS * is_val
@@ -67,32 +69,32 @@ def draw_contact_sheet(renderers: Mapping[str, SceneRenderer]) -> np.ndarray:
 
 def _labels(scene: Scene) -> np.ndarray:
     image = np.where(scene.border[..., None], np.uint8(OTHER), np.uint8(GROUND))
-    for digit, mask in zip(scene.digits, scene.masks, strict=True):
-        image[mask] = digit_color(digit)
+    for kind, mask in zip(scene.classes, scene.masks, strict=True):
+        image[mask] = class_color(kind)
     return image
 
 
 def _instances(scene: Scene) -> Image.Image:
     """The scene with tinted masks, boxes and class names."""
     image = scene.image.astype(np.float32)
-    for digit, mask in zip(scene.digits, scene.masks, strict=True):
-        image[mask] = 0.35 * image[mask] + 0.65 * np.array(digit_color(digit))
+    for kind, mask in zip(scene.classes, scene.masks, strict=True):
+        image[mask] = 0.35 * image[mask] + 0.65 * np.array(class_color(kind))
     tile = _enlarge(image.astype(np.uint8))
     draw = ImageDraw.Draw(tile)
-    for digit, mask in zip(scene.digits, scene.masks, strict=True):
+    for kind, mask in zip(scene.classes, scene.masks, strict=True):
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         left, top = int(columns[0]) * ZOOM, int(rows[0]) * ZOOM
         right, bottom = (int(columns[-1]) + 1) * ZOOM - 1, (int(rows[-1]) + 1) * ZOOM - 1
-        draw.rectangle((left, top, right, bottom), outline=digit_color(digit), width=1)
+        draw.rectangle((left, top, right, bottom), outline=class_color(kind), width=1)
         # Beside the box, on the side where there is room.
         x = right + 3 if right + 12 < SIZE * ZOOM else left - 10
-        _text(draw, (x, max(0, top - 3)), CLASSES[digit], 15, PAPER)
+        _text(draw, (x, max(0, top - 3)), CLASSES[kind], 15, PAPER)
     return tile
 
 
 def _legend(draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
     entries = [('other (ignored)', OTHER, 138), ('background', GROUND, 116)]
-    entries += [(name, digit_color(digit), 32) for digit, name in enumerate(CLASSES)]
+    entries += [(name, class_color(kind), 76) for kind, name in enumerate(CLASSES)]
     for name, color, space in entries:
         draw.rectangle((x, y, x + 15, y + 15), fill=color, outline=FAINT)
         _text(draw, (x + 20, y - 2), name, 15)

@@ -1,4 +1,4 @@
-"""Writes scenes of digits in the on-disk layouts of ImageNet, ADE20K, COCO and CIFAR-100."""
+"""Writes the sample in the on-disk layouts of ImageNet, ADE20K, COCO and CIFAR-100."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from comad.data.cifar_files import COARSE, EDGE, FILES, FINE
+from comad.data.sample.digits import DIGITS, DigitRenderer
 from comad.data.sample.scenes import CLASSES, SIZE, Scene, SceneRenderer
 
 JPEG_QUALITY = 95
@@ -17,9 +18,9 @@ ADE_SPLITS = {'train': 'training', 'val': 'validation'}
 FIRST_IMAGE = {'train': 1, 'val': 500_001}
 
 
-def wnid(digit: int) -> str:
-    """Class folder of a digit, named like ImageNet's."""
-    return f'n{digit:08d}'
+def wnid(kind: int) -> str:
+    """Folder of a class, named like ImageNet's."""
+    return f'n{kind:08d}'
 
 
 def encode(image: np.ndarray, kind: str) -> bytes:
@@ -29,10 +30,10 @@ def encode(image: np.ndarray, kind: str) -> bytes:
 
 
 def label_map(scene: Scene) -> np.ndarray:
-    """ADE-like labels (64, 64) uint8: 0 the rim of digits, 1 background, 2-11 digits 0-9."""
+    """ADE-like labels (64, 64) uint8: 0 the rim of blobs, 1 background, 2-11 the classes."""
     labels = np.where(scene.border, 0, 1).astype(np.uint8)
-    for digit, mask in zip(scene.digits, scene.masks, strict=True):
-        labels[mask] = 2 + digit
+    for kind, mask in zip(scene.classes, scene.masks, strict=True):
+        labels[mask] = 2 + kind
     return labels
 
 
@@ -47,11 +48,11 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 def write_imagenet(root: Path, split: str, renderer: SceneRenderer, count: int) -> Iterator[None]:
     """Write ``imagenet/<split>/<wnid>/*.JPEG``; yields after each image."""
     folder = root / 'imagenet' / split
-    for digit in range(len(CLASSES)):
-        (folder / wnid(digit)).mkdir(parents=True)
+    for kind in range(len(CLASSES)):
+        (folder / wnid(kind)).mkdir(parents=True)
     for index in range(count):
         scene = renderer.single(index)
-        name = wnid(scene.digits[0])
+        name = wnid(scene.classes[0])
         file = f'{name}_{index}' if split == 'train' else f'ILSVRC2012_val_{index + 1:08d}'
         (folder / name / f'{file}.JPEG').write_bytes(encode(scene.image, '.jpg'))
         yield
@@ -72,49 +73,48 @@ def write_scenes(root: Path, split: str, renderer: SceneRenderer, count: int) ->
         (labels / f'{name}.png').write_bytes(encode(label_map(scene), '.png'))
         (coco / f'{split}2017' / file).write_bytes(data)
         image_entries.append({'id': image_id, 'file_name': file, 'height': SIZE, 'width': SIZE})
-        for position, (digit, mask) in enumerate(zip(scene.digits, scene.masks, strict=True)):
-            instances.append(_instance(image_id * 10 + position, image_id, digit, mask))
+        for position, (kind, mask) in enumerate(zip(scene.classes, scene.masks, strict=True)):
+            instances.append(_instance(image_id * 10 + position, image_id, kind, mask))
         yield
     content = {
-        'info': {'description': 'handwritten digits of scikit-learn', 'version': '1'},
+        'info': {'description': 'scenes of patterned blobs', 'version': '2'},
         'licenses': [],
         'images': image_entries,
         'annotations': instances,
         'categories': [
-            {'id': digit + 1, 'name': name, 'supercategory': 'digit'}
-            for digit, name in enumerate(CLASSES)
+            {'id': kind + 1, 'name': name, 'supercategory': 'pattern'}
+            for kind, name in enumerate(CLASSES)
         ],
     }
     path = coco / 'annotations' / f'instances_{split}2017.json'
     path.write_text(json.dumps(content, separators=(',', ':')) + '\n', encoding='utf-8')
 
 
-def write_cifar(root: Path, split: str, renderer: SceneRenderer, count: int) -> Iterator[None]:
+def write_cifar(root: Path, split: str, renderer: DigitRenderer, count: int) -> Iterator[None]:
     """Write ``cifar-100-binary/{train,test}.bin``; yields after each image.
 
-    The digits are those of `write_imagenet` at 32 px, pixels averaged. The fine label is the digit,
-    the coarse one whether it is odd.
+    Handwritten digits at 32 px, pixels averaged. The fine label is the digit, the coarse one
+    whether it is odd.
     """
     folder = root / 'cifar-100-binary'
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FINE).write_text('\n'.join(CLASSES) + '\n', encoding='utf-8')
+    (folder / FINE).write_text('\n'.join(DIGITS) + '\n', encoding='utf-8')
     (folder / COARSE).write_text('even\nodd\n', encoding='utf-8')
     with (folder / FILES[split]).open('wb') as file:
         for index in range(count):
-            scene = renderer.single(index)
-            digit = scene.digits[0]
-            small = cv2.resize(scene.image, (EDGE, EDGE), interpolation=cv2.INTER_AREA)
+            digit = index % len(DIGITS)
+            small = cv2.resize(renderer.image(index), (EDGE, EDGE), interpolation=cv2.INTER_AREA)
             file.write(bytes((digit % 2, digit)) + small.transpose(2, 0, 1).tobytes())
             yield
 
 
-def _instance(number: int, image_id: int, digit: int, mask: np.ndarray) -> dict[str, Any]:
+def _instance(number: int, image_id: int, kind: int, mask: np.ndarray) -> dict[str, Any]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x, y = int(columns[0]), int(rows[0])
     return {
         'id': number,
         'image_id': image_id,
-        'category_id': digit + 1,
+        'category_id': kind + 1,
         'bbox': [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
         'area': int(mask.sum()),
         'iscrowd': 0,

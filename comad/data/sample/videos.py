@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 
 from backbones.files import read_json, write_json
+from comad.data.sample.digits import DIGITS, load_scans, split_digits
 from comad.data.sample.layouts import encode
-from comad.data.sample.scenes import CLASSES, SIZE, SPLITS, load_scans, split_digits
+from comad.data.sample.scenes import SIZE, SPLITS
 from comad.data.sample.write import MANIFEST, SampleError, locked, tree_digest
 from comad.data.video import FRAME
 
@@ -58,7 +59,7 @@ class VideoSizes:
 def render_clip(split: str, index: int, seed: int = 0) -> tuple[np.ndarray, int, int]:
     """A clip (20, 64, 64, 3) uint8 RGB, its digit, and its motion as an index into ``MOTIONS``."""
     rng = np.random.default_rng([seed, SPLITS.index(split), index, 2203])
-    digit, motion = index % len(CLASSES), index // len(CLASSES) % len(MOTIONS)
+    digit, motion = index % len(DIGITS), index // len(DIGITS) % len(MOTIONS)
     scan = load_scans()[0][rng.choice(split_digits(split, seed)[digit])]
     glyph = cv2.resize(scan, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     ground = rng.uniform(*GROUND) + rng.uniform(-GROUND_TINT, GROUND_TINT, 3)

@@ -1,14 +1,11 @@
-"""The embedded sample: digit scenes in the on-disk layouts of ImageNet, ADE20K,
-COCO and CIFAR-100's binary version.
+"""The embedded sample in the on-disk layouts of ImageNet, ADE20K, COCO and CIFAR-100 (binary).
 
-Everything is drawn from scikit-learn's handwritten digits (`scenes.py`); equal seed and sizes give
-equal bytes. Segmentation and detection see the same scenes, CIFAR-100's layout holds the digits of
-ImageNet's at half the size.
+Equal seed and sizes give equal bytes. The first three hold scenes of patterned blobs (`scenes.py`),
+segmentation and detection the same ones; CIFAR-100's layout holds handwritten digits (`digits.py`).
 """
 
 import fcntl
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from backbones.files import read_json, sha256_of, write_json
+from comad.data.sample.digits import DigitRenderer
 from comad.data.sample.layouts import encode, write_cifar, write_imagenet, write_scenes
 from comad.data.sample.scenes import CLASSES, SPLITS, SceneRenderer
 
 # Raise whenever the same seed and sizes would give other bytes: older samples are then rebuilt.
-SAMPLE_VERSION = 4
+SAMPLE_VERSION = 5
 SAMPLE_ROOT = 'data/sample'
 MANIFEST = 'manifest.json'
 CONTACT_SHEET = 'contact_sheet.png'
@@ -65,7 +63,7 @@ def write_sample(
 
     Args:
         root: folder of the sample; must not exist, be empty or hold an earlier sample.
-        seed: of the split of the digits and of all scenes.
+        seed: of all scenes and of the split of the digits.
         sizes: numbers of images.
         force: write even if the same sample is there.
         progress: called with images done and images in all.
@@ -161,15 +159,16 @@ def _write_all(root: Path, seed: int, sizes: SampleSizes, progress: Progress) ->
     from comad.data.sample.contact_sheet import draw_contact_sheet
 
     renderers = {split: SceneRenderer(split, seed) for split in SPLITS}
-    counts = {
-        write_imagenet: (sizes.imagenet_train, sizes.imagenet_val),
-        write_scenes: (sizes.scenes_train, sizes.scenes_val),
-        write_cifar: (sizes.imagenet_train, sizes.imagenet_val),
-    }
-    total, done = sum(map(sum, counts.values())), 0
-    for write, numbers in counts.items():
+    digits = {split: DigitRenderer(split, seed) for split in SPLITS}
+    parts = (
+        (write_imagenet, renderers, (sizes.imagenet_train, sizes.imagenet_val)),
+        (write_scenes, renderers, (sizes.scenes_train, sizes.scenes_val)),
+        (write_cifar, digits, (sizes.imagenet_train, sizes.imagenet_val)),
+    )
+    total, done = sum(sum(numbers) for *_, numbers in parts), 0
+    for write, drawn_by, numbers in parts:
         for split, count in zip(SPLITS, numbers, strict=True):
-            for _ in write(root, split, renderers[split], count):
+            for _ in write(root, split, drawn_by[split], count):
                 done += 1
                 progress(done, total)
     (root / CONTACT_SHEET).write_bytes(encode(draw_contact_sheet(renderers), '.png'))
