@@ -14,9 +14,14 @@ protocol = dict(_delete_=True, name='mae_pretraining', version=1, published='mae
 
 model = dict(backbone=dict(arch='base'), decoder=dict(arch='base'))
 train_cfg = dict(max_epochs=1600)
-# Crops that keep the digit readable.
+# A teacher of the sample is trained long, once, and comes with it. Crops keep a pattern readable.
 sample = dict(
-    default_hooks=dict(online_probe=dict(interval=4)),
-    train_cfg=dict(max_epochs=12),
-    train_dataloader=dict(dataset=dict(views=dict(scale=(0.5, 1.0)))),
+    default_hooks=dict(checkpoint=dict(interval=50), online_probe=dict(interval=50)),
+    train_cfg=dict(max_epochs=350),
+    train_dataloader=dict(batch_size=256, dataset=dict(views=dict(scale=(0.5, 1.0)))),
+    optim_wrapper=dict(optimizer=dict(lr=2e-3)),
+    param_scheduler=[
+        dict(type='WarmUpLR', begin=0, end=18, convert_to_iter_based=True),
+        dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=18, convert_to_iter_based=True),
+    ],
 )

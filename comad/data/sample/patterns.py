@@ -84,19 +84,20 @@ PATTERNS: dict[str, Pattern] = {
 }
 
 
-def draw(name: str, rng: Generator, size: int, period: float) -> Plane:
+def draw(name: str, place: Generator, shape: Generator, size: int, period: float) -> Plane:
     """Share of the second tone, 0 to 1, in each pixel of a square: (size, size) float32.
 
     Args:
         name: a key of ``PATTERNS``.
-        rng: draws turn, shift and the pattern's own proportions.
+        place: draws turn and shift.
+        shape: draws the pattern's own proportions.
         size: edge of the square, pixels.
         period: pixels.
     """
-    turn = rng.uniform(0, 2 * np.pi)
+    turn = place.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:size, :size].astype(np.float32) / np.float32(period)
     u = np.float32(np.cos(turn)) * x + np.float32(np.sin(turn)) * y
     v = np.float32(np.cos(turn)) * y - np.float32(np.sin(turn)) * x
-    shift_u, shift_v = rng.uniform(0, 20, size=2).astype(np.float32)
-    inside = PATTERNS[name](rng, u + shift_u, v + shift_v)
+    shift_u, shift_v = place.uniform(0, 20, size=2).astype(np.float32)
+    inside = PATTERNS[name](shape, u + shift_u, v + shift_v)
     return np.clip(0.5 + inside * period / EDGE, 0, 1).astype(np.float32)

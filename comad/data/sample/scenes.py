@@ -1,5 +1,6 @@
 """Scenes of patterned blobs: what the images, label maps and boxes of the embedded sample show."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,7 +13,7 @@ SPLITS = ('train', 'val')
 CLASSES = tuple(PATTERNS)
 
 # Diameters and periods in pixels.
-SINGLE_SIZE = (38, 62)
+SINGLE_SIZE = (28, 50)
 SEVERAL_SIZE = (24, 36)
 PERIOD = (6.0, 10.0)
 MAX_BLOBS = 3
@@ -61,11 +62,14 @@ class SceneRenderer:
         self.stream = (seed, SPLITS.index(split))
 
     def single(self, index: int) -> Scene:
-        """Scene ``index`` with one blob; the class is ``index % 10``."""
+        """Scene ``index`` with one to three blobs of one material; the class is ``index % 10``."""
         rng = np.random.default_rng([*self.stream, 1, index])
-        size = rng.uniform(*SINGLE_SIZE)
-        center = rng.uniform(size / 2, SIZE - size / 2, size=2)
-        return self._render(rng, [index % len(CLASSES)], [size], [center])
+        count = int(rng.integers(1, MAX_BLOBS + 1))
+        sizes, centers = _place(rng, count)
+        if count == 1:
+            size = rng.uniform(*SINGLE_SIZE)
+            sizes, centers = [size], [rng.uniform(size / 2, SIZE - size / 2, size=2)]
+        return self._render(rng, [index % len(CLASSES)] * count, sizes, centers, alike=True)
 
     def several(self, index: int) -> Scene:
         """Scene ``index`` with one to three blobs of any class; their squares do not overlap."""
@@ -75,13 +79,22 @@ class SceneRenderer:
         return self._render(rng, classes, sizes, centers)
 
     def _render(
-        self, rng: np.random.Generator, classes: list[int], sizes: list, centers: list
+        self,
+        rng: np.random.Generator,
+        classes: list[int],
+        sizes: Sequence[float],
+        centers: Sequence[np.ndarray],
+        alike: bool = False,
     ) -> Scene:
+        """Draw blobs on a ground; those that are alike have period, proportions and tones in common."""
         image = _ground(rng)
         masks = []
-        for kind, size, center in zip(classes, sizes, centers, strict=True):
-            share = draw(CLASSES[kind], rng, SIZE, rng.uniform(*PERIOD))[..., None]
-            first, second = _tones(rng)
+        key = int(rng.integers(2**31))
+        for n, (kind, size, center) in enumerate(zip(classes, sizes, centers, strict=True)):
+            own = np.random.default_rng([key, 0 if alike else n])
+            period = own.uniform(*PERIOD)
+            first, second = _tones(own)
+            share = draw(CLASSES[kind], rng, own, SIZE, period)[..., None]
             coverage = _blob(rng, size, center)
             image += coverage[..., None] * (first + share * (second - first) - image)
             masks.append(coverage >= 0.5)
