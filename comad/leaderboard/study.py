@@ -22,6 +22,7 @@ from comad.tasks.task import TASKS
 STUDY_CSV, ABLATIONS_CSV = RESULTS / 'sample_study.csv', RESULTS / 'sample_ablations.csv'
 VIDEO_CSV, DISTILLATION_CSV = RESULTS / 'sample_video.csv', RESULTS / 'sample_distillation.csv'
 KEY = ['student', 'task', 'metric', 'pool']
+NOISE_KEY = [*KEY, 'protocol', 'protocol_version']
 STUDY_COLUMNS = (
     *('student', 'method_version', 'teachers', 'task', 'metric', 'pool', 'mean', 'sd', 'n'),
     *('seeds', 'values', 'pretrain_seconds', 'pretrain_gflop_per_image', 'pretrain_tflop'),
@@ -89,13 +90,13 @@ def read_first_look(rows: DataFrame, noise: DataFrame) -> str:
 
     ``linear top1: comad_tiny 55.4 > mae_tiny 44.0 ~ scratch_tiny 43.1`` names each student with
     the better of its poolings. ``>``: by more than twice the pooled sd over seeds that ``noise``
-    has for the two; ``~``: by less; ``?``: it has no such sd.
+    has for the two; ``~``: by less; ``?``: it has no such sd of this version of the protocol.
 
     Args:
         rows: of `study_rows`, one seed or more.
         noise: a study's table, see `read_table`.
     """
-    known = noise.drop_duplicates(KEY).set_index(KEY)['sd'].to_dict()
+    known = noise.drop_duplicates(KEY).set_index(NOISE_KEY)['sd'].to_dict()
     parts = []
     for task, of_task in rows.groupby('task', sort=False):
         own = of_task[of_task['metric'] == of_task['metric'].iat[0]]
@@ -113,7 +114,7 @@ def read_first_look(rows: DataFrame, noise: DataFrame) -> str:
 
 
 def _sign(above: Any, row: Any, known: Mapping[tuple[str, ...], str]) -> str:
-    sds = [known.get(tuple(getattr(one, name) for name in KEY)) for one in (above, row)]
+    sds = [known.get(tuple(str(getattr(one, name)) for name in NOISE_KEY)) for one in (above, row)]
     if not all(sds):
         return ' ? '
     pooled = math.sqrt(sum(float(sd) ** 2 for sd in sds) / 2)

@@ -356,3 +356,21 @@ def test_a_missing_teacher_is_told_wherever_it_was_to_lie(file, sample, end):
     with pytest.raises(ConfigError, match='missing teacher: the mae file') as caught:
         check_paths(cfg, get_track('sample' if sample else 'full'))
     assert end in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('file', 'end'),
+    [
+        ('none.safetensors', 'a student.safetensors with its student.json is expected there'),
+        (
+            'work_dirs/sample/pretrain/dmt_tiny/seed0/student.safetensors',
+            'tools/pretrain.sh dmt_tiny',
+        ),
+    ],
+)
+def test_missing_weights_to_start_from_are_told(file, end):
+    start = {'type': 'StudentWeights', 'checkpoint': file}
+    cfg = Config({'model': {'backbone': {'init_cfg': start}}})
+    with pytest.raises(ConfigError, match=f'missing weights to start from: {file}') as caught:
+        check_paths(cfg, get_track('sample'))
+    assert end in str(caught.value)

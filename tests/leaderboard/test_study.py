@@ -93,6 +93,8 @@ def test_a_first_look_orders_students_and_judges_by_the_noise_of_the_study():
     assert 'comad_tiny 51.0 ? mae_tiny' in read_first_look(
         rows, rows.query('student == "mae_tiny"')
     )
+    # Noise of another version of the protocol is another noise.
+    assert 'comad_tiny 51.0 ? mae_tiny' in read_first_look(rows, rows.assign(protocol_version='0'))
 
 
 def test_a_row_as_a_line():

@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import MessageHub
 
+from backbones import save_student
+from backbones.files import sha256_of
 from comad.methods.ibot import MASK_SHAPES, DINOHead, block_masks
 
 HEAD = dict(out_dim=16, hidden_dim=32, bottleneck=8)
@@ -141,6 +143,22 @@ def test_teacher_starts_as_the_student_and_stays_in_eval_mode(build):
         assert torch.equal(parameter, model.backbone.get_parameter(name)), name
     assert not model.teacher.training and model.backbone.training
     assert model.exported is model.teacher
+
+
+def test_student_and_teacher_start_from_a_file_that_is_told(build, tmp_path):
+    first = build('IBOT', MASKED, head=HEAD).backbone
+    with torch.no_grad():
+        first.mask_token += 1
+    file = save_student(tmp_path, first, dict(name='first_tiny', track='sample'))
+    start = dict(type='StudentWeights', checkpoint=str(file), track='sample')
+    model = build('IBOT', dict(MASKED, init_cfg=start), head=HEAD)
+    assert model.backbone.loaded_from is None
+    model.init_weights()
+    wanted = {k: v for k, v in first.state_dict().items() if k != 'mask_token'}
+    for network in (model.backbone, model.teacher):
+        assert all(torch.equal(network.state_dict()[k], v) for k, v in wanted.items())
+    assert not model.backbone.mask_token.any()
+    assert model.backbone.loaded_from == dict(file=file.as_posix(), sha256=sha256_of(file))
 
 
 def test_batch_norm_moves_almost_equal_tokens_apart():

@@ -63,7 +63,7 @@ TAUGHT_BY = {
     'd_mae_lite_tiny': ['mae_base'],
     'dmt_mean_tiny': list(TEACHERS),
     'hybrid_distill_tiny': ['mae_base', 'mocov3_base'],
-    'ibot_base': [],
+    'ibot_base': ['mocov3_base'],  # starts from it
     'mae_tiny': [],
 }
 
