@@ -16,15 +16,15 @@ EPILOG = """examples:
   python tools/data.py check photos              # images of your own, labels or not
   python tools/data.py shard imagenet            # data/imagenet_shards, small and fast to read
 """
-SAMPLE = """Write the embedded sample: 64 px scenes of scikit-learn's handwritten digits.
+SAMPLE = """Write the embedded sample: 64 px scenes of patterned blobs, and handwritten digits.
 
 No download; needs 110 MB. Below --root it has the layouts of the real data sets:
 
-  imagenet/{train,val}/<class>/*.JPEG       6,000 and 4,000 images, one digit each, 10 classes
-  ade/ADEChallengeData2016/...              1,600 and 400 scenes with 1-3 digits; label 0 = other,
-                                            1 = background, 2-11 = digits 0-9
+  imagenet/{train,val}/<class>/*.JPEG       6,000 and 4,000 images, one pattern each, 10 classes
+  ade/ADEChallengeData2016/...              1,600 and 400 scenes with 1-3 blobs; label 0 = other,
+                                            1 = background, 2-11 = patterns
   coco/{train,val}2017, coco/annotations    the same scenes with boxes and masks
-  cifar-100-binary/{train,test}.bin         ImageNet's digits at 32 px, with their names
+  cifar-100-binary/{train,test}.bin         scikit-learn's handwritten digits at 32 px
   contact_sheet.png                         what it looks like
   manifest.json                             seed, version, counts, sha256 of all files
 
@@ -33,8 +33,8 @@ No download; needs 110 MB. Below --root it has the layouts of the real data sets
   kinetics400/{train,val}.csv, videos/      mp4 files, the label is the digit, 10 classes
   ssv2/{train,val}.csv, frames/             the same as frames, the label is the motion, 8 classes
 """
-SAMPLE_EPILOG = """Validation shows digits of other handwriting than training. Equal seeds
-give equal bytes. An intact sample is left alone; a damaged or older one, or one with another
+SAMPLE_EPILOG = """Validation draws anew, and shows digits of other handwriting than
+training. Equal seeds give equal bytes. An intact sample is left alone; a damaged or older one, or one with another
 seed, is replaced.
 """
 

@@ -93,7 +93,7 @@ class SingleView(View):
 
     Args:
         scale: share of the image's area that a crop covers; MAE pretrains with 0.2-1.
-        flip: probability of a mirror image; 0 for digits.
+        flip: probability of a mirror image; 0 for what has a side, such as digits.
         single_try: draw the crop once and cut it to the image, `SingleTryCrop`, as MAE's linear
             probe does; otherwise torchvision draws up to ten times until one fits.
 
@@ -134,7 +134,7 @@ class ColorView(View):
     """Common part of MoCo v3 and iBOT: crop, jitter, grey, blur, solarize, flip.
 
     Args:
-        flip: probability of a mirror image; 0 for digits.
+        flip: probability of a mirror image; 0 for what has a side, such as digits.
         jitter: strength of brightness, contrast, saturation and hue.
         jitter_prob: probability of the jitter.
         gray_prob: probability of a grey image.
@@ -258,7 +258,7 @@ class TimmTrain(View):
     Args:
         interpolation: also 'random', one of the two for every image.
         scale: share of the image's area that a crop covers.
-        flip: probability of a mirror image; 0 for digits.
+        flip: probability of a mirror image; 0 for what has a side, such as digits.
         auto_augment: timm's policy text, e.g. 'rand-m9-mstd0.5-inc1'; None for none.
         color_jitter: strength; timm ignores it next to a policy.
         re_prob: probability of random erasing, with noise per pixel.

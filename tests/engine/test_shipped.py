@@ -175,14 +175,14 @@ def test_the_teacher_of_video_tells_motions_apart():
 
 @pytest.fixture(scope='module')
 def scenes():
-    """Normalised images (1200, 3, 64, 64) of both splits in turn, and the digits of each half."""
+    """Normalised images (1200, 3, 64, 64) of both splits in turn, and the classes of each half."""
     shown = [SceneRenderer(split).single(n).image for split in SPLITS for n in range(600)]
     images = torch.stack([torch.from_numpy(image) for image in shown]).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
     return (images - mean) / std, torch.arange(600) % 10
 
 
-def ridge(network, images, digits):
+def ridge(network, images, classes):
     """Accuracy on the second half of ridge regression on the mean patch tokens of the first."""
     with torch.no_grad():
         features = network.tokens(images)[:, 1:].mean(1)
@@ -190,17 +190,17 @@ def ridge(network, images, digits):
         (half - features[:600].mean(0)) / features[:600].std(0) for half in features.chunk(2)
     )
     left = seen.T @ seen + 10 * torch.eye(seen.shape[1])
-    weights = torch.linalg.solve(left, seen.T @ one_hot(digits, 10).float())
-    return float(((new @ weights).argmax(1) == digits).float().mean())
+    weights = torch.linalg.solve(left, seen.T @ one_hot(classes, 10).float())
+    return float(((new @ weights).argmax(1) == classes).float().mean())
 
 
 @pytest.mark.parametrize('run', TEACHERS)
-def test_the_teachers_of_images_tell_digits_apart(run, scenes):
+def test_the_teachers_of_images_tell_patterns_apart(run, scenes):
     """Frozen features of the shipped networks against random weights of the same size."""
     file, card = shipped.read_shipped(run, SAMPLE)
     teacher = build_teacher(card['family'], file, arch=card['arch'])
     torch.manual_seed(0)
-    assert ridge(teacher, *scenes) > ridge(build_network(card['arch']).eval(), *scenes) + 0.12
+    assert ridge(teacher, *scenes) > ridge(build_network(card['arch']).eval(), *scenes) + 0.2
 
 
 def clip_of(split, number):

@@ -65,7 +65,8 @@ TERMS = {
         'https://www.qualcomm.com/developer/software/something-something-v-2-dataset'
     ),
     'sample': (
-        "The sample's handwriting is the digits set that scikit-learn ships under BSD-3-Clause, "
+        "The sample's patterns are drawn; its handwriting is the digits set that scikit-learn ships "
+        'under BSD-3-Clause, '
         'from the UCI repository (CC BY 4.0): '
         'https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits'
     ),
