@@ -45,7 +45,7 @@ train_cfg = dict(max_epochs=400)
 # brightness and contrast change.
 sample = dict(
     default_hooks=dict(checkpoint=dict(interval=10), online_probe=dict(interval=10)),
-    train_cfg=dict(max_epochs=40),
+    train_cfg=dict(max_epochs=20),
     train_dataloader=dict(
         batch_size=128,
         dataset=dict(
