@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -77,7 +76,7 @@ class StudentExportHook(Hook):
                 pretrain_gflop_per_image=self.gflop,
                 git_commit=self.environment['git_commit'],
                 versions=self.environment['versions'],
-                start=model.backbone.loaded_from or msgspec.UNSET,
+                **_start(model.backbone),
                 **worth_telling(segments),
             )
         )
@@ -92,3 +91,9 @@ def _licence(teachers: list[dict[str, Any]]) -> str:
     """Licences of the teachers' weights, which a student derived from them has to respect."""
     names = sorted({teacher['licence'] for teacher in teachers})
     return ', '.join(names) if names else 'no teacher weights involved'
+
+
+def _start(backbone: Any) -> dict[str, Any]:
+    """What a card says of the file that the first weights were read from, if any was."""
+    found = getattr(backbone, 'loaded_from', None)
+    return {} if found is None else dict(start=found)
