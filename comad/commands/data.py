@@ -33,9 +33,9 @@ No download; needs 110 MB. Below --root it has the layouts of the real data sets
   kinetics400/{train,val}.csv, videos/      mp4 files, the label is the digit, 10 classes
   ssv2/{train,val}.csv, frames/             the same as frames, the label is the motion, 8 classes
 """
-SAMPLE_EPILOG = """Validation draws anew, and shows digits of other handwriting than
-training. Equal seeds give equal bytes. An intact sample is left alone; a damaged or older one, or one with another
-seed, is replaced.
+SAMPLE_EPILOG = """Validation draws anew, and shows digits of other handwriting than training.
+Equal seeds give equal bytes. An intact sample is left alone; a damaged or older one, or one with
+another seed, is replaced.
 """
 
 
