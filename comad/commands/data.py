@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from backbones.names import meant
 from comad.commands.command import command
 from comad.runs.place import enter_home, typed, worded
 
@@ -215,8 +216,8 @@ def check_data(args: argparse.Namespace) -> None:
         if args.root or not root.is_dir():
             known = ', '.join(ROOTS)
             raise FileNotFoundError(
-                f'{args.name}: no such folder; a check is of a folder of yours, without --root, or '
-                f'of one of {known}'
+                f'{args.name}: no such folder{meant(args.name, ROOTS)}; a check is of a folder of '
+                f'yours, without --root, or of one of {known}'
             )
     else:
         root = Path(args.root or ROOTS[args.name])

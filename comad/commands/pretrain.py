@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from textwrap import fill
 
+from backbones.names import meant
 from comad.commands.launcher import (
     LaunchError,
     become,
@@ -47,7 +48,7 @@ def find_method(name: str) -> str:
         path = FILES / 'pretrain_configs' / f'{stem}.py'
         if path.parent.name == 'pretrain_configs' and '/' not in name and path.is_file():
             return seen_from_home(path)
-    raise LaunchError(f'no method {name!r}; one of: {" ".join(methods())}')
+    raise LaunchError(f'no method {name!r}{meant(name, methods())}; one of: {" ".join(methods())}')
 
 
 def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:

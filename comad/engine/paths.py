@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backbones.names import meant
 from comad.engine.distillation import DISTILL, command_of
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
@@ -123,8 +124,9 @@ def _student(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:
             if not distilled and not (FILES / config).is_file() and not own:
                 yield (
                     student / 'student.safetensors',
-                    f'missing student: {student}/student.safetensors, and no {config} makes it; a '
-                    'student has the name of its config, such as comad_tiny',
+                    f'missing student: {student}/student.safetensors, and no {config} makes it'
+                    f'{meant(run.student, students())}; a student has the name of its config, such '
+                    'as comad_tiny',
                 )
                 return
             made = (FILES / config).is_file()
@@ -141,6 +143,12 @@ def _student(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:
                 f'missing student: {student}/student.safetensors; '
                 f'pretrain it with: {worded(command)}{options}',
             )
+
+
+def students() -> list[str]:
+    """The students that leaves pretrain, and the one that is not pretrained."""
+    leaves = sorted((FILES / 'pretrain_configs').glob('*.py'))
+    return [*(path.stem for path in leaves), 'scratch_tiny']
 
 
 def _walk(node: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -71,7 +71,10 @@ def test_settings_of_a_pair_follow_its_name():
     ('options', 'line'),
     [
         (dict(student='kd_swin_tiny_deit_tiny'), 'a recipe for cnn students; use .*deit_tiny.py'),
-        (dict(student='kx_swin_tiny_resnet18'), "no method 'kx'; one of: plain, kd, dkd"),
+        (
+            dict(student='kx_swin_tiny_resnet18'),
+            r"no method 'kx' \(did you mean kd\?\); one of: plain, kd, dkd",
+        ),
         (dict(student='kd_base_resnet18'), 'kd_base_resnet18: expected <method>_<teacher>'),
         (dict(student='kd_swin_tiny_resnet18:1'), 'expected <method>_<teacher>_<student>'),
         (dict(student='kd_vit_small_resnet50', track='sample'), 'resnet50.* has no stand-in'),
@@ -119,10 +122,16 @@ def test_the_command_names_the_recipe(capsys):
     ]
     assert recipe_leaf('imagenet', 'mobilenetv2').endswith('imagenet_fbt_swin_tiny_resnet18.py')
     for words, line in (
-        (['fbt', 'cifar10', 'swin_tiny', 'resnet18'], "no data 'cifar10'; one of: cifar100"),
+        (
+            ['fbt', 'cifar10', 'swin_tiny', 'resnet18'],
+            "no data 'cifar10' (did you mean cifar100?); one of: cifar100",
+        ),
         (['fbt', 'cifar100', 'resnet18'], '1 networks after cifar100; fbt wants TEACHER STUDENT'),
-        (['fbt', 'cifar100', 'swin', 'resnet18'], "no network 'swin'; one of: resnet18"),
-        (['fbd'], "no method 'fbd'; one of: plain kd"),
+        (
+            ['fbt', 'cifar100', 'swin', 'resnet18'],
+            "no network 'swin' (did you mean swin_tiny or swin_pico or swin_nano?); one of: res",
+        ),
+        (['fbd'], "no method 'fbd' (did you mean fbt?); one of: plain kd"),
     ):
         assert distill.main(words) == 2
         assert line in capsys.readouterr().err
