@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from backbones.files import one_line
 from comad.commands.command import command
 from comad.engine.options import add_track
 from comad.runs.place import (
@@ -305,7 +306,7 @@ def main(argv: list[str] | None = None) -> int:
             _check_data(args)
         return args.run(args)
     except (OSError, ValueError) as error:
-        print(f'leaderboard: {error}', file=sys.stderr)
+        print(f'leaderboard: {one_line(error)}', file=sys.stderr)
         return 2
 
 

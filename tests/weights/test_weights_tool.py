@@ -134,6 +134,14 @@ def test_refusals_are_one_line(tmp_path, name, make, said):
     assert not (tmp_path / 'out.safetensors').exists()
 
 
+def test_a_run_that_does_not_come_with_the_sample_is_one_line_with_those_that_do():
+    done = tool('place', 'comad_tiny')
+    assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1)
+    assert done.stderr.startswith('error: no teacher comad_tiny comes with the track sample; there')
+    assert 'mae_base (did' not in done.stderr and 'Errno' not in done.stderr
+    assert 'mae_bas (did you mean mae_base or' in tool('place', 'mae_bas').stderr
+
+
 def test_wrong_names_are_refused(tmp_path):
     path = mae_file(tmp_path / 'mae.pth')
     assert 'called *.safetensors' in tool('convert', path, tmp_path / 'out.pth').stderr
