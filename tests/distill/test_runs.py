@@ -9,6 +9,7 @@ import timm
 import torch
 
 from backbones import StagedClassifier, load_student, save_student
+from backbones.staged_table import NETWORKS
 from comad.commands import distill, made_first
 from comad.data.cifar_files import MEAN, STD
 from comad.data.sample.write import SampleSizes, write_sample
@@ -141,6 +142,18 @@ def test_the_command_names_the_recipe(capsys):
     assert command_of('imagenet_plain_swin_pico') == 'tools/distill.sh plain imagenet swin_pico'
     assert command_of('comad_tiny') is None
     assert parse_pair('kd_swin_tiny', 'resnet18').name == 'kd_swin_tiny'
+
+
+def test_the_page_lists_all_networks_and_methods():
+    text = (FILES / 'docs/distillation.md').read_text()
+    networks = text.partition('## Networks')[2]
+    for family, name in (('cnn', '(CNN)'), ('token', '(token)')):
+        listed = networks.partition(f'` {name}')[0].rpartition('`')[2].split()
+        assert listed == [arch for arch, entry in NETWORKS.items() if entry.family == family]
+    rows = text.partition('| method | file')[2].partition('###')[0].splitlines()[2:]
+    files = [row.split('|')[2].strip(' `') for row in rows if row]
+    classes = {name.partition('_no_')[0].partition('_detached')[0] for name in distill.methods()}
+    assert sorted(files) == sorted(f'{name}.py' for name in classes)
 
 
 def test_without_data_one_line_says_what_is_missing(tmp_path, monkeypatch):
