@@ -13,7 +13,7 @@ from backbones.staged_table import NETWORKS
 from comad.commands import train
 from comad.commands.launcher import LaunchError, become
 from comad.commands.made_first import make, missing_data
-from comad.commands.pretrain import command_for
+from comad.commands.pretrain import command_for, typed_track
 from comad.engine.distillation import ALONE, DISTILL, TABLE, recipe_leaf
 from comad.engine.options import ConfigError, run_options
 from comad.engine.run_config import load_run_config
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
             raise LaunchError('--student: name teacher and student instead')
         arguments = [*find_run(args.names), *others]
         command = command_for(arguments, args.gpus)
-        missing = missing_steps(args.names, arguments) if '--sample' in others else []
+        missing = missing_steps(args.names, arguments) if typed_track(others).stand_ins else []
         if args.dry_run:
             for step in missing:
                 print(shlex.join(step.command))

@@ -189,16 +189,17 @@ def test_on_the_sample_the_command_makes_what_is_missing(tmp_path, monkeypatch):
     assert made() == []
 
 
-def test_what_cannot_be_made_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize('sample', [['--sample'], ['--track', 'sample'], ['--track=sample']])
+def test_what_cannot_be_made_is_refused_in_one_line(tmp_path, monkeypatch, capsys, sample):
     monkeypatch.chdir(tmp_path)
-    assert distill.main(['kd', 'cifar100', 'resnet50', 'resnet18', '--sample']) == 2
+    assert distill.main(['kd', 'cifar100', 'resnet50', 'resnet18', *sample]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --sample: 'resnet50' has no stand-in")
     monkeypatch.setattr(distill, 'become', lambda *_: pytest.fail('it was started all the same'))
     step = Step('teacher', ('python', '-c', 'raise SystemExit(3)'), ('student',), seconds=200)
     monkeypatch.setattr(distill, 'missing_steps', lambda *_: [step])
     monkeypatch.setattr(made_first, 'home', lambda: tmp_path)
-    assert distill.main(['kd', 'cifar100', 'swin_tiny', 'resnet18', '--sample']) == 1
+    assert distill.main(['kd', 'cifar100', 'swin_tiny', 'resnet18', *sample]) == 1
     said = capsys.readouterr().out
     assert said.startswith('made first, about 3 min on one core: teacher\n')
     assert 'FAILED (exit 3)' in said
