@@ -9,6 +9,7 @@ before anything is built.
 from collections.abc import Mapping
 from typing import Any
 
+from .names import meant
 from .staged_table import STAGED_ARCHITECTURES, entry_of
 
 VIT = 'MaskedViT'
@@ -74,7 +75,8 @@ def network_config(arch: str) -> dict[str, Any]:
         ValueError: no such architecture.
     """
     if not (known := architecture_of(arch)):
-        raise ValueError(f'arch {arch!r} is unknown; known: {", ".join(ARCHITECTURES)}')
+        near = meant(arch, ARCHITECTURES)
+        raise ValueError(f'arch {arch!r} is unknown{near}; known: {", ".join(ARCHITECTURES)}')
     arguments = {key: value for key, value in known.items() if key != 'title'}
     return {'type': VIT, **arguments}
 

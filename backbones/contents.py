@@ -169,7 +169,7 @@ def detect_family(content: Mapping[str, Any], networks: Mapping[str, Network]) -
         return 'mae', "names under 'model', or a decoder"
     return 'dino', (
         "learned positions and bare names, the layout of DINO's backbone file; "
-        "iBOT's or timm's weights saved that way look the same"
+        "iBOT's or timm's weights, or a student's, saved that way look the same"
     )
 
 

@@ -15,6 +15,13 @@ BLOCK = 1 << 20
 HALF_CHARACTER = re.compile(rb'\\u[dD][89a-fA-F]')  # one of two, as JSON writes emojis
 
 
+def one_line(error: BaseException) -> str:
+    """An error in one line; of the system's the file and the fault, without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f'{os.fsdecode(error.filename)}: {error.strerror[0].lower()}{error.strerror[1:]}'
+    return ' '.join(str(error).split())
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its name when the block ends well.

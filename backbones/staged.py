@@ -15,6 +15,7 @@ from timm.models.mlp_mixer import MlpMixer
 from torch import Tensor, nn
 
 from .architectures import network_config
+from .names import meant
 from .stage_cuts import CUTS, Stages, SwinCut, Tail
 from .staged_table import CNN, STAGED, STRIDES
 from .student import LoadsStudent, StudentWeights
@@ -259,7 +260,8 @@ class StagedClassifier(LoadsStudent, nn.Module):
             self.sized = True
             return MlpMixer(self.num_classes, self.img_size, **self.changes)
         if not timm.is_model(self.model):
-            raise ValueError(f'model={self.model!r}: timm has no such network')
+            near = meant(self.model, timm.list_models())
+            raise ValueError(f'model={self.model!r}: timm has no such network{near}')
         arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in self.changes.items()}
         if drop_path_rate is not None:
             arguments['drop_path_rate'] = drop_path_rate

@@ -101,10 +101,11 @@ class StudentWeights:
             return None
         if not path.is_file() and self.student is not None:
             method, arch = split_name(self.student) or (self.student, '')
-            name = method if arch == 'tiny' else self.student
-            hint = f'tools/pretrain.sh {name}' + (
-                '' if self.track == FULL else f' --track {self.track}'
-            )
+            method, _, data = method.partition('_on_')  # the name of the user's own
+            hint = f'tools/pretrain.sh {method}' + (f'_{arch}' if arch not in ('', 'tiny') else '')
+            hint += '' if self.track == FULL else f' --track {self.track}'
+            hint += f' --seed {self.seed}' if self.seed else ''
+            hint += f' --data PATH, where {data} are' if data else ''
             raise CheckpointError(f'{path} does not exist: pretrain this student first ({hint})')
         tensors, card = read_student(path)
         if (track := track_of(card)) != self.track:

@@ -27,6 +27,7 @@ from .contents import Network, choose_network, detect_family, find_networks
 from .families import FAMILIES, TIMM_NETWORKS, VIDEO_FAMILIES
 from .frozen import Frozen, FrozenNetwork, FrozenTokens
 from .model_folders import describe
+from .names import meant
 from .networks import build_network
 from .student import check_architecture, read_student
 from .timm_files import Found, OtherSize, read_timm
@@ -128,8 +129,9 @@ def build_teacher(
         ValueError: unknown family or model, a model without family timm, or a malformed pin.
     """
     if family not in (*FAMILIES, *TIMM_NETWORKS, *VIDEO_FAMILIES, *OTHERS):
-        known = ', '.join((*FAMILIES, *TIMM_NETWORKS, *VIDEO_FAMILIES, *OTHERS))
-        raise ValueError(f'teacher family {family!r} is unknown; known: {known}')
+        known = (*FAMILIES, *TIMM_NETWORKS, *VIDEO_FAMILIES, *OTHERS)
+        near = meant(family, known)
+        raise ValueError(f'teacher family {family!r} is unknown{near}; known: {", ".join(known)}')
     if model is not None and family != 'timm':
         raise ValueError(f"teacher family {family!r}: model= is for family='timm', which needs it")
     if _UNTRAINED.get():

@@ -16,6 +16,8 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from .names import meant
+
 # Sides of the image by which the stride of a network without patches is found.
 PROBE = 128
 
@@ -166,10 +168,9 @@ def _create(model: str, overrides: dict[str, Any]) -> tuple[nn.Module, bool]:
         ValueError: timm has no such model, or not with these arguments.
     """
     if not timm.is_model(model):
-        near = timm.list_models(f'*{model}*')[:3]
+        near = meant(model, timm.list_models())
         raise ValueError(
-            f'timm cannot build model={model!r}: no such name'
-            + (f'; known: {", ".join(near)}' if near else '; see timm.list_models()')
+            f'timm cannot build model={model!r}: no such name{near}; see timm.list_models()'
         )
     module = timm.models.model_entrypoint(model.partition('.')[0]).__module__.rpartition('.')[2]
     flexible = module in ('vision_transformer', 'deit', 'eva', 'vision_transformer_hybrid')

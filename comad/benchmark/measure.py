@@ -17,7 +17,7 @@ from comad.engine.autocast import computes_in_bfloat16
 from comad.engine.batches import make_batch
 from comad.engine.distillation import DISTILL, other_student
 from comad.engine.flops import IMAGES, count_training
-from comad.engine.models import allow_variants, eagerly
+from comad.engine.models import allow_variants, compiles, eagerly
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
 from comad.runs.environment import collect_environment
@@ -86,6 +86,7 @@ def measure(
     ``keep`` is called with those that are there, after every round.
     """
     ours = build(cfg, device, how.precision, how.batch)
+    compiled = compiles(how.compile, ours.model)
     result: dict[str, Any] = {
         'config': cfg.run.config,
         'student': cfg.run.student,
@@ -93,12 +94,12 @@ def measure(
         'track': cfg.run.track,
         'precision': how.precision,
         'batch': how.batch,
-        'compiled': how.compile,
+        'compiled': compiled,
         'gflop_per_image': count(cfg, ours),
     }
     others = alternatives(options, cfg, ours, how, result) if how.compare else {}
     work: dict[str, Callable[[], object]] = {'step': ours.step}
-    if how.compile:
+    if compiled:
         allow_variants()
         compile_model(ours.model)
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from backbones.files import one_line
 from comad.benchmark import data, step, tables
 from comad.benchmark.suite import command as suite
 from comad.benchmark.suite import show
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             return step.run(args, Progress('turns'))
         return COMMANDS[args.command][0].run(args)
     except (OSError, RuntimeError, ValueError) as error:
-        print(f'benchmark {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'benchmark {args.command}: {one_line(error)}', file=sys.stderr)
         return 2
 
 

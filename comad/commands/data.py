@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from backbones.files import one_line
+from backbones.names import meant
 from comad.commands.command import command
 from comad.runs.place import enter_home, typed, worded
 
@@ -215,8 +217,8 @@ def check_data(args: argparse.Namespace) -> None:
         if args.root or not root.is_dir():
             known = ', '.join(ROOTS)
             raise FileNotFoundError(
-                f'{args.name}: no such folder; a check is of a folder of yours, without --root, or '
-                f'of one of {known}'
+                f'{args.name}: no such folder{meant(args.name, ROOTS)}; a check is of a folder of '
+                f'yours, without --root, or of one of {known}'
             )
     else:
         root = Path(args.root or ROOTS[args.name])
@@ -297,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
         args.run(args)
     except (OSError, RuntimeError, ValueError) as error:
         # A file's name may hold anything.
-        print(f'data {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'data {args.command}: {one_line(error)}', file=sys.stderr)
         return 2 if isinstance(error, FileNotFoundError) else 1
     except KeyboardInterrupt:
         print(f'data {args.command}: stopped; {args.stopped}', file=sys.stderr)

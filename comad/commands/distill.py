@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 
+from backbones.names import meant
 from backbones.staged_table import NETWORKS
 from comad.commands import train
 from comad.commands.launcher import LaunchError, become
 from comad.commands.made_first import make, missing_data
-from comad.commands.pretrain import command_for
+from comad.commands.pretrain import command_for, typed_track
 from comad.engine.distillation import ALONE, DISTILL, TABLE, recipe_leaf
 from comad.engine.options import ConfigError, run_options
 from comad.engine.run_config import load_run_config
@@ -75,16 +76,18 @@ def find_run(names: list[str]) -> list[str]:
     wanted = 1 if method == ALONE else 2
     kinds = [task.kind for task in tasks_of_folder(DISTILL)]
     if method not in methods():
-        raise LaunchError(f'no method {method!r}; one of: {" ".join(methods())}')
+        near = meant(method, methods())
+        raise LaunchError(f'no method {method!r}{near}; one of: {" ".join(methods())}')
     if data not in kinds:
-        raise LaunchError(f'no data {data!r}; one of: {" ".join(kinds)}')
+        raise LaunchError(f'no data {data!r}{meant(data, kinds)}; one of: {" ".join(kinds)}')
     pair = [name for name in pair if name]
     if len(pair) != wanted:
         order = 'STUDENT' if wanted == 1 else 'TEACHER STUDENT'
         raise LaunchError(f'{len(pair)} networks after {data}; {method} wants {order}')
     for name in pair:
         if name not in NETWORKS:
-            raise LaunchError(f'no network {name!r}; one of: {" ".join(NETWORKS)}')
+            near = meant(name, NETWORKS)
+            raise LaunchError(f'no network {name!r}{near}; one of: {" ".join(NETWORKS)}')
     leaf, student = recipe_leaf(data, pair[-1]), '_'.join([method, *pair])
     path = seen_from_home(leaf)
     return [path] if Path(leaf).stem == f'{data}_{student}' else [path, '--student', student]
@@ -117,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
             raise LaunchError('--student: name teacher and student instead')
         arguments = [*find_run(args.names), *others]
         command = command_for(arguments, args.gpus)
-        missing = missing_steps(args.names, arguments) if '--sample' in others else []
+        missing = missing_steps(args.names, arguments) if typed_track(others).stand_ins else []
         if args.dry_run:
             for step in missing:
                 print(shlex.join(step.command))

@@ -6,18 +6,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from backbones.files import one_line
 from comad.commands.command import command
 from comad.engine.options import add_track
 from comad.runs.place import (
+    FILES,
     OWN,
     PUBLISHED_CSV,
     enter_home,
+    get_track,
     record_folders,
     results_folder,
     typed,
     worded,
 )
-from comad.runs.track import FULL
+from comad.runs.track import FULL, track_names
 
 EPILOG = """examples:
   python tools/leaderboard.py             # results/leaderboard_{classification,...}.csv
@@ -221,7 +224,6 @@ def build(args: argparse.Namespace) -> int:
     from comad.leaderboard.results_page import update_page
     from comad.leaderboard.tables import build_leaderboards
 
-    _check_data(args)
     boards = build_leaderboards(args.track, args.records, args.out, args.published, args.data)
     for name, rows in boards.tables.items():
         if not args.quiet:
@@ -242,12 +244,24 @@ def build(args: argparse.Namespace) -> int:
 
 def _check_data(args: argparse.Namespace) -> None:
     """Refuse a name that no run on data of one's own has left records under."""
+    if not args.data or args.records is not None:
+        return
     folder = results_folder(args.track, args.data) / 'records'
-    if args.data and args.records is None and not folder.is_dir():
-        known = sorted(path.parent.name for path in folder.parent.parent.glob('*/records'))
-        raise FileNotFoundError(
-            f'--data {args.data}: no {folder}; there are {", ".join(known) or "none"}'
-        )
+    if folder.is_dir():
+        return
+    command = worded('python tools/leaderboard.py')
+    command += '' if args.run is build else f' {args.run.__name__}'
+    found = [
+        (path.parent.name != args.data, name != args.track, name, path.parent.name)
+        for name in track_names(FILES)
+        for path in results_folder(name).glob(f'{OWN}/*/records')
+    ]
+    # Those of the same name, or of the same track, first.
+    there = [
+        f'{command}{get_track(track).option} --data {data}' for _, _, track, data in sorted(found)
+    ]
+    words = f'there is: {", ".join(there[:3])}' if there else 'no run on such data has left any'
+    raise FileNotFoundError(f'--data {args.data}: no {folder}; {words}')
 
 
 def diff(args: argparse.Namespace) -> int:
@@ -288,9 +302,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         enter_home()
+        if args.run is not diff:
+            _check_data(args)
         return args.run(args)
     except (OSError, ValueError) as error:
-        print(f'leaderboard: {error}', file=sys.stderr)
+        print(f'leaderboard: {one_line(error)}', file=sys.stderr)
         return 2
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from textwrap import fill
 
+from backbones.names import meant
 from comad.commands.launcher import (
     LaunchError,
     become,
@@ -16,6 +17,7 @@ from comad.commands.launcher import (
 )
 from comad.engine.options import ConfigError, add_track, run_options
 from comad.runs.place import FILES, enter_home, get_track, seen_from_home, worded
+from comad.runs.track import Track
 from comad.sweep.step import SweepError
 
 EPILOG = """examples:
@@ -47,7 +49,7 @@ def find_method(name: str) -> str:
         path = FILES / 'pretrain_configs' / f'{stem}.py'
         if path.parent.name == 'pretrain_configs' and '/' not in name and path.is_file():
             return seen_from_home(path)
-    raise LaunchError(f'no method {name!r}; one of: {" ".join(methods())}')
+    raise LaunchError(f'no method {name!r}{meant(name, methods())}; one of: {" ".join(methods())}')
 
 
 def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -68,6 +70,13 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
+def typed_track(arguments: list[str]) -> Track:
+    """The track that the options of a training name."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    add_track(parser)
+    return get_track(parser.parse_known_args(arguments)[0].track)
+
+
 def command_for(arguments: list[str], wanted: str | None) -> list[str]:
     """The call of training with these arguments on the GPUs that are wanted.
 
@@ -81,11 +90,8 @@ def command_for(arguments: list[str], wanted: str | None) -> list[str]:
         os.environ['CUDA_VISIBLE_DEVICES'] = ''
     here = gpu_count()
     gpus = here if wanted is None else need_count('--gpus', wanted, 0)
-    if wanted is None:
-        parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-        add_track(parser)
-        track = parser.parse_known_args(arguments)[0].track
-        gpus = min(here, 1) if get_track(track).stand_ins else here
+    if wanted is None and typed_track(arguments).stand_ins:
+        gpus = min(here, 1)
     if gpus > here:
         raise LaunchError(f'--gpus {gpus}, but {here} here; --gpus 0 is the CPU')
     if gpus > 1:
@@ -114,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
             raise LaunchError(f'METHOD is missing; one of: {" ".join(methods())}')
         config = find_method(args.method)
         command = command_for([config, *others], args.gpus)
-        if '--sample' in others and not args.dry_run:
+        if typed_track(others).stand_ins and not args.dry_run:
             status = _make_missing([config, *others])
             if status:
                 return status

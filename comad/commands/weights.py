@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from backbones.families import FAMILIES, VIDEO_FAMILIES  # imports no torch
+from backbones.files import one_line
 from comad.commands.command import command
 from comad.engine.options import ConfigError
 from comad.engine.shipped import place, shipped_runs
@@ -77,7 +78,7 @@ def place_teacher(run: str) -> int:
         print(f'{place(run, SAMPLE)}: {run} as it comes with the sample')
         return 0
     except (ConfigError, CheckpointError, OSError) as error:
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'error: {one_line(error)}', file=sys.stderr)
         return 2
 
 
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'{args.out}: {config["architecture"]}, features in timm identical')
         return 0
     except (CheckpointError, OSError) as error:
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'error: {one_line(error)}', file=sys.stderr)
         return 2
 
 

@@ -6,7 +6,7 @@ What is read has a name, that of the folder or file, and a digest over names and
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ LAYOUTS = (
     'class folders (DIR/<class>/*, or DIR/train/<class>/* and DIR/val/<class>/*) or a CSV with the '
     'columns path,label'
 )
+SHOWN = 8  # names in a line
 # What is held out where the data have no validation split: our choice.
 HOLDOUT = {'holdout': 0.2, 'seed': 0}
 
@@ -36,6 +37,10 @@ class Listed(NamedTuple):
 
     paths: np.ndarray
     labels: np.ndarray | None
+
+
+class SplitError(ValueError):
+    """Class folders of train that those of val contradict: labels, but none that can be used."""
 
 
 @dataclass(frozen=True)
@@ -189,37 +194,75 @@ def _of_folder(path: Path, labels: bool) -> OwnImages:
     if not in_splits:
         classes, listed = _by_class(path, index, '')
         return OwnImages(path, index.digest, {'train': listed}, classes)
-    splits, known = {}, ()
+    places: dict[str, str] = {}
     for name in sorted(top, key=lambda name: (SPLITS[name], name)):
-        if SPLITS[name] == 'test':
-            continue
-        if SPLITS[name] in splits:
-            raise ValueError(f'{path}: {name} is a second {SPLITS[name]} split; leave one')
-        classes, splits[SPLITS[name]] = _by_class(path, index, f'{name}/')
-        if known and (differing := sorted(set(known) ^ set(classes))):
-            alone = 'train' if differing[0] in known else 'val'
-            raise ValueError(
-                f'{path}: the class {differing[0]} is in {alone} alone; every class needs images '
-                'in both'
-            )
-        known = known or classes
-    return OwnImages(path, index.digest, splits, known)
+        if SPLITS[name] in places:
+            raise SplitError(f'{path}: {name} is a second {SPLITS[name]} split; leave one')
+        if SPLITS[name] != 'test':
+            places[SPLITS[name]] = f'{name}/'
+    return OwnImages(path, index.digest, *_by_split(path, index, places))
+
+
+def _by_split(
+    path: Path, index: FileIndex, places: Mapping[str, str]
+) -> tuple[dict[str, Listed], list[str]]:
+    """The images of every split, by its folder, and the classes that all of them have."""
+    held = {
+        split: {name for name, images in _class_folders(index, place).items() if len(images)}
+        for split, place in places.items()
+    }
+    shared = set.intersection(*held.values())
+    told = [
+        f'{_some(names - shared)} in {split} alone'
+        for split, names in held.items()
+        if names - shared
+    ]
+    if told and not len(_loose(index, places['train'])):
+        raise SplitError(f'{path}: classes {"; ".join(told)}; every class needs images in both')
+    classes, splits = [], {}
+    for split, place in places.items():
+        try:
+            classes, splits[split] = _by_class(path, index, place)
+        except ValueError as error:
+            # Without classes in train these are photos.
+            raise (SplitError if splits else ValueError)(str(error)) from None
+    return splits, classes
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first names, and the number of the others."""
+    names = sorted(names)
+    more = f' and {len(names) - SHOWN:,} more' if len(names) > SHOWN else ''
+    return ', '.join(names[:SHOWN]) + more
+
+
+def _class_folders(index: FileIndex, prefix: str) -> dict[str, np.ndarray]:
+    """Images in or below each folder that lies directly below ``prefix``, also of empty ones."""
+    start = os.fsencode(prefix)
+    below = [folder[len(start) :] for folder in index.folders.tolist() if folder.startswith(start)]
+    names = sorted(os.fsdecode(folder) for folder in below if folder and b'/' not in folder)
+    return {name: index.below(start + os.fsencode(name)) for name in names}
+
+
+def _loose(index: FileIndex, prefix: str) -> np.ndarray:
+    """Images that lie in ``prefix`` itself."""
+    start = os.fsencode(prefix)
+    inside = index.below(start.rstrip(b'/')) if start else index.paths
+    sorted_away = [np.empty(0, inside.dtype), *_class_folders(index, prefix).values()]
+    return np.setdiff1d(inside, np.concatenate(sorted_away), assume_unique=True)
 
 
 def _by_class(path: Path, index: FileIndex, prefix: str) -> tuple[list[str], Listed]:
     """Classes by the folders directly below ``prefix``, and the images in or below them."""
-    start = os.fsencode(prefix)
-    inside = index.below(start.rstrip(b'/')) if start else index.paths
-    below = [folder[len(start) :] for folder in index.folders.tolist() if folder.startswith(start)]
-    names = sorted(os.fsdecode(folder) for folder in below if folder and b'/' not in folder)
-    parts = [index.below(start + os.fsencode(name)) for name in names]
-    counts = [len(part) for part in parts]
-    if loose := len(inside) - sum(counts):
-        one = np.setdiff1d(inside, np.concatenate([*parts, inside[:0]]))[0]
+    loose = _loose(index, prefix)
+    if len(loose):
         raise ValueError(
-            f'{path}: {loose:,} images lie in no class folder, {os.fsdecode(bytes(one))} for one; '
-            f'labels come from {LAYOUTS}'
+            f'{path}: {len(loose):,} images lie in no class folder, {os.fsdecode(bytes(loose[0]))} '
+            f'for one; labels come from {LAYOUTS}'
         )
+    folders = _class_folders(index, prefix)
+    names, parts = list(folders), list(folders.values())
+    counts = [len(part) for part in parts]
     if 0 in counts:
         empty = names[counts.index(0)]
         raise ValueError(
@@ -295,8 +338,8 @@ def _of_tables(
             continue
         counts = np.bincount(labelled[chosen], minlength=len(classes))
         if (counts == 0).any():
-            name = classes[int(np.argmin(counts))]
-            raise ValueError(f'{source}: the class {name} has no images in {split}')
+            lacking = _some(classes[label] for label in np.flatnonzero(counts == 0))
+            raise ValueError(f'{source}: classes without images in {split}: {lacking}')
         order = chosen[np.argsort(labelled[chosen], kind='stable')]
         splits[split] = Listed(columns['paths'][order], labelled[order])
     return OwnImages(source, digest, splits, classes)

@@ -5,7 +5,6 @@ thing is built, which for an optimizer or a metric is after minutes, and names n
 """
 
 import copy
-import difflib
 import inspect
 import re
 import warnings
@@ -16,6 +15,7 @@ import torch
 from mmengine import registry as mm
 from torch.utils.data import DataLoader
 
+from backbones.names import meant, near
 from comad.engine.loops import resumable
 from comad.engine.options import ConfigError
 
@@ -115,9 +115,9 @@ def _resolve(key: str, node: dict[str, Any], scope: str | None) -> Callable[...,
                 # norm_cfg and its like: whoever builds them takes some out before.
                 return None if key.endswith('_cfg') and place[0] is not mm.LOOPS else built
     known = sorted({name for registry in place for name in _names(registry)})
-    if re.fullmatch(PARTS, key) and not difflib.get_close_matches(kind, known, cutoff=ALMOST):
+    if re.fullmatch(PARTS, key) and not near(kind, known, cutoff=ALMOST):
         return None  # such as mmcv's operators, which their users find by other ways
-    raise ConfigError(f'{key}.type={kind!r}: nothing of that name; {_like(kind, known)}')
+    raise ConfigError(f'{key}.type={kind!r}: nothing of that name{_like(kind, known)}')
 
 
 def _names(registry: Any) -> set[str]:
@@ -127,10 +127,8 @@ def _names(registry: Any) -> set[str]:
 
 def _like(given: str, known: list[str]) -> str:
     """What might have been meant, or the beginning of what there is."""
-    near = difflib.get_close_matches(given, known, n=3, cutoff=0.5)
-    if near:
-        return f'did you mean {" or ".join(near)}?'
-    return 'known: ' + ', '.join(known[:SHOWN]) + (', ...' if len(known) > SHOWN else '')
+    more = ', ...' if len(known) > SHOWN else ''
+    return meant(given, known) or f'; known: {", ".join(known[:SHOWN])}{more}'
 
 
 def arguments_of(built: Callable[..., Any]) -> Arguments:
@@ -197,7 +195,7 @@ def _check_arguments(key: str, node: Mapping[str, Any], taken: Arguments) -> Non
             if taken.closed:
                 kind = f'{node["type"]} has' if 'type' in node else 'it has'
                 raise ConfigError(
-                    f'{key}.{name}={_shown(value)}: {kind} no such argument; '
+                    f'{key}.{name}={_shown(value)}: {kind} no such argument'
                     f'{_like(str(name), known)}'
                 )
             continue
@@ -231,7 +229,7 @@ def _try_optimizer(config: Mapping[str, Any]) -> None:
     if not callable(constructor):
         known = sorted(_names(mm.OPTIM_WRAPPER_CONSTRUCTORS))
         raise ConfigError(
-            f'optim_wrapper.constructor={name!r}: nothing of that name; {_like(str(name), known)}'
+            f'optim_wrapper.constructor={name!r}: nothing of that name{_like(str(name), known)}'
         )
     paramwise = wrapper.pop('paramwise_cfg', None)
     with _told('optim_wrapper.paramwise_cfg', paramwise or {}):

@@ -47,6 +47,12 @@ NESTED_KEYS = {
     'protocol': {'name', 'version', 'published', 'deviations'},
     'custom_imports': {'imports', 'allow_failed_imports'},
 }  # fmt: skip
+# Of which one may be meant.
+KNOWN_KEYS = [
+    *RUNNER_KEYS,
+    *SUITE_KEYS,
+    *(f'{place}.{key}' for place, keys in NESTED_KEYS.items() for key in keys),
+]
 
 
 # What has to be a dictionary, or a list of them, wherever it is not None.

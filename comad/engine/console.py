@@ -171,10 +171,12 @@ def _length(runner: Any) -> str:
 def _device(runner: Any) -> str:
     import torch
 
+    from comad.engine.models import compiles, unwrapped
+
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
     count = f'{runner.world_size} x ' if runner.world_size > 1 else ''
     wrapper = runner.cfg.get('optim_wrapper') or {}
-    options = runner.cfg.get('compile')
-    compiles = torch.cuda.is_available() if options == 'auto' else bool(options)
-    compiled = 'compiled: the first step takes minutes' if compiles else 'not compiled'
+    trains = hasattr(runner._train_loop, 'run')
+    does = trains and compiles(runner.cfg.get('compile'), unwrapped(runner.model))
+    compiled = 'compiled: the first step takes minutes' if does else 'not compiled'
     return f'{count}{name}, {wrapper.get("dtype", "float32")}, {compiled}'

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backbones.architectures import NAMES, split_name
+from backbones.names import meant
 from backbones.staged_table import NETWORKS, STAGED, entry_of, evaluation_view
 from comad.engine.options import ConfigError
 from comad.runs.place import FILES, get_track, pretrain_root, worded
@@ -169,7 +170,9 @@ def _swap(cfg: Config, leaf: Any, pair: Pair) -> Any:
 
     table = parse_config(FILES / TABLE)._cfg_dict.to_dict()
     if pair.method not in table['methods']:
-        raise ConfigError(f'no method {pair.method!r}; one of: {", ".join(table["methods"])}')
+        known = table['methods']
+        near = meant(pair.method, known)
+        raise ConfigError(f'no method {pair.method!r}{near}; one of: {", ".join(known)}')
     family = entry_of(pair.student).family
     options = dict(table['methods'][pair.method])
     for part in (f'{leaf.kind}_{family}_{pair.method}', f'{leaf.kind}_{pair.name}_{pair.student}'):

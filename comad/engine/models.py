@@ -25,6 +25,17 @@ def allow_variants() -> None:
     torch._dynamo.config.recompile_limit = max(VARIANTS, torch._dynamo.config.recompile_limit)
 
 
+def compiles(options: Any, model: Any) -> bool:
+    """Whether a training compiles anything of a model, which may have no such parts.
+
+    Args:
+        options: ``compile`` of its config; ``auto`` compiles on GPUs only.
+        model: Unwrapped.
+    """
+    wanted = torch.cuda.is_available() if options == 'auto' else bool(options)
+    return wanted and bool(getattr(model, 'parts_to_compile', True))
+
+
 def unwrapped(model: Any) -> Any:
     """The model inside a DistributedDataParallel or test-time augmentation wrapper."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):

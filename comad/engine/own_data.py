@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backbones.files import one_line
 from comad.data.identity import own_slug
 from comad.data.own import HOLDOUT, cite_own, open_own, own_name, read_own
 from comad.engine.options import ConfigError
@@ -53,7 +54,7 @@ def use(cfg: Config, folder: str, source: str) -> tuple[str, str]:
         else:
             raise ValueError('--data is for pretrain_configs/, cls_, seg_ and det_configs/')
     except (OSError, ValueError) as error:
-        text = ' '.join(str(error).split())
+        text = one_line(error)
         raise ConfigError(f'--data {text}' if text.startswith(source) else text) from None
     return own_slug(own_name(source)), note
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.architectures import ARCHITECTURES, NAMES, VIT, architecture_of, network_type
 from backbones.families import FAMILIES, TIMM_NETWORKS
+from backbones.names import meant
 from backbones.staged_table import MODULES, STAGED, timm_modules
 from comad.engine.options import ConfigError
 from comad.runs.place import runs_folder
@@ -85,10 +85,9 @@ def _no_student(arch: str) -> str:
             f"students are {', '.join(known)} and all networks of timm's {', '.join(MODULES)}"
         )
     others = [name for name, module in modules.items() if module in MODULES]
-    near = get_close_matches(arch.partition('.')[0], dict.fromkeys((*known, *others)), 4)
-    meant = f'; {", ".join(near)} are similar' if near else ''
+    near = meant(arch.partition('.')[0], (*known, *others))
     return (
-        f'--student-arch {arch}: no such network{meant}; expected one of {", ".join(known)}, or '
+        f'--student-arch {arch}: no such network{near}; expected one of {", ".join(known)}, or '
         f"timm's name of one in {', '.join(MODULES)}"
     )
 
@@ -130,6 +129,13 @@ def _entry(text: str, track: Track) -> dict[str, Any]:
     folder = Path(file) if Path(file).is_dir() else Path(file).parent
     if (folder / 'config.json').is_file():
         return dict(family='timm', checkpoint=file, name=name)
+    if (bare := name.partition('.')[0]) not in timm_modules():
+        own = (*FAMILIES, *(f'{known}_{vit}' for known in FAMILIES for vit in _vits()))
+        near = meant(bare, (*own, *TIMM_NETWORKS, *timm_modules()))
+        raise ConfigError(
+            f'--teachers {text}: no family and no network of timm is called {name}{near}; families '
+            f'are {", ".join((*FAMILIES, *TIMM_NETWORKS))}'
+        )
     return dict(family='timm', checkpoint=file, model=name, name=name)
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backbones.names import meant
 from comad.engine.distillation import DISTILL, command_of
 from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
 from comad.engine.own_networks import own_command
+from comad.engine.preemption import FINISHED
 from comad.engine.shipped import is_shipped, place, run_of
 from comad.runs.place import FILES, pretrain_dir, split_own, worded
+from comad.runs.resolved import read_resolved
 from comad.runs.track import Track
 
 if TYPE_CHECKING:
@@ -143,8 +148,9 @@ def _student(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:
             if not distilled and not (FILES / config).is_file() and not own:
                 yield (
                     student / 'student.safetensors',
-                    f'missing student: {student}/student.safetensors, and no {config} makes it; a '
-                    'student has the name of its config, such as comad_tiny',
+                    f'missing student: {student}/student.safetensors, and no {config} makes it'
+                    f'{meant(run.student, students())}; a student has the name of its config, such '
+                    'as comad_tiny',
                 )
                 return
             made = (FILES / config).is_file()
@@ -154,13 +160,43 @@ def _student(cfg: Config, track: Track) -> Iterator[tuple[Path, str]]:
                 or (f'tools/pretrain.sh {method if run.arch == "tiny" else f"{method}_{run.arch}"}')
             )
             options = track.option + (f' --seed {run.pretrain_seed}' if run.pretrain_seed else '')
-            options += f' --data {data}' if data else ''
+            place = _own_data(cfg, student.parent, data) if data else None
+            options += f' --data {shlex.quote(place or "PATH")}' if data else ''
             options += f' --compute-of STUDENT:{factor}' if factor else ''
+            # What a run has left behind is replaced only for this.
+            options += ' --overwrite' if (student / FINISHED).exists() else ''
+            options += f', PATH being where the data {data} are' if data and not place else ''
             yield (
                 student / 'student.safetensors',
                 f'missing student: {student}/student.safetensors; '
                 f'pretrain it with: {worded(command)}{options}',
             )
+
+
+def _own_data(cfg: Config, runs: Path, data: str) -> str | None:
+    """Where data of one's own are: this run reads them, or a pretraining of the student did.
+
+    Args:
+        cfg: Of this run.
+        runs: Folder of the student's pretrainings, one for each seed.
+        data: Their name, which says no place.
+    """
+    if cfg.run.get('data') == data:
+        dataset = (cfg.get('train_dataloader') or cfg.test_dataloader).dataset
+        while 'own' not in dataset:
+            dataset = dataset.dataset
+        return dataset.own.get('root') or dataset.root
+    for config in sorted(runs.glob('*/*/vis_data/config.py')):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if Path(place := read_resolved(config)['train_dataloader']['dataset']['root']).exists():
+                return place
+    return None
+
+
+def students() -> list[str]:
+    """The students that leaves pretrain, and the one that is not pretrained."""
+    leaves = sorted((FILES / 'pretrain_configs').glob('*.py'))
+    return [*(path.stem for path in leaves), 'scratch_tiny']
 
 
 def _walk(node: Any, key: str) -> Iterator[tuple[str, str]]:

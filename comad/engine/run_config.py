@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbones.architectures import NAMES, network_type, split_name
+from backbones.names import meant
 from comad.engine import bridges, distillation
 from comad.engine.cfg_options import check_kept, merge
-from comad.engine.config_keys import check_shapes, find_unknown_keys
+from comad.engine.config_keys import KNOWN_KEYS, check_shapes, find_unknown_keys
 from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.own_networks import put_networks
-from comad.engine.paths import check_paths, place_shipped
+from comad.engine.paths import check_paths, place_shipped, students
 from comad.engine.schedules import accumulate, check_schedule
 from comad.engine.staged_backbone import fit_staged, fit_vit
 from comad.engine.tracks import PRETRAIN, apply_track, track_value
@@ -103,7 +104,8 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
     """
     path = Path(options.config)
     if not path.is_file():
-        raise ConfigError(f'config {path} does not exist; see the *_configs/ folders')
+        near = meant(path.stem, (leaf.stem for leaf in sorted(FILES.glob('*_configs/*.py'))))
+        raise ConfigError(f'config {path} does not exist{near}; see the *_configs/ folders')
     leaf = parse_leaf_name(path)
     try:
         track = get_track(options.track)
@@ -122,7 +124,8 @@ def load_run_config(options: RunOptions, check: bool = True) -> Config:
         raise ConfigError(f'--resume {options.resume}: no such checkpoint')
     cfg = parse_config(path)
     if unknown := find_unknown_keys(cfg, path, options.cfg_options):
-        raise ConfigError(f'{path}: nothing reads the config key {unknown[0]!r}')
+        near = meant(unknown[0], KNOWN_KEYS)
+        raise ConfigError(f'{path}: nothing reads the config key {unknown[0]!r}{near}')
     if leaf is not None and leaf.folder == DISTILL:
         leaf = distillation.name_pair(cfg, leaf, options.student, track.name)
     parts = {name: cfg.pop(name, None) for name in track_names(FILES)}
@@ -217,8 +220,9 @@ def parse_student(text: str) -> tuple[str, str, int]:
     match = re.fullmatch(r'([a-z0-9_]+)(?::(\d+))?', text)
     names = split_name(match[1]) if match else None
     if names is None:
+        near = meant(text.partition(':')[0], students())
         raise ConfigError(
-            f'--student {text}: expected <method>_<arch> or <method>_<arch>:<seed>, '
+            f'--student {text}{near}: expected <method>_<arch> or <method>_<arch>:<seed>, '
             f'arch one of {", ".join(NAMES)}'
         )
     return *names, int(match[2] or 0)

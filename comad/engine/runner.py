@@ -38,7 +38,7 @@ from comad.engine.hooks.bad_images import BadImagesHook
 from comad.engine.hooks.preemption import PreemptionHook
 from comad.engine.hooks.run_info import flush_losses
 from comad.engine.loops import check_identity, resumable
-from comad.engine.models import allow_variants, unwrapped
+from comad.engine.models import allow_variants, compiles, unwrapped
 from comad.engine.preemption import protect_worker
 from comad.engine.schedule_state import base_rates, current_rates, restart_schedule
 from comad.engine.segments import SETTINGS, changes, describe, refusal
@@ -180,10 +180,11 @@ class BenchmarkRunner(Runner):
 
         ``compile='auto'`` compiles on GPUs only. Everything else is MMEngine's.
         """
-        options = self.cfg.get('compile')
-        if options == 'auto':
-            options = self.cfg.compile = torch.cuda.is_available()
-        model = unwrapped(self.model)
+        options, model = self.cfg.get('compile'), unwrapped(self.model)
+        if options and not compiles(options, model):
+            options = self.cfg.compile = False
+        elif options == 'auto':
+            options = self.cfg.compile = True
         if not options or not hasattr(model, 'compile_parts'):
             return super()._maybe_compile(target)
         allow_variants()

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backbones.files import atomic_path, read_json, sha256_of, write_json
+from backbones.files import atomic_path, one_line, read_json, sha256_of, write_json
+from backbones.names import meant
 from comad.engine.options import ConfigError
 from comad.runs.card import read_student_card
 from comad.runs.place import FILES, pretrain_dir, pretrain_root
@@ -61,17 +62,20 @@ def read_shipped(run: str, track: str) -> tuple[Path, dict[str, Any]]:
         ConfigError: There is none, or its file is not the one of the card.
     """
     folder = FILES / shipped_folder(run, track)
+    if run not in (known := shipped_runs(track)):
+        raise ConfigError(
+            f'no teacher {run}{meant(run, known)} comes with the track {track}; there are: '
+            f'{", ".join(known) or "none"}'
+        )
     try:
         card = read_json(folder / CARD)
-        file, known = folder / card['file'], card['sha256']
+        file, digest = folder / card['file'], card['sha256']
         found = sha256_of(file)
     except (OSError, ValueError, KeyError) as error:
-        names = ', '.join(shipped_runs(track)) or 'none'
-        raise ConfigError(
-            f'no teacher {run} comes with the track {track} ({error}); there are: {names}'
-        ) from None
-    if found != known:
-        raise ConfigError(f'{file} is damaged: its sha256 is {found}, {CARD} says {known}')
+        reason = one_line(error).removeprefix(f'{folder / CARD}: ')
+        raise ConfigError(f'{folder / CARD} is damaged: {reason}') from None
+    if found != digest:
+        raise ConfigError(f'{file} is damaged: its sha256 is {found}, {CARD} says {digest}')
     return file, card
 
 

@@ -86,9 +86,14 @@ class ImageClassifier(BaseModel):
         scores = self._scores(inputs)
         return sample_predictions({self.pool: scores}, labels) if mode == 'predict' else scores
 
+    @property
+    def parts_to_compile(self) -> list[nn.Module]:
+        """The blocks of the backbone; none of a network without blocks."""
+        return list(self.backbone.blocks) if self.of_blocks else []
+
     def compile_parts(self, **options: Any) -> None:
-        """Compile the blocks of the backbone in place; ``options`` of torch.compile."""
-        for block in self.backbone.blocks if self.of_blocks else ():
+        """Compile the blocks in place; ``options`` of torch.compile."""
+        for block in self.parts_to_compile:
             block.compile(dynamic=False, **options)
 
     def _scores(self, images: Tensor) -> Tensor:

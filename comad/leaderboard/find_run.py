@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from backbones.names import meant
 from comad.leaderboard.tables import identity
 from comad.runs.place import RESULTS, record_folders
 from comad.runs.record import Record, RecordError, decode, parse
@@ -67,12 +67,11 @@ def find_run(name: str, folders: Sequence[Path] | None = None) -> Run:
                 return _of_records(name, found)
     stems = [path.stem for folder in folders for path in sorted(folder.glob('*.json'))]
     names = dict.fromkeys([*stems, *map(_row_of, stems)])
-    if found := get_close_matches(path.name.removesuffix('.json'), names, NEAR, 0.5):
-        near = f'near names: {", ".join(found)}'
-    else:
+    near = meant(path.name.removesuffix('.json'), names, NEAR)
+    if not near:
         looked = ', '.join(map(str, folders))
-        near = f'{len(stems)} records lie below {looked}, none of a near name'
-    raise UnknownName(f'{name} is no record, no run folder and no row; {near}')
+        near = f'; {len(stems)} records lie below {looked}, none of a near name'
+    raise UnknownName(f'{name} is no record, no run folder and no row{near}')
 
 
 def _row_of(stem: str) -> str:

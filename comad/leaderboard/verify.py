@@ -40,7 +40,7 @@ from comad.leaderboard.tables import (
     statistics,
     to_csv,
 )
-from comad.runs.place import PUBLISHED_CSV, get_track, results_folder
+from comad.runs.place import PUBLISHED_CSV, get_track, results_folder, results_of_code, worded
 from comad.runs.record import RECORD_FILES, Record, resolved_name
 from comad.runs.resolved import read_resolved
 from comad.runs.track import FULL, SAMPLE
@@ -117,10 +117,14 @@ def verify(
         found.looked.append(f'{folder}: not there, no evaluation has been recorded yet')
     if boards.records:
         _check_files(boards.records, root, found)
-    update = 'python tools/leaderboard.py' + get_track(track).option
+    update = worded('python tools/leaderboard.py') + get_track(track).option
     update += f' --data {data}' if data else ''
     for name, path in boards.files.items():
         table = boards.tables[name]
+        # A home in which nothing was built yet.
+        if not (boards.records or path.exists() or results_of_code(path.parent)):
+            found.looked.append(f'{path}: not there; {update} makes it')
+            continue
         if reason := difference(path, table):
             found.stale.append(f'{reason}; write it again with {update}')
             continue
@@ -140,12 +144,14 @@ def verify(
 
 def _check_kept(folder: Path, found: Verification) -> None:
     """Tables of the sample that are kept without their records must agree with themselves."""
-    studies, ablations = (STUDY_CSV, VIDEO_CSV), (ABLATIONS_CSV, DISTILLATION_CSV)
-    kinds = dict.fromkeys(studies, check_study) | dict.fromkeys(ablations, check_ablations)
-    for kept, check in kinds.items():
+    for kept, (check, grid) in KEPT.items():
         path = folder / kept.name
         if not path.is_file():
-            found.looked.append(f'{path}: not there')
+            line = f'{path}: not there; {worded("python tools/sweep.py")} {grid} --sample makes it'
+            if results_of_code(folder):
+                found.stale.append(f'{line}, git restore brings it back')
+            else:
+                found.looked.append(line)
             continue
         rows, problems = check(path)
         found.stale += problems
@@ -285,6 +291,15 @@ def check_ablations(path: Path) -> tuple[int, list[str]]:
     defaults = table['values'].where(table['difference'] == DEFAULT)
     table = table.assign(default=defaults.groupby(table['metric']).ffill().fillna(''))
     return len(table), _problems(path, table['cell'] + ', ' + table['metric'], table, _ablation_row)
+
+
+# Tables that are kept without their records: what checks them, and the grid that makes them.
+KEPT = {
+    STUDY_CSV: (check_study, 'study'),
+    VIDEO_CSV: (check_study, 'video'),
+    ABLATIONS_CSV: (check_ablations, 'ablations'),
+    DISTILLATION_CSV: (check_ablations, 'distillation'),
+}
 
 
 def _problems(

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from backbones.files import read_json
+from backbones.files import one_line, read_json
 from comad.runs.record import Student
 from comad.runs.track import FULL, SAMPLE
 
@@ -69,4 +69,5 @@ def read_student_card(path: str | os.PathLike[str]) -> StudentCard:
     try:
         return make_card(read_json(path))
     except (OSError, ValueError) as error:
-        raise ValueError(f'{path}: no card of a student ({error})') from None
+        reason = one_line(error).removeprefix(f'{path}: ')
+        raise ValueError(f'{path}: no card of a student ({reason})') from None

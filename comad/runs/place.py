@@ -115,6 +115,11 @@ def results_folder(track: str, data: str = '') -> Path:
     return folder / OWN / data if data else folder
 
 
+def results_of_code(folder: Path) -> bool:
+    """Whether a folder of tables is the one that comes with a checkout."""
+    return IS_CHECKOUT and folder.resolve() == FILES / RESULTS
+
+
 def record_folders() -> tuple[Path, ...]:
     """Folders of records of all tracks."""
     return tuple(results_folder(name) / 'records' for name in track_names(FILES))

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 
+from backbones.names import meant
+
 # `FULL` has no folder; `SAMPLE` is what ``--sample`` is short for.
 FULL, SAMPLE = 'full', 'sample'
 FOLDER = Path('base_configs/tracks')
@@ -75,7 +77,7 @@ def load_track(name: str, files: Path) -> Track:
     if name == FULL:
         return Track(FULL, 'full scale')
     if name not in (names := track_names(files)):
-        raise ValueError(f'no track {name!r}; one of {", ".join(names)}')
+        raise ValueError(f'no track {name!r}{meant(name, names)}; one of {", ".join(names)}')
     if name in TAKEN:
         raise ValueError(f'{FOLDER / name}: a track cannot be called so; work_dirs/{name} is taken')
     path = files / FOLDER / name / 'track.py'

@@ -9,6 +9,8 @@ from backbones.families import FAMILIES
 from backbones.files import sha256_of, write_json
 from backbones.teachers import network_options
 from comad.weights.inspect import Report, inspect_file
+from comad.weights.report import licence_of
+from comad.weights.student import StudentReport
 
 
 def convert(source: str | Path, target: str | Path, family: str = 'auto') -> dict[str, Any]:
@@ -32,9 +34,9 @@ def convert(source: str | Path, target: str | Path, family: str = 'auto') -> dic
         raise CheckpointError(f'{target}: the converted file is called *.safetensors')
     report = inspect_file(source, family)
     if not isinstance(report, Report):
+        what = 'a student' if isinstance(report, StudentReport) else 'a network on video'
         raise CheckpointError(
-            f'{report.path} is a network on video, whose official file is read as it is: there is '
-            'nothing to convert'
+            f'{report.path} is {what}, whose file is read as it is: there is nothing to convert'
         )
     if report.problem:
         raise CheckpointError(report.problem)
@@ -47,7 +49,7 @@ def convert(source: str | Path, target: str | Path, family: str = 'auto') -> dic
         architecture=report.architecture | ({'num_heads': report.heads} if report.heads else {}),
         heads='assumed from the width' if report.heads else 'not told by the file',
         pos_interpolation=rule,
-        licence=FAMILIES[report.family].licence,
+        licence=licence_of(report.path, FAMILIES[report.family].licence)[0],
         source=report.path.name,
         source_sha256=sha256_of(report.path),
         tensors=report.teacher.digest(),

@@ -11,7 +11,8 @@ from backbones.contents import Network, choose_network, find_networks, infer_arc
 from backbones.families import FAMILIES, VIDEO_FAMILIES
 from backbones.teachers import network_options, tell_family
 from backbones.video_files import official_tensors
-from comad.weights.report import file_lines, table
+from comad.weights.report import file_lines, licence_of, table
+from comad.weights.student import StudentReport, find_student, inspect_student
 from comad.weights.video import VideoReport, inspect_video
 
 
@@ -69,18 +70,19 @@ class Report:
                 f'grid {a["img_size"] // a["patch_size"]} a side, other sizes by '
                 f'{network_options(self.family, self.network, {})["pos_interpolation"]}',
             ),
-            ('licence', f'{FAMILIES[self.family].licence} (of the official weights)'),
+            ('licence', ', '.join(licence_of(self.path, FAMILIES[self.family].licence))),
             ('verdict', self.problem or 'complete: every tensor of the network is in the file'),
         ]
         return table(lines)
 
 
-def inspect_file(path: str | Path, family: str = 'auto') -> Report | VideoReport:
+def inspect_file(path: str | Path, family: str = 'auto') -> Report | VideoReport | StudentReport:
     """Read a file and try to fill the network that it describes.
 
     Args:
         path: A weight file, or a directory with one.
-        family: A name in ``FAMILIES`` or ``VIDEO_FAMILIES``, or ``auto``.
+        family: A name in ``FAMILIES`` or ``VIDEO_FAMILIES``, or ``auto``, which also knows this
+            suite's students by their cards.
 
     Raises:
         CheckpointError: unreadable, unsafe, or no network of that family in it.
@@ -88,6 +90,8 @@ def inspect_file(path: str | Path, family: str = 'auto') -> Report | VideoReport
     if family not in (*FAMILIES, *VIDEO_FAMILIES, 'auto'):
         known = ', '.join((*FAMILIES, *VIDEO_FAMILIES))
         raise CheckpointError(f'family {family!r} is unknown; known: auto, {known}')
+    if family == 'auto' and (student := find_student(path)):
+        return inspect_student(student)
     path = find_file(path)
     content = read_checkpoint(path)
     clips = official_tensors(content)

@@ -21,7 +21,7 @@ from backbones.video_files import (
     split_pretraining,
 )
 from backbones.video_vit import NETWORK
-from comad.weights.report import file_lines, table
+from comad.weights.report import file_lines, licence_of, table
 
 NORM = ('norm.weight', 'norm.bias')
 CLASSIFIER_TENSORS = ('fc_norm.weight', 'fc_norm.bias', 'head.weight', 'head.bias')
@@ -74,7 +74,7 @@ class VideoReport:
             ('used', f'{len(self.used)} tensors, {parameters / 1e6:,.2f} M parameters'),
             ('left out', ', '.join(f'{n} of {what}' for what, n in dropped.items()) or 'nothing'),
             ('positions', 'none: a fixed table'),
-            ('licence', f'{VIDEO_FAMILIES[self.family].licence} (of the official weights)'),
+            ('licence', ', '.join(licence_of(self.path, VIDEO_FAMILIES[self.family].licence))),
             ('verdict', self.problem or 'complete: every tensor of the network is in the file'),
         ]
         return table(lines)

@@ -156,7 +156,7 @@ def test_what_needs_a_gpu_says_so(tmp_path, capsys):
         (['suite', '--minutes', '0'], '--minutes 0: expected more than 0'),
         (['suite', '--parts', 'all'], '--parts all: expected some of machine, comad,'),
         (['show', 'FILE'], 'is no file of `benchmark.py suite`'),
-        (['show', 'none.json'], 'none.json'),
+        (['show', 'none.json'], 'none.json: no such file or directory; files of suites: results'),
         (['suite', '--parts', 'machine', '--out', 'FILE'], 'holds no parts to keep'),
     ],
 )

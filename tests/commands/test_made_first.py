@@ -32,7 +32,8 @@ def test_data_that_are_not_there_are_made(leaf, root, name, option, tmp_path, mo
         assert made_first.missing_data(cfg) == []
 
 
-def test_pretraining_starts_only_on_what_was_made(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize('sample', [['--sample'], ['--track', 'sample']])
+def test_pretraining_starts_only_on_what_was_made(tmp_path, monkeypatch, capsys, sample):
     monkeypatch.chdir(tmp_path)
     started = []
     monkeypatch.setattr(pretrain, 'become', lambda command, dry_run: started.append(command))
@@ -40,7 +41,7 @@ def test_pretraining_starts_only_on_what_was_made(tmp_path, monkeypatch, capsys)
         step = Step('clips', ('python', '-c', f'open("x", "w").write("x"); exit({code})'), ('x',))
         monkeypatch.setattr(made_first, 'missing_data', lambda cfg, step=step: [step])
         assert not started
-        assert pretrain.main(['amd_video', '--sample']) == (code or None)
+        assert pretrain.main(['amd_video', *sample]) == (code or None)
     (command,) = started
-    assert command[-1] == '--sample' and 'amd_video_small' in ' '.join(command)
+    assert command[-len(sample) :] == sample and 'amd_video_small' in ' '.join(command)
     assert 'made first, about 30 s on one core: clips' in capsys.readouterr().out

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from comad.data import own as module
+from comad.data.check.imagenet import ImageNetCheck
 from comad.data.check.own import OwnCheck
 from comad.data.check.run import check_dataset
 from comad.data.decode import decode_pillow
@@ -142,9 +143,49 @@ def test_a_split_that_is_there_is_used(classes, tmp_path):
     own = read_own(root, True)
     assert {s: len(listed.paths) for s, listed in own.splits.items()} == {'train': 20, 'val': 20}
     assert len(open_own(root)) == 20  # without labels no other split is seen either
-    shutil.rmtree(root / 'valid/dog')
-    with pytest.raises(ValueError, match='the class dog is in train alone|one folder, valid/cat'):
+
+
+@pytest.mark.parametrize(
+    ('harm', 'line'),
+    [
+        (lambda root: shutil.rmtree(root / 'val/dog'), 'classes dog in train alone; every class'),
+        (
+            lambda root: (root / 'val/dog').rename(root / 'val/fox'),
+            'classes dog in train alone; fox in val alone',
+        ),
+        (
+            lambda root: [image(root / f'val/{n}/1.png') for n in range(9)],
+            'classes 0, 1, 2, 3, 4, 5, 6, 7 and 1 more in val alone',
+        ),
+        (lambda root: (root / 'train/emu').mkdir() or image(root / 'val/emu/1.png'), 'emu in val'),
+        (lambda root: image(root / 'val/1.png'), 'lie in no class folder, val/1.png'),
+        (lambda root: image(root / 'train/1.png'), None),
+    ],
+    ids=['lost', 'other', 'many', 'empty', 'loose', 'photos'],
+)
+def test_classes_of_one_split_alone_are_a_problem_unless_these_are_photos(
+    classes, tmp_path, harm, line
+):
+    root = tmp_path / 'split'
+    for split in ('train', 'val'):
+        shutil.copytree(classes, root / split)
+    harm(root)
+    found = check_dataset(OwnCheck(root), quick=True).findings
+    if line is None:
+        assert not found.total and any(note.startswith('no labels: ') for note in found.notes)
+        return
+    assert [line in text for text in found.problems['layout']] == [True]
+    with pytest.raises(ValueError, match=line):
         read_own(root, True)
+
+
+def test_nothing_is_written_where_there_is_no_image(tmp_path):
+    (tmp_path / 'notes.txt').write_text('no image')
+    for check in (OwnCheck(tmp_path), ImageNetCheck(tmp_path)):
+        found = check_dataset(check)
+        assert found.findings.total and found.manifest is None
+        assert 'check.txt' not in found.summary()
+        assert [path.name for path in tmp_path.iterdir()] == ['notes.txt']
 
 
 def test_numbers_are_sorted_by_value_and_a_list_of_classes_fixes_the_order(classes, tmp_path):

@@ -9,6 +9,7 @@ import timm
 import torch
 
 from backbones import StagedClassifier, load_student, save_student
+from backbones.staged_table import NETWORKS
 from comad.commands import distill, made_first
 from comad.data.cifar_files import MEAN, STD
 from comad.data.sample.write import SampleSizes, write_sample
@@ -71,7 +72,10 @@ def test_settings_of_a_pair_follow_its_name():
     ('options', 'line'),
     [
         (dict(student='kd_swin_tiny_deit_tiny'), 'a recipe for cnn students; use .*deit_tiny.py'),
-        (dict(student='kx_swin_tiny_resnet18'), "no method 'kx'; one of: plain, kd, dkd"),
+        (
+            dict(student='kx_swin_tiny_resnet18'),
+            r"no method 'kx' \(did you mean kd\?\); one of: plain, kd, dkd",
+        ),
         (dict(student='kd_base_resnet18'), 'kd_base_resnet18: expected <method>_<teacher>'),
         (dict(student='kd_swin_tiny_resnet18:1'), 'expected <method>_<teacher>_<student>'),
         (dict(student='kd_vit_small_resnet50', track='sample'), 'resnet50.* has no stand-in'),
@@ -119,10 +123,16 @@ def test_the_command_names_the_recipe(capsys):
     ]
     assert recipe_leaf('imagenet', 'mobilenetv2').endswith('imagenet_fbt_swin_tiny_resnet18.py')
     for words, line in (
-        (['fbt', 'cifar10', 'swin_tiny', 'resnet18'], "no data 'cifar10'; one of: cifar100"),
+        (
+            ['fbt', 'cifar10', 'swin_tiny', 'resnet18'],
+            "no data 'cifar10' (did you mean cifar100?); one of: cifar100",
+        ),
         (['fbt', 'cifar100', 'resnet18'], '1 networks after cifar100; fbt wants TEACHER STUDENT'),
-        (['fbt', 'cifar100', 'swin', 'resnet18'], "no network 'swin'; one of: resnet18"),
-        (['fbd'], "no method 'fbd'; one of: plain kd"),
+        (
+            ['fbt', 'cifar100', 'swin', 'resnet18'],
+            "no network 'swin' (did you mean swin_tiny or swin_pico or swin_nano?); one of: res",
+        ),
+        (['fbd'], "no method 'fbd' (did you mean fbt?); one of: plain kd"),
     ):
         assert distill.main(words) == 2
         assert line in capsys.readouterr().err
@@ -132,6 +142,18 @@ def test_the_command_names_the_recipe(capsys):
     assert command_of('imagenet_plain_swin_pico') == 'tools/distill.sh plain imagenet swin_pico'
     assert command_of('comad_tiny') is None
     assert parse_pair('kd_swin_tiny', 'resnet18').name == 'kd_swin_tiny'
+
+
+def test_the_page_lists_all_networks_and_methods():
+    text = (FILES / 'docs/distillation.md').read_text()
+    networks = text.partition('## Networks')[2]
+    for family, name in (('cnn', '(CNN)'), ('token', '(token)')):
+        listed = networks.partition(f'` {name}')[0].rpartition('`')[2].split()
+        assert listed == [arch for arch, entry in NETWORKS.items() if entry.family == family]
+    rows = text.partition('| method | file')[2].partition('###')[0].splitlines()[2:]
+    files = [row.split('|')[2].strip(' `') for row in rows if row]
+    classes = {name.partition('_no_')[0].partition('_detached')[0] for name in distill.methods()}
+    assert sorted(files) == sorted(f'{name}.py' for name in classes)
 
 
 def test_without_data_one_line_says_what_is_missing(tmp_path, monkeypatch):
@@ -167,16 +189,17 @@ def test_on_the_sample_the_command_makes_what_is_missing(tmp_path, monkeypatch):
     assert made() == []
 
 
-def test_what_cannot_be_made_is_refused_in_one_line(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize('sample', [['--sample'], ['--track', 'sample'], ['--track=sample']])
+def test_what_cannot_be_made_is_refused_in_one_line(tmp_path, monkeypatch, capsys, sample):
     monkeypatch.chdir(tmp_path)
-    assert distill.main(['kd', 'cifar100', 'resnet50', 'resnet18', '--sample']) == 2
+    assert distill.main(['kd', 'cifar100', 'resnet50', 'resnet18', *sample]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --sample: 'resnet50' has no stand-in")
     monkeypatch.setattr(distill, 'become', lambda *_: pytest.fail('it was started all the same'))
     step = Step('teacher', ('python', '-c', 'raise SystemExit(3)'), ('student',), seconds=200)
     monkeypatch.setattr(distill, 'missing_steps', lambda *_: [step])
     monkeypatch.setattr(made_first, 'home', lambda: tmp_path)
-    assert distill.main(['kd', 'cifar100', 'swin_tiny', 'resnet18', '--sample']) == 1
+    assert distill.main(['kd', 'cifar100', 'swin_tiny', 'resnet18', *sample]) == 1
     said = capsys.readouterr().out
     assert said.startswith('made first, about 3 min on one core: teacher\n')
     assert 'FAILED (exit 3)' in said

@@ -82,8 +82,9 @@ def test_a_run_has_its_own_length_name_and_digest(tmp_path, monkeypatch):
         ('mae_equal2_tiny:1', 'tools/pretrain.sh mae --seed 1 --compute-of STUDENT:2'),
         (
             'comda_tiny',
-            'no pretrain_configs/comda_tiny.py makes it; a student has the name of its '
-            'config, such as comad_tiny',
+            'no pretrain_configs/comda_tiny.py makes it (did you mean comad_tiny or '
+            'comad_pca_tiny or mae_tiny?); a student has the name of its config, such as '
+            'comad_tiny',
         ),
     ],
 )

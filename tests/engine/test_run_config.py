@@ -178,8 +178,29 @@ def test_help_takes_nothing_slow(tmp_path, tool):
 
 OPTIONS_ALONE = [
     ('train.py', ['pretrain_configs/none_tiny.py'], 'does not exist'),
-    ('train.py', ['cls_configs/linear_comad_tiny.py', '--student', 'comad'], 'comad: expected'),
-    ('show.py', ['cls_configs/linear_comad_tiny.py', '--student', 'comad'], 'comad: expected'),
+    ('train.py', ['linear_comda_tiny'], 'did you mean linear_comad_tiny or'),
+    ('show.py', ['pretrain_configs/mae_tny.py'], 'did you mean mae_tiny or'),
+    (
+        'test.py',
+        ['linear_comad_tiny', '--student', 'mae_tny:1'],
+        'mae_tny:1 (did you mean mae_tiny',
+    ),
+    ('pretrain.py', ['mocov'], "no method 'mocov' (did you mean mocov3 or"),
+    (
+        'distill.py',
+        ['fbt', 'cifar100', 'swin_tiny', 'resnet19'],
+        "'resnet19' (did you mean resnet18",
+    ),
+    (
+        'train.py',
+        ['cls_configs/linear_comad_tiny.py', '--student', 'comad'],
+        '?): expected <method>',
+    ),
+    (
+        'show.py',
+        ['cls_configs/linear_comad_tiny.py', '--student', 'comad'],
+        '?): expected <method>',
+    ),
     ('train.py', ['pretrain_configs/comad_tiny.py', '--resume', 'a.pth'], 'no such checkpoint'),
     ('train.py', ['pretrain_configs/comad_tiny.py', '--replay', 'nan_step1'], 'does not exist'),
     ('test.py', ['cls_configs/linear_comad_tiny.py', 'a.pth'], 'a.pth does not exist'),
@@ -192,7 +213,9 @@ CONFIG = [
         ['det_configs/mask_rcnn_comad_tiny.py', '--cfg-options', 'optim_wrapper.clip_grd.norm=1'],
         "config key 'optim_wrapper.clip_grd.norm'",
     ),
-    ('train.py', ['pretrain_configs/comad_tiny.py', '--cfg-options', 'modle.tau=1'], "'modle.tau'"),
+    ('train.py', ['comad_tiny', '--cfg-options', 'modle.tau=1'], "'modle.tau' (did you mean model"),
+    ('train.py', ['comad_tiny', '--teachers', 'dinov4=x'], 'called dinov4 (did you mean dinov'),
+    ('train.py', ['comad_tiny', '--student-arch', 'resnet81'], 'no such network (did you mean res'),
 ]
 
 

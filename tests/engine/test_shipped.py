@@ -106,8 +106,13 @@ def test_a_damaged_or_large_file_is_refused(network, monkeypatch, capsys):
     (folder / FILE).write_bytes(content)
     with pytest.raises(ConfigError, match='is damaged: its sha256 is'):
         shipped.place(RUN, SAMPLE)
-    with pytest.raises(ConfigError, match=f'no teacher mae_huge comes .* there are: {RUN}'):
+    with pytest.raises(ConfigError, match='no teacher mae_huge comes with the track sample; there'):
         shipped.place('mae_huge', SAMPLE)
+    (folder / shipped.CARD).unlink()
+    (folder / shipped.CARD).mkdir()
+    with pytest.raises(ConfigError, match=r'card\.json is damaged: is a directory'):
+        shipped.place(RUN, SAMPLE)
+    (folder / shipped.CARD).rmdir()
     monkeypatch.setattr(shipped, 'MAX_BYTES', 1000)
     with pytest.raises(ConfigError, match='at most 1,000 are shipped'):
         shipped.ship(RUN, SAMPLE, FILE, TOLD)

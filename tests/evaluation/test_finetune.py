@@ -1,11 +1,17 @@
 """The fine-tuned classifier: which parameters train, and on what targets."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from backbones.architectures import network_config
+from comad.engine.models import compiles
+from comad.engine.runner import BenchmarkRunner
 from comad.evaluation import ImageClassifier
 
 BACKBONE = dict(type='MaskedViT', arch='sample_tiny', img_size=32, depth=2)
@@ -53,6 +59,20 @@ def test_cls_pool_is_the_class_token_after_the_final_norm():
     model = build(pool='cls').eval()
     images = batch()['inputs']
     torch.testing.assert_close(model(images), model.head(model.backbone.tokens(images)[:, 0]))
+
+
+@pytest.mark.parametrize(
+    ('arch', 'has_blocks'), [('sample_tiny', True), ('sample_resnet18', False)]
+)
+def test_only_what_has_blocks_is_compiled_and_said_to_be(arch, has_blocks):
+    model = ImageClassifier(network_config(arch), num_classes=4)
+    assert compiles(True, model) == has_blocks and not compiles(False, model)
+    assert compiles('auto', model) == (has_blocks and torch.cuda.is_available())
+    runner, said = BenchmarkRunner.__new__(BenchmarkRunner), []
+    runner.model, runner.cfg = model, Config(dict(compile=dict(backend='eager')))
+    runner.logger = SimpleNamespace(info=said.append)
+    runner._maybe_compile('train_step')
+    assert len(said) == has_blocks and bool(runner.cfg.compile) == has_blocks
 
 
 def test_compiled_blocks_train_as_plain_ones_and_evaluation_runs_as_written():

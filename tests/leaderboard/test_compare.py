@@ -231,7 +231,9 @@ def test_the_config_beside_a_run_has_to_be_the_one_its_record_names():
 
 def test_unknown_names_get_near_ones():
     run(50.0)
-    with pytest.raises(UnknownName, match='linear_comad_tin is no record.*linear_comad_tiny, '):
+    with pytest.raises(
+        UnknownName, match='linear_comad_tin is no record.*mean linear_comad_tiny or '
+    ):
         compare('linear_comad_tin', 'linear_comad_tiny')
     Path('broken.json').write_text('{}')
     with pytest.raises(ValueError, match='broken.json is no run record: schema None is not 4'):

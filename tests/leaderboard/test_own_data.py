@@ -1,7 +1,10 @@
 """Rows on data of one's own: groups by name and digest, and no place beside the public ones."""
 
+from pathlib import Path
+
 import msgspec
 
+from comad.commands.leaderboard import main
 from comad.leaderboard.admission import out_of_place
 from comad.leaderboard.tables import figures
 from comad.runs.record import Record, seal
@@ -35,3 +38,23 @@ def test_other_contents_under_the_same_name_are_another_group():
     found = figures([own(), own(manifest='f' * 64)])
     groups = found.groupby(['dataset', 'data', 'metric', 'pool']).ngroups
     assert groups == 2 * found.groupby(['metric', 'pool']).ngroups
+
+
+def test_the_hint_for_data_without_rows_is_a_command_that_works(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['--data', 'photos']) == 2
+    assert capsys.readouterr().err.endswith('no run on such data has left any\n')
+    for folder in ('results/sample/own/photos/records', 'results/own/pets/records'):
+        Path(folder).mkdir(parents=True)
+    for typed, hints in (
+        ('--data photos', [' --sample --data photos', ' --data pets']),
+        ('verify --sample --data pets', [' verify --data pets', ' verify --sample --data photos']),
+        ('report --data pots', [' report --data pets', ' report --sample --data photos']),
+    ):
+        assert main(typed.split()) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        commands = line.partition('; there is: ')[2].split(', ')
+        assert commands == [f'python tools/leaderboard.py{hint}' for hint in hints]
+        for command in commands:
+            assert main(command.split()[2:]) == 0, command
+    capsys.readouterr()

@@ -362,6 +362,22 @@ def test_missing_folders_are_named(world):
         assert code == 2 and reason in err and len(err.splitlines()) == 1
 
 
+def test_a_table_that_comes_with_the_code_may_not_be_gone_others_may(world, monkeypatch):
+    code, out, _ = world.run('verify')
+    line = 'results/sample_video.csv: not there; python tools/sweep.py video --sample makes it'
+    assert code == 0 and line in out.splitlines()
+    monkeypatch.setattr('comad.runs.place.FILES', world.root)
+    code, _, err = world.run('verify')
+    assert code == 1 and f'stale: {line}, git restore brings it back' in err
+    assert 'sample_distillation.csv: not there' in err and 'sample_study.csv' not in err
+
+
+def test_a_home_without_anything_is_sound(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['verify']) == 0
+    assert 'video.csv: not there; python tools/leaderboard.py makes it' in capsys.readouterr().out
+
+
 def test_without_records_the_published_tables_are_verified(world):
     shutil.rmtree(world.root / 'results/records')
     assert world.run('verify')[0] == 1

@@ -30,7 +30,7 @@ def test_an_earlier_card_is_read_but_its_data_are_unknown():
         ('[]', 'holds a list, not a JSON object'),
         ('{"name": 1}', r'Expected str, got int - at \$.name'),
         ('{', 'is not valid JSON'),
-        (None, 'No such file or directory'),
+        (None, r'\(no such file or directory'),
     ],
 )
 def test_what_is_no_card_is_named(tmp_path, content, reason):

@@ -40,6 +40,45 @@ def test_inspect_tells_what_is_used_and_why(tmp_path):
     assert lines['verdict'].startswith('complete')
 
 
+def test_a_student_is_told_from_its_card(tmp_path):
+    """Alone its file looks like DINO's, whose licence and heads are not its own."""
+    shape = dict(MaskedViT('sample_tiny').architecture(), embed_dim=128, num_heads=8)
+    teachers = [dict(family='mae', file='mae.pth', licence='CC-BY-NC 4.0')]
+    facts = dict(name='comad_tiny', method='comad', arch='tiny', params_m=None, track='sample')
+    card = dict(facts, architecture=None, teachers=teachers, licence='CC-BY-NC 4.0', seed=3)
+    file = save_student(tmp_path, MaskedViT(**shape), card)
+    for path in (file, tmp_path):
+        done = tool('inspect', path)
+        assert done.returncode == 0, done.stderr
+        lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+        assert lines['student'] == (
+            'comad_tiny by its card student.json: method comad, seed 3, track sample'
+        )
+        assert (
+            'num_heads 8' in lines['shape'] and lines['teachers'] == 'mae (mae.pth, CC-BY-NC 4.0)'
+        )
+        assert lines['licence'] == 'CC-BY-NC 4.0' and lines['verdict'].startswith('complete')
+        assert not {'family', 'positions'} & lines.keys()
+    done = tool('convert', file, tmp_path / 'out.safetensors')
+    assert done.returncode == 2 and 'is a student, whose file is read as it is' in done.stderr
+    (tmp_path / 'student.json').write_text(
+        json.dumps(json.loads((tmp_path / 'student.json').read_text()) | {'sha256': '0'})
+    )
+    done = tool('inspect', file)
+    assert done.returncode == 1 and 'its card says 0' in done.stdout
+
+
+def test_a_licence_is_the_official_one_only_where_no_pretraining_has_left_the_file(tmp_path):
+    path = mae_file(tmp_path / 'mae.pth')
+    assert 'CC-BY-NC 4.0, if these are the official weights' in tool('inspect', path).stdout
+    save_student(tmp_path, MaskedViT('sample_base'), dict(licence='no teacher weights involved'))
+    licence = f'no teacher weights involved, by {tmp_path / "student.json"}'
+    assert f'licence    {licence}\n' in tool('inspect', path).stdout
+    assert tool('convert', path, tmp_path / 'plain/mae.safetensors').returncode == 0
+    plain = json.loads((tmp_path / 'plain/mae.json').read_text())
+    assert plain['licence'] == 'no teacher weights involved'
+
+
 def test_an_incomplete_file_has_a_verdict_and_status_1(tmp_path):
     path = mae_file(tmp_path / 'mae.pth', **{'fc_norm.weight': torch.ones(128)})
     done = tool('inspect', path, '--family', 'mae')
@@ -93,6 +132,14 @@ def test_refusals_are_one_line(tmp_path, name, make, said):
         assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
         assert name in done.stderr and said in done.stderr
     assert not (tmp_path / 'out.safetensors').exists()
+
+
+def test_a_run_that_does_not_come_with_the_sample_is_one_line_with_those_that_do():
+    done = tool('place', 'comad_tiny')
+    assert (done.returncode, done.stdout, done.stderr.count('\n')) == (2, '', 1)
+    assert done.stderr.startswith('error: no teacher comad_tiny comes with the track sample; there')
+    assert 'mae_base (did' not in done.stderr and 'Errno' not in done.stderr
+    assert 'mae_bas (did you mean mae_base or' in tool('place', 'mae_bas').stderr
 
 
 def test_wrong_names_are_refused(tmp_path):

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from backbones.names import meant
 from comad.runs.place import typed
 
 SCHEMA = 1
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
     chosen = args.parts or list(PARTS)
     if unknown := [name for name in chosen if name not in PARTS]:
-        raise ValueError(f'--parts {unknown[0]}: expected some of {", ".join(PARTS)}')
+        near = meant(unknown[0], PARTS)
+        raise ValueError(f'--parts {unknown[0]}{near}: expected some of {", ".join(PARTS)}')
     end = time.monotonic() + 60 * args.minutes
     sys.stdout.write(f'{len(chosen)} parts in at most {args.minutes:g} minutes\n')
     about, _ = _in_process('conditions', args, {}, time.monotonic() + 60)

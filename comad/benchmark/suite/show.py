@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from backbones.files import one_line
 from comad.benchmark.spread import Spread, ratios
 from comad.benchmark.suite.command import SCHEMA
 from comad.runs.place import typed
@@ -62,6 +63,9 @@ def read(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding='utf-8'))
         if result['schema'] != SCHEMA or not isinstance(result['parts'], dict):
             raise ValueError('another schema')
+    except OSError as error:
+        there = ', '.join(map(str, default_files())) or 'none: `benchmark.py suite` writes one'
+        raise ValueError(f'{one_line(error)}; files of suites: {there}') from None
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path} is no file of `benchmark.py suite`: {type(error).__name__} {error}'

@@ -8,7 +8,7 @@ import numpy as np
 from comad.data.check.findings import Check, File, Findings, Inspected
 from comad.data.decode import IGNORED
 from comad.data.files import FileIndex, index_files
-from comad.data.own import own_name, read_own
+from comad.data.own import SplitError, own_name, read_own
 from comad.data.own_dense import MASKS, find_masks, find_objects
 from comad.data.shards import CLASSES
 
@@ -24,14 +24,18 @@ class OwnCheck(Check):
         index = index_files(self.root, fresh=True)
         findings.notes.append(f'name: {own_name(self.root)}')
         self.count(findings, 'images', len(index.paths))
+        for place in index.others.tolist():
+            findings.notes.append(f'not read, of another format: {os.fsdecode(place)}')
         self.masks, self.classes = (), 0
         try:
             read_own(self.root, labels=False)
+        except (OSError, ValueError) as error:  # no images
+            findings.add('layout', str(error))
+            return []
+        try:
             self._look_for_labels(index, findings)
         except (OSError, ValueError) as error:
             findings.add('layout', str(error))
-        for place in index.others.tolist():
-            findings.notes.append(f'not read, of another format: {os.fsdecode(place)}')
         names = [os.fsdecode(path) for path in index.paths.tolist()]
         files = [self._file(name, self._kind(name)) for name in names]
         return files + [self._file(name, 'other') for name in index.table_names]
@@ -65,8 +69,8 @@ class OwnCheck(Check):
         try:
             own = read_own(self.root, labels=True)
         except ValueError as error:
-            # Photos in folders need not be classes; a CSV cannot be anything else.
-            if any(name.endswith('.csv') for name in top):
+            # Photos in folders need not be classes; a CSV, or splits of classes, are nothing else.
+            if isinstance(error, SplitError) or any(name.endswith('.csv') for name in top):
                 raise
             findings.notes.append(f'no labels: {error}')
             return

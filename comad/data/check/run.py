@@ -127,6 +127,8 @@ def check_dataset(
 ) -> Outcome:
     """Check a data set and write ``manifest.json``, and ``check.txt`` with all that was found.
 
+    Nothing is written where there is no file of a data set.
+
     Args:
         check: of the data set.
         workers: processes that decode.
@@ -149,6 +151,8 @@ def check_dataset(
         )
     passed = _go_through(root, [check], workers, quick, progress)
     findings = passed.findings
+    if not passed.files:
+        return passed
     listed = [
         f'{kind}: {line}'
         for found in (findings.problems, findings.remarks)
