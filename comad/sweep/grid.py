@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from backbones.names import meant
 from comad.engine.equal_compute import equal_method
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import SAMPLE_TEACHERS, needed_paths, starting_file
@@ -130,7 +131,8 @@ def study(
     known = study_kinds(of_track)
     whole = known if of_track.stand_ins else _kinds_of_leaves()
     if unknown := [kind for kind in kinds if kind not in whole]:
-        raise SweepError(f'--tasks {unknown[0]}: expected some of {", ".join(whole)}')
+        near = meant(unknown[0], whole)
+        raise SweepError(f'--tasks {unknown[0]}{near}: expected some of {", ".join(whole)}')
     # Full-scale teachers are files from elsewhere: what they are worth is published.
     own = of_track.students or STUDY_STUDENTS
     own = own if of_track.stand_ins else [s for s in own if s not in TEACHERS]
@@ -138,8 +140,9 @@ def study(
     students = tuple(dict.fromkeys((*own, *any_leaf)))
     chosen = [next((s for s in students if s in (m, f'{m}_tiny')), m) for m in methods]
     if unknown := [name for name in chosen if name not in students]:
-        names = ', '.join(name.removesuffix('_tiny') for name in students)
-        raise SweepError(f'--methods {unknown[0]}: expected some of {names}')
+        names = [name.removesuffix('_tiny') for name in students]
+        near = meant(unknown[0], names)
+        raise SweepError(f'--methods {unknown[0]}{near}: expected some of {", ".join(names)}')
     everywhere = (*STUDENTS, *RIVALS)
     # What costs no pretraining of its own is the same on any budget.
     every = [s for s in everywhere if s != SCRATCH] if equal else own

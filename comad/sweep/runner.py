@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones.files import write_json
+from backbones.names import meant
 from comad.engine.preemption import GRACE, LOST, PREEMPTED
 from comad.sweep.estimate import chain_seconds, expected_durations, seconds_left, show_seconds
 from comad.sweep.process import GRACE_SECONDS, Job, terminate, wait_any
@@ -134,7 +135,8 @@ class Sweep:
         """
         for name in names:
             if name not in self.by_name:
-                raise SweepError(f'{self.grid} has no step {name}; see --dry-run for the names')
+                near = meant(name, self.by_name)
+                raise SweepError(f'{self.grid} has no step {name}{near}; --dry-run lists all')
             self._stamp(self.by_name[name]).unlink(missing_ok=True)
             self._anew.add(name)
 

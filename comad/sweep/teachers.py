@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from backbones.names import meant
 from comad.engine.run_config import PRETRAIN
 from comad.engine.shipped import CARD, SEED, read_shipped, ship, shipped_folder, shipped_runs
 from comad.runs.record import read_record
@@ -29,7 +30,8 @@ def teachers(root: Path, methods: Sequence[str] = ()) -> list[Step]:
         SweepError: An unknown teacher.
     """
     if unknown := [name for name in methods if name not in FILES_OF]:
-        raise SweepError(f'--methods {unknown[0]}: expected some of {", ".join(FILES_OF)}')
+        near = meant(unknown[0], FILES_OF)
+        raise SweepError(f'--methods {unknown[0]}{near}: expected some of {", ".join(FILES_OF)}')
     chosen = methods or tuple(FILES_OF)
     steps: list[Step] = []
     if images := [name for name in chosen if name != video.TEACHER]:
