@@ -36,7 +36,7 @@ model = dict(
     mask_ratio=0.75,
     decoder=dict(arch='tiny'),
 )
-# Crops that keep the pattern readable, and a rate four times the recipe's, for 186 steps. Four epochs
+# Crops that keep a pattern readable, and a rate four times the recipe's, for 186 steps. Four epochs
 # gained nothing over two. One of them warms up; a warm-up of a quarter of an epoch cost 0.06 of the
 # linear probe. Learned positions start small; fixed ones are as large as the content of a 64-wide
 # token, and the dense heads learn more slowly on top of them. All from single runs.
