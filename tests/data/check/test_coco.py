@@ -53,7 +53,7 @@ def changed(key, value, entries='annotations'):
          'annotation 5000010: a polygon needs three points or more, x and y each'),
         (changed('segmentation', []), 'segmentation',
          'annotation 5000010: neither polygons nor run lengths'),
-        (changed('name', 'dog', 'categories'), 'category', 'category 1: dog, expected 0'),
+        (changed('name', 'dog', 'categories'), 'category', 'category 1: dog, expected stripes'),
         (changed('width', 0, 'images'), 'malformed image entry',
          f"image 500001, file '{IMAGE}'"),
         (changed('file_name', '../x.jpg', 'images'), 'malformed image entry',
@@ -184,6 +184,6 @@ def test_ids_alone_are_compared_without_names(coco):
     findings = Findings()
     made.list_files(findings)
     assert findings.problems['category'] == [
-        f'instances_{split}2017.json: category 10: 9, expected no such id'
+        f'instances_{split}2017.json: category 10: dashes, expected no such id'
         for split in ('train', 'val')
     ]
