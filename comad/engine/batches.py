@@ -18,16 +18,22 @@ MADE = 32
 
 
 def image_size(config: Mapping[str, Any]) -> int:
-    """Edge in pixels of the images that a forward pass sees."""
+    """Edge in pixels of the images that a forward pass sees.
+
+    Raises:
+        ValueError: The train pipeline neither crops nor resizes to one square.
+    """
     views = lookup(config, 'test_dataloader.dataset.views') or lookup(
         config, 'train_dataloader.dataset.views'
     )
     if views:
         return views['size']
-    for entry in lookup(config, 'train_dataloader.dataset.pipeline'):
-        if entry['type'] == 'RandomCrop':
-            return entry['crop_size'][0]
-    raise ValueError('the train pipeline has no RandomCrop, whose size counts')
+    pipeline = lookup(config, 'train_dataloader.dataset.pipeline')
+    for kind, key in (('RandomCrop', 'crop_size'), ('Resize', 'scale')):
+        for entry in pipeline:
+            if entry['type'] == kind and len(set(entry[key])) == 1:
+                return entry[key][0]
+    raise ValueError('the train pipeline has no square RandomCrop or Resize, whose size counts')
 
 
 def make_batch(

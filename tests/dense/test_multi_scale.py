@@ -53,7 +53,7 @@ def test_the_run_is_a_kind_of_its_own(resolved, kind):
     assert untested['test_mode'] == single['test_mode'] == 'slide 512/341, single scale'
 
 
-def test_the_sample_keeps_the_ratios_and_mirrors_no_digit(resolved):
+def test_the_sample_keeps_the_ratios_and_mirrors_nothing(resolved):
     _, cfg = resolved('seg_configs/upernet_comad_tiny.py', track='sample')
     fields = TASKS['upernet_ms'].read_protocol(cfg)
     assert fields['test_mode'] == 'slide 64/43, scales 0.5-1.75'

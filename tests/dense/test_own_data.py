@@ -13,10 +13,10 @@ import comad.engine.register  # noqa: F401
 from comad.data.coco import read_whole
 from comad.data.decode import ORIENTATION
 from comad.data.faults import CheckedImages, UnreadableData
+from comad.data.sample.scenes import CLASSES
 from comad.data.sample.write import SampleSizes, write_sample
 from tests.resolved import resolved_config
 
-DIGITS = tuple('0123456789')
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +84,7 @@ def score(root, content, split='val'):
         metric = METRICS.build(
             dict(type='ColumnCocoMetric', ann_file=str(annotations(root, split)), metric='bbox')
         )
-    metric.dataset_meta = dict(classes=DIGITS)
+    metric.dataset_meta = dict(classes=CLASSES)
     for image in content['images']:
         own = [a for a in content['annotations'] if a['image_id'] == image['id']]
         boxes = np.array([a['bbox'] for a in own], dtype=float).reshape(-1, 4)
@@ -165,13 +165,13 @@ def test_other_annotations_are_one_line(coco, change, line):
 
 
 def test_labels_follow_the_order_of_the_classes(coco):
-    names = ('7', '3')
+    names = ('bricks', 'zigzag')
     kept = build(coco, metainfo=dict(classes=names)).dataset
     content = json.loads(annotations(coco).read_bytes())
     found = {(label['bbox_label'], *label['bbox'][:2]) for n in range(len(kept))
              for label in kept.get_data_info(n)['instances']}  # fmt: skip
-    wanted = {(names.index(str(a['category_id'] - 1)), *a['bbox'][:2])
-              for a in content['annotations'] if str(a['category_id'] - 1) in names}  # fmt: skip
+    wanted = {(names.index(name), *a['bbox'][:2]) for a in content['annotations']
+              if (name := CLASSES[a['category_id'] - 1]) in names}  # fmt: skip
     assert found == wanted and {label for label, *_ in found} == {0, 1}
 
 
