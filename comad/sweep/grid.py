@@ -16,7 +16,6 @@ from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import SAMPLE_TEACHERS, needed_paths, starting_file
 from comad.engine.run_config import PRETRAIN, load_run_config
 from comad.engine.shipped import run_of
-from comad.leaderboard.sample_check import NEEDED
 from comad.runs.place import FILES, get_track, pretrain_dir, results_folder, runs_folder
 from comad.runs.track import SAMPLE, Track
 from comad.sweep.step import Step, SweepError, config_sources
@@ -76,6 +75,8 @@ def quickstart(root: Path) -> list[Step]:
 
 def sample_check(root: Path, seeds: int) -> list[Step]:
     """Return the transfers of the sample's teachers and of random weights of their size."""
+    from comad.leaderboard.sample_check import NEEDED
+
     return cells(root, dict.fromkeys(NEEDED, (RANDOM, *TEACHERS)), seeds)
 
 

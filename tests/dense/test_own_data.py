@@ -18,7 +18,6 @@ from comad.data.sample.write import SampleSizes, write_sample
 from tests.resolved import resolved_config
 
 
-
 @pytest.fixture(scope='module')
 def sample(tmp_path_factory):
     root = tmp_path_factory.mktemp('dense') / 'sample'
