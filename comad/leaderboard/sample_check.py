@@ -5,9 +5,11 @@ The sample was chosen by this table, never by how methods of distillation rank o
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 
 from pandas import DataFrame
 
+from comad.leaderboard.cells import read_cells
 from comad.leaderboard.tables import Statistics, figures, statistics
 from comad.runs.place import RESULTS
 from comad.runs.record import Record
@@ -81,6 +83,40 @@ def _verdict(own: Statistics, other: Statistics, needed: float) -> dict[str, str
         passes = passes and gain > 2 * pooled
         row = {'pooled_sd': f'{pooled:.2f}'}
     return row | {'gain': f'{gain:+.2f}', 'passes': 'yes' if passes else 'no'}
+
+
+def check_table(path: Path) -> tuple[int, list[str]]:
+    """Recompute gain and verdict of every row of the table from its means and deviations.
+
+    Returns:
+        The number of rows, and one line per row that does not agree with itself.
+    """
+    try:
+        rows = read_cells(path)
+    except (ValueError, OSError) as error:
+        return 0, [str(error)]
+    if tuple(rows) != COLUMNS:
+        return 0, [f'{path}: columns are {list(rows)}']
+    problems = []
+    for number, row in enumerate(rows.fillna('').to_dict('records'), 1):
+        try:
+            sides = [
+                Statistics(float(row[f'{of}mean']), _number(row[f'{of}sd']), int(row[f'{of}n']))
+                for of in ('', 'random_')
+            ]
+            due = _verdict(*sides, float(row['needed']))
+            near = ('gain', 'pooled_sd')
+            off = [abs(float(row[name]) - float(due[name])) > 0.015 for name in near if name in due]
+        except ValueError:
+            off, due = [True], {'passes': 'unreadable'}
+        if any(off) or row['passes'] != due['passes']:
+            named = f'{row["task"]}, {row["teacher"]}'
+            problems.append(f'{path.name}, row {number} ({named}): gain or verdict do not follow')
+    return len(rows), problems
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
 
 
 def read_check(rows: DataFrame) -> list[str]:

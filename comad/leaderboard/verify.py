@@ -19,6 +19,7 @@ from backbones.files import sha256_of
 from comad.data.manifest import data_manifest
 from comad.leaderboard.cells import read_cells
 from comad.leaderboard.results_page import PAGE, stale_page
+from comad.leaderboard.sample_check import SAMPLE_CHECK_CSV, check_table
 from comad.leaderboard.study import (
     ABLATION_COLUMNS,
     ABLATIONS_CSV,
@@ -299,6 +300,7 @@ KEPT = {
     VIDEO_CSV: (check_study, 'video'),
     ABLATIONS_CSV: (check_ablations, 'ablations'),
     DISTILLATION_CSV: (check_ablations, 'distillation'),
+    SAMPLE_CHECK_CSV: (check_table, 'sample-check'),
 }
 
 

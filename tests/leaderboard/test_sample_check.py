@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from comad.leaderboard.sample_check import NEEDED, check_rows, read_check
+from comad.leaderboard.cells import to_csv
+from comad.leaderboard.sample_check import COLUMNS, NEEDED, check_rows, check_table, read_check
 from tests.leaderboard.examples import CONFIGS, DETECTION, LINEAR, make_card, make_record
 
 for kind, name in (('knn', 'dino_knn'), ('finetune', 'mae_lite_finetune')):
@@ -85,3 +86,24 @@ def test_the_reading_ends_with_the_verdict_and_says_what_is_missing():
     lines = read_check(check_rows(some, 'scratch_base', ['mae_base']))
     assert lines[-1] == 'The sample does not pass: 3 of 5 comparisons hold.'
     assert sum('runs are missing' in line for line in lines) == 2
+
+
+def test_a_kept_table_has_to_agree_with_itself(tmp_path):
+    path = tmp_path / 'sample_check.csv'
+    rows = check_rows(records(), 'scratch_base', ['mae_base'])
+    path.write_text(to_csv(rows, COLUMNS))
+    assert check_table(path) == (5, [])
+    changes = {
+        1: dict(random_mean='15.50'),  # its gain is another one then
+        3: dict(mean='15.00', gain='-16.00'),  # fails, and claims to pass
+        4: dict(random_sd='30.00'),
+    }
+    for number, change in changes.items():
+        changed = rows.copy()
+        for name, value in change.items():
+            changed.loc[number - 1, name] = value
+        path.write_text(to_csv(changed, COLUMNS))
+        (line,) = check_table(path)[1]
+        assert f'sample_check.csv, row {number} (' in line
+    path.write_text('task,teacher\n')
+    assert 'columns are' in check_table(path)[1][0]
