@@ -1,4 +1,4 @@
-"""The two tables in docs/results.md that are made from results/, between markers."""
+"""The tables in docs/results.md that are made from results/, between markers."""
 
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
@@ -9,6 +9,7 @@ from pandas import DataFrame, concat
 
 from backbones.files import write_text
 from comad.leaderboard.outputs import Tables, documented, escape, joined, markdown_table
+from comad.leaderboard.sample_check import SAMPLE_CHECK_CSV, check_block
 from comad.leaderboard.study import STUDY_CSV, read_table
 from comad.leaderboard.tables import MIN_SEEDS, Statistics, is_tie
 from comad.tasks.task import TASKS
@@ -32,7 +33,7 @@ NOTHING_MEASURED = 'Nothing has been measured at full scale yet.'
 
 
 def update_page(tables: Tables) -> list[Path]:
-    """Put tables and study between their markers in docs/results.md; return the file if it changed.
+    """Put tables, check and study between their markers in the page; return it if it changed.
 
     Raises:
         ValueError: If docs/results.md, where there is one, lacks a marker; it is then left alone.
@@ -41,7 +42,7 @@ def update_page(tables: Tables) -> list[Path]:
 
 
 def stale_page(tables: Tables) -> str:
-    """Return why docs/results.md does not hold these tables and the study; '' if it does.
+    """Return why docs/results.md does not hold these tables, check and study; '' if it does.
 
     Without a docs/results.md there is nothing to hold them.
     """
@@ -59,7 +60,11 @@ def stale_page(tables: Tables) -> str:
 
 def page_blocks(tables: Tables) -> dict[str, str]:
     """Return what stands between each pair of markers of docs/results.md."""
-    return {'leaderboard': leaderboard_block(tables), 'study': study_block(read_table(STUDY_CSV))}
+    return {
+        'leaderboard': leaderboard_block(tables),
+        'check': check_block(SAMPLE_CHECK_CSV),
+        'study': study_block(read_table(STUDY_CSV)),
+    }
 
 
 def rewrite(path: Path, blocks: Mapping[str, str]) -> bool:

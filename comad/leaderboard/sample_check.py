@@ -4,12 +4,13 @@ The sample was chosen by this table, never by how methods of distillation rank o
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pandas import DataFrame
 
 from comad.leaderboard.cells import read_cells
+from comad.leaderboard.outputs import markdown_table
 from comad.leaderboard.tables import Statistics, figures, statistics
 from comad.runs.place import RESULTS
 from comad.runs.record import Record
@@ -129,9 +130,32 @@ def read_check(rows: DataFrame) -> list[str]:
             verdict = {'yes': 'passes', 'no': 'FAILS'}.get(row['passes'], 'runs are missing')
             gain = f', {row["gain"]} of {row["needed"]} needed' if row['gain'] else ''
             lines.append(f'  {row["teacher"]} {_spread(row, "")}{gain}: {verdict}')
+    return [*lines, conclusion(rows)]
+
+
+def conclusion(rows: DataFrame) -> str:
+    """Whether all comparisons of `check_rows` hold, in a sentence."""
     passed = int((rows['passes'] == 'yes').sum())
-    verdict = 'passes' if passed == len(rows) else 'does not pass'
-    return [*lines, f'The sample {verdict}: {passed} of {len(rows)} comparisons hold.']
+    passes = 'passes' if passed == len(rows) else 'does not pass'
+    return f'The sample {passes}: {passed} of {len(rows)} comparisons hold.'
+
+
+def check_block(path: Path) -> str:
+    """The table as docs/results.md shows it, a line per task, and its verdict."""
+    if not path.is_file():
+        return 'The check has not been run yet.'
+    rows = read_cells(path)
+    lines = []
+    for (task, metric), own in rows.groupby(['task', 'metric'], sort=False):
+        line = {'task': f'{task}, {metric}', 'random weights': _cell(own.iloc[0], 'random_')}
+        line |= {f'`{row["teacher"]}`': _cell(row, '') for row in own.to_dict('records')}
+        lines.append(line | {'lead needed': own['needed'].iat[0]})
+    return f'{markdown_table(DataFrame(lines))}\n\n{conclusion(rows)}'
+
+
+def _cell(row: Mapping[str, str], prefix: str) -> str:
+    mean, sd, n = (row[prefix + name] for name in ('mean', 'sd', 'n'))
+    return f'{mean} ± {sd} ({n})' if sd else mean
 
 
 def _spread(row: dict[str, str], prefix: str) -> str:

@@ -39,6 +39,9 @@ PAGE = """Before.
 <!-- leaderboard:begin -->
 <!-- leaderboard:end -->
 Between.
+<!-- check:begin -->
+<!-- check:end -->
+
 <!-- study:begin -->
 <!-- study:end -->
 """

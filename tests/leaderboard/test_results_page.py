@@ -22,6 +22,7 @@ from tests.calls import call
 from tests.leaderboard.examples import make_record, table_of
 
 ROOT = Path(__file__).resolve().parents[2]
+CHECK = '<!-- check:begin -->\n<!-- check:end -->\n'
 TEXT = 'a\n<!-- study:begin -->\nold\n<!-- study:end -->\nb\n'
 
 
@@ -185,7 +186,7 @@ def test_the_command_rewrites_only_at_full_scale_and_by_default(tmp_path):
     (tmp_path / 'results' / 'published.csv').write_text(header + '\n')
     page = tmp_path / PAGE
     page.parent.mkdir()
-    text = f'<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n{TEXT}'
+    text = f'<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n{CHECK}{TEXT}'
     page.write_text(text)
     for options in (['--sample'], ['--out', 'elsewhere'], ['--no-docs']):
         assert build(tmp_path, *options).returncode == 0
@@ -208,7 +209,7 @@ def test_verify_names_a_page_of_other_tables(tmp_path, monkeypatch, capsys):
     (tmp_path / 'results' / 'published.csv').write_text(header + '\n')
     page = tmp_path / PAGE
     page.parent.mkdir()
-    page.write_text(f'<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n{TEXT}')
+    page.write_text(f'<!-- leaderboard:begin -->\n<!-- leaderboard:end -->\n{CHECK}{TEXT}')
     assert main(['--quiet']) == 0 and main(['verify']) == 0
     assert 'docs/results.md: its tables are up to date' in capsys.readouterr().out
     page.write_text(page.read_text().replace(NOTHING_MEASURED, 'CoMAD: 99.9'))

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from comad.leaderboard.cells import to_csv
-from comad.leaderboard.sample_check import COLUMNS, NEEDED, check_rows, check_table, read_check
+from comad.leaderboard.sample_check import (
+    COLUMNS,
+    NEEDED,
+    check_block,
+    check_rows,
+    check_table,
+    read_check,
+)
 from tests.leaderboard.examples import CONFIGS, DETECTION, LINEAR, make_card, make_record
 
 for kind, name in (('knn', 'dino_knn'), ('finetune', 'mae_lite_finetune')):
@@ -107,3 +114,13 @@ def test_a_kept_table_has_to_agree_with_itself(tmp_path):
         assert f'sample_check.csv, row {number} (' in line
     path.write_text('task,teacher\n')
     assert 'columns are' in check_table(path)[1][0]
+
+
+def test_the_page_shows_a_line_per_task(tmp_path):
+    path = tmp_path / 'sample_check.csv'
+    assert check_block(path) == 'The check has not been run yet.'
+    path.write_text(to_csv(check_rows(records(), 'scratch_base', ['mae_base']), COLUMNS))
+    lines = check_block(path).splitlines()
+    assert lines[0] == '| task | random weights | `mae_base` | lead needed |'
+    assert lines[3] == '| linear, top1 | 22.00 ± 2.00 (3) | 52.00 ± 2.00 (3) | 20 |'
+    assert lines[-1] == 'The sample passes: 5 of 5 comparisons hold.' and len(lines) == 9
