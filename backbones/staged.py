@@ -86,7 +86,7 @@ class StagedClassifier(LoadsStudent, nn.Module):
         if self.out_indices is not None:
             self._check_maps()
         if frozen:
-            self.requires_grad_(False)
+            self.requires_grad_(False).eval()
 
     @property
     def exports(self) -> str:

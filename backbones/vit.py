@@ -141,12 +141,10 @@ class MaskedViT(LoadsStudent, VisionTransformer):
         self._constructed = True
         self._check_blocks()
         self._freeze_unreachable()
+        self.train(not frozen)
 
     def new_parameters(self) -> set[str]:
-        """Parameters that no student file holds, trained from zero.
-
-        They are a transfer's relative positions and the mask token of a pretraining.
-        """
+        """Parameters that no student file holds: relative positions, a pretraining's mask token."""
         names = (name for name, _ in self.named_parameters())
         return {name for name in names if is_table(name) or name == 'mask_token'}
 

@@ -200,6 +200,7 @@ class ResumableIterLoop(ValidatingLoop, IterBasedTrainLoop):
         self.validate_if_missed()
         self.seek()
         batches = self.batches()
+        self.runner.model.train()
         while self._iter < self._max_iters and not self.stop_training:
             if not self.runner.model.training:  # telling hundreds of modules takes milliseconds
                 self.runner.model.train()

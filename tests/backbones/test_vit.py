@@ -149,6 +149,7 @@ def test_mask_token_replaces_patches_before_positions(images):
 
 def test_frozen_network_stays_in_eval_mode():
     vit = MaskedViT(**TINY, frozen=True)
+    assert not vit.training  # before anybody has told it
     holder = nn.ModuleList([vit]).train()
     assert holder.training and not vit.training
     assert not any(p.requires_grad for p in vit.parameters())

@@ -334,8 +334,6 @@ def test_a_student_goes_on(trained, student, arch, tmp_path):
             'train_dataloader.batch_size=2',
         )
         begin = ('param_scheduler.0.end=1', 'param_scheduler.1.begin=1')
-        if 'upernet' not in leaf:
-            begin = ('param_scheduler.0.end=1', 'param_scheduler.1.milestones=[1]')
         train(trained, leaf, '--student', student, options=(*options, *begin))
     found = read_records(trained / 'results/sample/records')
     kinds = {r.task for r in found.accepted if r.student.name == student}

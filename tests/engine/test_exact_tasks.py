@@ -44,7 +44,16 @@ TASKS = {
         10,
         9,
     ),
-    'finetune': ('cls_configs/finetune_comad_tiny.py', {'train_cfg.max_epochs': 2}, 7, 6),
+    'finetune': (
+        'cls_configs/finetune_comad_tiny.py',
+        {
+            'param_scheduler': SCHEDULE,
+            'train_cfg.max_epochs': 2,
+            f'{LOADER}.dataset.subset': None,
+        },
+        7,
+        6,
+    ),
 }
 
 
