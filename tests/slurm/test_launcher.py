@@ -55,6 +55,7 @@ def test_preempted_means_queued_again(site):
 def test_a_node_that_goes_down_is_queued_again(site):
     site.settings |= {'GPUS': '2', 'GPUS_PER_NODE': '1', 'SBATCH_ARGS': '--gres=none'}
     job = site.submit('both')
+    site.wait_for('ready0')
     site.wait_for('ready1')
     down = ('scontrol', 'update', 'NodeName=n2', 'Reason=test')
     site.cluster.say(*down, 'State=DOWN')
