@@ -39,7 +39,8 @@ model = dict(
 # Crops that keep a pattern readable, and a rate four times the recipe's, for 186 steps. Four epochs
 # gained nothing over two. One of them warms up; a warm-up of a quarter of an epoch cost 0.06 of the
 # linear probe. Learned positions start small; fixed ones are as large as the content of a 64-wide
-# token, and the dense heads learn more slowly on top of them. All from single runs.
+# token, and dense heads learned more slowly on top of them. All from single runs on the earlier
+# sample, of digits.
 sample = dict(
     model=dict(positions='learned', diagnostics_every=10, alarm_steps=90),
     train_cfg=dict(max_epochs=2),

@@ -33,9 +33,8 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=40, convert_to_iter_based=True),
 ]
 # An epoch takes less than a third of the time of one of CoMAD; never less time in all than CoMAD
-# has (side by side, a core each: 74 s here, 68 s there). Higher rates were tried as there: 5e-3
-# changed the linear probe by no more than the seed does (0.43 to 0.50, here 0.47) and spoilt
-# fine-tuning, 1e-2 was worse. Crops as there.
+# has (side by side, a core each: 74 s here, 68 s there). Too short to learn a pattern by itself: its
+# teacher of the sample needed ten times as many steps. Crops as there.
 sample = dict(
     train_cfg=dict(max_epochs=7),
     train_dataloader=dict(dataset=dict(views=dict(scale=(0.5, 1.0)))),
