@@ -33,7 +33,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min_ratio=0.0, begin=40, convert_to_iter_based=True),
 ]
 # An epoch takes less than a third of the time of one of CoMAD; never less time in all than CoMAD
-# has (side by side, a core each: 74 s here, 68 s there). Too short to learn a pattern by itself: its
+# has (side by side, a core each: 74 s here, 68 s there). Too short to learn a pattern alone: its
 # teacher of the sample needed ten times as many steps. Crops as there.
 sample = dict(
     train_cfg=dict(max_epochs=7),
