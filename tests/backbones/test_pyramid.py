@@ -17,6 +17,18 @@ def stride_of(output):
     return SIDE // output.shape[-1]
 
 
+@pytest.mark.parametrize('kind', [MultiLevelPyramid, SimpleFeaturePyramid])
+def test_standardized_pyramids_take_size_and_mean_of_channels_out(kind):
+    x, scale, shift = torch.randn(4, 16, 8, 8), 5 * torch.rand(16) + 1, 9 * torch.randn(16)
+    moved = x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)
+    for standardize in (False, True):
+        pyramid = kind(16, patch_size=8, out_channels=16, standardize=standardize).train()
+        with torch.no_grad():
+            pairs = zip(pyramid([x] * 4), pyramid([moved] * 4), strict=True)
+            equal = [torch.allclose(one, other, atol=1e-3) for one, other in pairs]
+        assert all(equal) if standardize else not any(equal)
+
+
 @pytest.mark.parametrize('patch', [8, 14, 16, 32])
 def test_strides_hold_for_every_patch_size(patch):
     x = torch.randn(2, 16, SIDE // patch, SIDE // patch)

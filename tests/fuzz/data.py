@@ -52,9 +52,11 @@ class DataKind(Kind):
             return f'no harm after the one before ({error})'
 
     def harm(self, draw: random.Random, root: Path) -> str:
+        """Spoil one thing below root and say what; abstract, each kind of data has its own."""
         raise NotImplementedError
 
     def attempt(self, draw: random.Random, root: Path) -> Callable[[], None]:
+        """What is then tried on the data; abstract, each kind of data has its own."""
         raise NotImplementedError
 
 

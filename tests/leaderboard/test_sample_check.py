@@ -84,14 +84,21 @@ def test_a_lead_within_the_noise_of_seeds_does_not_pass():
     assert rows_of(random=wide)['upernet']['passes'] == 'no'
 
 
+def test_one_seed_has_no_verdict():
+    row = rows_of(random={**RANDOM, 'knn': (14.0,)})['knn']
+    assert (row['gain'], row['pooled_sd'], row['passes']) == ('+30.00', '', '')
+
+
 def test_the_reading_ends_with_the_verdict_and_says_what_is_missing():
     lines = read_check(check_rows(records(), 'scratch_base', ['mae_base']))
-    assert lines[-1] == 'The sample passes: 5 of 5 comparisons hold.'
+    assert lines[-1] == 'The sample passes: 5 of 5 comparisons hold, each over at least 3 seeds.'
     found = 'mae_base 52.00 +- 2.00 (n = 3, mean), +30.00 of 20 needed: passes'
     assert any(found in line for line in lines)
     some = records(without={('knn', 'mae_base'), ('upernet', 'scratch_base')})
     lines = read_check(check_rows(some, 'scratch_base', ['mae_base']))
-    assert lines[-1] == 'The sample does not pass: 3 of 5 comparisons hold.'
+    assert lines[-1] == (
+        'The sample does not pass: 3 of 5 comparisons hold, each over at least 0 seeds.'
+    )
     assert sum('runs are missing' in line for line in lines) == 2
 
 
@@ -123,4 +130,7 @@ def test_the_page_shows_a_line_per_task(tmp_path):
     lines = check_block(path).splitlines()
     assert lines[0] == '| task | random weights | `mae_base` | lead needed |'
     assert lines[3] == '| linear, top1 | 22.00 ± 2.00 (3) | 52.00 ± 2.00 (3) | 20 |'
-    assert lines[-1] == 'The sample passes: 5 of 5 comparisons hold.' and len(lines) == 9
+    assert (
+        lines[-1] == 'The sample passes: 5 of 5 comparisons hold, each over at least 3 seeds.'
+        and len(lines) == 9
+    )
