@@ -151,13 +151,17 @@ def prove_core() -> str:
     import torchvision  # noqa: F401
     from mmengine.runner import Runner  # noqa: F401
 
+    # Not yet there when the operators are looked at before they are compiled.
+    if installed_version('comad-bench'):
+        import comad.engine.register  # noqa: F401
+
     return 'torch, timm and mmengine start'
 
 
 def prove_ops(devices: list[str]) -> str:
     """mmcv's operators run and are right, and mmdet and mmseg accept this mmcv."""
-    import mmdet  # noqa: F401
-    import mmseg  # noqa: F401
+    import mmdet.models  # noqa: F401
+    import mmseg.models  # noqa: F401
     import torch
     from mmcv.ops import nms, roi_align
 

@@ -8,10 +8,6 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import LOOPS
 from mmengine.runner import Runner
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -54,7 +50,7 @@ class LowShotTestLoop(FeatureBankLoop):
         if not strengths or min(strengths) <= 0:
             raise ValueError(f'strengths {tuple(strengths)} must be positive numbers')
         self.strengths, self.max_iter = tuple(strengths), max_iter
-        self.classifiers: dict[str, Pipeline] = {}
+        self.classifiers: dict[str, Any] = {}  # scikit-learn's pipelines
 
     def fit(self, bank: dict[str, Tensor], labels: Tensor, num_classes: int) -> None:
         """Choose the penalty and fit the classifiers."""
@@ -87,6 +83,8 @@ class LowShotTestLoop(FeatureBankLoop):
         """The strength that is best on the part held back."""
         if len(self.strengths) == 1:
             return self.strengths[0]
+        from sklearn.model_selection import StratifiedShuffleSplit
+
         split = StratifiedShuffleSplit(1, test_size=0.2, random_state=0)
         try:
             fitted, held_back = next(split.split(x, y))
@@ -103,7 +101,12 @@ class LowShotTestLoop(FeatureBankLoop):
         }
         return max(accuracy, key=accuracy.__getitem__)
 
-    def _classifier(self, strength: float) -> Pipeline:
+    def _classifier(self, strength: float) -> Any:
+        # A second to import, which every start of every other evaluation would wait for.
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         return make_pipeline(
             StandardScaler(), LogisticRegression(C=strength, max_iter=self.max_iter)
         )

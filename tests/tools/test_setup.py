@@ -49,6 +49,9 @@ def test_installs_in_order_then_does_nothing(machine):
     assert all(need in calls[3] for need in ('timm>=', 'mmcv-lite>=', 'mmdet>=', 'pytest>='))
     assert calls[4].startswith('--force-reinstall --no-deps --no-build-isolation -e . ./ops ')
     assert len(calls) == 5 and not machine.calls('-m pip install')
+    # The proof leaves bytecode behind, which uv does not, nor the questions before it.
+    *asked, proof = machine.calls('tools/_environment.py')
+    assert ' ops cpu' in proof and ' -B ' not in proof and all(' -B ' in call for call in asked)
 
     again = machine.run('setup.sh')
     assert again.stdout.startswith('ready: ') and len(again.stdout.splitlines()) == 1
