@@ -129,8 +129,8 @@ def study_block(study: DataFrame) -> str:
     """Return the study as one line per student; those of one network size and budget together.
 
     Bold is a figure that no other of its column, size and budget ties with, over rows with n of 3
-    or more that were measured under one protocol. A student without a figure has a dash. The last
-    columns are the cost of one pretraining, teachers included.
+    or more that were measured under one protocol. A student without a figure has a dash, a task
+    without any no column. The last columns are the cost of one pretraining, teachers included.
     """
     if study.empty:
         return 'The study has not been run yet.'
@@ -162,7 +162,7 @@ def study_block(study: DataFrame) -> str:
     lines = {
         'student': [f'`{student}`' for student in order],
         'teachers': known['teachers'].str.replace(';', ','),
-        **{name: entries.get(name) for name in STUDY_COLUMNS.values()},
+        **{name: entries[name] for name in STUDY_COLUMNS.values() if name in entries},
         **{
             name: known[cost].map(partial(_round, unit=unit), na_action='ignore')
             for name, (cost, unit) in STUDY_COSTS.items()

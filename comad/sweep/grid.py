@@ -50,7 +50,8 @@ ABLATIONS = {
     'comad_channel_tiny': "map_axis='channel' instead of 'spatial'",
 }
 ABLATION_KIND = 'linear'
-# The study has the first four of them, in tasks that are not dense.
+# The study has the first four of them, and these two in dense tasks too.
+WHOLLY_STUDIED = ('comad_only_mocov3_tiny', 'comad_uniform_tiny')
 STUDY_STUDENTS = (*STUDENTS[:2], *list(ABLATIONS)[:4], *RIVALS, SCRATCH, *TEACHERS)
 STUDY_KINDS = tuple(task.kind for task in TASKS.values() if task.study)
 
@@ -148,8 +149,8 @@ def study(
     # What costs no pretraining of its own is the same on any budget.
     every = [s for s in everywhere if s != SCRATCH] if equal else own
     students = tuple(dict.fromkeys(chosen)) or tuple(every)
-    small = (*everywhere, *TEACHERS)
-    dense = [s for s in students if s in small] if of_track.stand_ins else students
+    wholly = (*everywhere, *WHOLLY_STUDIED, *TEACHERS)
+    dense = [s for s in students if s in wholly] if of_track.stand_ins else students
     transfers = {kind: dense if TASKS[kind].dense else students for kind in kinds or known}
     return cells(root, transfers, seeds, equal, track)
 

@@ -76,7 +76,7 @@ RANGES = {
     ),
     'mask_rcnn': (
         'det_configs/mask_rcnn_comad_tiny.py',
-        {'bbox_mAP_50': (0.15, 0.5)},  # 0.291; 0.064
+        {'bbox_mAP_50': (0.18, 0.5)},  # 0.333; 0.083, over five seeds
     ),
 }
 

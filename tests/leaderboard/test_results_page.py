@@ -96,16 +96,17 @@ def test_one_line_per_student_dashes_and_rounding():
                 pretrain_tflop='2.972',
             ),
             cell('b_tiny', '50.05', '', '1', 'upernet', 'mIoU', ''),
-            cell('c_tiny', '1.00', '', '1', 'finetune', 'top1', ''),
+            cell('c_tiny', '1.00', '', '1', 'lowshot_10pct', 'top1', ''),
         ]
     )
     assert list(found)[2:] == ['`a_tiny`', '`b_tiny`', '`c_tiny`']
     dashes = ['–'] * 3
-    first = ['mae, ibot', '**57.6 ± 0.9** (3)', '–', *dashes]
+    first = ['mae, ibot', '**57.6 ± 0.9** (3)', '–']
     assert found['`a_tiny`'] == [*first, '0.25', '3.0', '81']
-    assert found['`b_tiny`'] == ['–', '40.0 ± 2.2 (3)', '–', '50.1 (1)', '–', '–', *dashes]
-    assert found['`c_tiny`'] == ['–'] * 9
-    assert lines([cell('c_tiny', '1.00', task='finetune')])['`c_tiny`'] == ['–'] * 9
+    assert found['`b_tiny`'] == ['–', '40.0 ± 2.2 (3)', '50.1 (1)', *dashes]
+    assert found['`c_tiny`'] == ['–', '–', '–', *dashes]
+    # Tasks that no student has a figure of have no column.
+    assert lines([cell('c_tiny', '1.00', task='lowshot_10pct')])['`c_tiny`'] == ['–', *dashes]
 
 
 def test_an_earlier_protocol_is_marked_and_out_of_the_comparison():

@@ -149,7 +149,7 @@ def test_dry_run_lists_steps_and_time():
         (('ablations',), '--sample'),
         (('study', '--sample', '--seeds', '0'), 'at least 1'),
         (('study', '--sample', '--methods', 'simmim'), '--methods simmim: expected some of comad'),
-        (('study', '--sample', '--tasks', 'knn'), '): expected some of linear, upernet'),
+        (('study', '--sample', '--tasks', 'lowshot'), 'expected some of linear, finetune'),
         (('study', '--sample', '--equal', '-1'), 'whole factor'),
         (('quickstart', '--redo', 'nothing'), 'quickstart has no step nothing'),
         (('nightly',), 'invalid choice'),

@@ -35,10 +35,11 @@ def test_study_pairs_seeds_and_trains_teachers_once():
 
 def test_rivals_are_transferred_to_every_task():
     steps = steps_of(1)
-    for kind in ('linear', 'upernet', 'mask_rcnn'):
-        for student in RIVALS:
+    for kind in ('linear', 'finetune', 'knn', 'upernet', 'mask_rcnn'):
+        for student in (*RIVALS, 'comad_uniform_tiny'):
             assert f'{kind}_{student}_p0_s0' in steps
-    assert 'upernet_comad_uniform_tiny_p0_s0' not in steps
+    assert 'finetune_comad_only_mae_tiny_p0_s0' in steps
+    assert 'upernet_comad_only_mae_tiny_p0_s0' not in steps
 
 
 def test_chosen_methods_and_tasks_only():
@@ -79,7 +80,10 @@ def test_all_methods_at_equal_cost_leave_out_what_costs_nothing():
 
 @pytest.mark.parametrize(
     ('options', 'named'),
-    [(dict(methods=['dmt', 'dino']), '--methods dino'), (dict(kinds=['knn']), '--tasks knn')],
+    [
+        (dict(methods=['dmt', 'dino']), '--methods dino'),
+        (dict(kinds=['lowshot']), '--tasks lowshot'),
+    ],
 )
 def test_unknown_names_are_named(options, named):
     with pytest.raises(SweepError, match=named):
