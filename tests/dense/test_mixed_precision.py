@@ -139,6 +139,8 @@ def test_they_train_and_validate_in_bfloat16(leaf, layer, metric, tmp_path, monk
         'train_dataloader.batch_size': 4,
         'log_level': 'ERROR',
     }
+    if leaf.startswith('det_configs'):  # three steps make no box likely
+        changes['model.test_cfg.rcnn.score_thr'] = 0.0
     options = RunOptions(
         str(FILES / leaf), track='sample', student='scratch_tiny', cfg_options=changes
     )
