@@ -157,6 +157,8 @@ def test_dry_run_lists_steps_and_time():
 )
 def test_wrong_arguments_are_answered_at_once(monkeypatch, arguments, message):
     monkeypatch.setattr('signal.signal', lambda *_: None)  # the tests' own
+    # Arguments that have become right fail here, instead of starting the hours that they ask for.
+    monkeypatch.setattr('comad.commands.sweep.run', lambda sweep: pytest.fail('it was started'))
     done = call('sweep', *arguments)
     assert done.returncode == 2 and message in done.stderr
 
