@@ -13,6 +13,7 @@ from comad.recipes.price import TFLOPS
 from comad.runs.place import FILES, enter_home, get_track, home, runs_folder, worded
 from comad.runs.track import SAMPLE
 from comad.sweep.adopt import made_as_now
+from comad.sweep.complementary import complementary
 from comad.sweep.distillation import distillation
 from comad.sweep.estimate import show_seconds
 from comad.sweep.grid import ablations, quickstart, sample_check, study
@@ -31,6 +32,7 @@ EPILOG = """examples:
   python tools/sweep.py study --tasks linear knn --dry-run  # full scale: the commands, the hours
   python tools/sweep.py study --slurm gpu               # a cluster: what is not done or queued
   python tools/sweep.py ablations --sample --seeds 3    # results/sample_ablations.csv and .png
+  python tools/sweep.py complementary --sample          # results/sample_complementary.csv
   python tools/sweep.py distillation --sample --seeds 5   # results/sample_distillation.csv
   python tools/sweep.py video --sample --seeds 3        # results/sample_video.csv
   python tools/sweep.py sample-check                    # results/sample_check.csv
@@ -52,6 +54,7 @@ all else is run; the quickstart ends there.
 SEVERAL = {
     'study': study,
     'ablations': ablations,
+    'complementary': complementary,
     'distillation': distillation,
     'video': video,
     'sample-check': sample_check,
@@ -94,6 +97,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         ('teachers', "the sample's teachers, trained and probed, to come with it from then on"),
         ('study', 'several paired pretraining seeds'),
         ('ablations', "CoMAD's choices one by one, several paired seeds"),
+        ('complementary', 'the gate of CoMAD where each teacher knows some of the classes'),
         ('distillation', 'two pairs of networks, methods and terms of FBT, several paired seeds'),
         ('video', 'AMD, VideoMAE and scratch on clips, several paired seeds'),
         ('sample-check', "whether the sample's teachers beat random weights in every task"),
@@ -291,7 +295,7 @@ def run(sweep: Sweep) -> bool:
 def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
     """Write and read what a grid is for; a study only if all of it is there."""
     from comad.leaderboard.sample_check import SAMPLE_CHECK_CSV
-    from comad.leaderboard.study import DISTILLATION_CSV, VIDEO_CSV
+    from comad.leaderboard.study import COMPLEMENTARY_CSV, DISTILLATION_CSV, VIDEO_CSV
     from comad.sweep import finish
 
     if sweep.grid == 'ablations':
@@ -300,6 +304,9 @@ def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
     elif sweep.grid == 'distillation':
         reading = finish.finish_distillation(home(), sweep, seeds)
         say(f'wrote {DISTILLATION_CSV}')
+    elif sweep.grid == 'complementary':
+        reading = finish.finish_complementary(home(), sweep, seeds)
+        say(f'wrote {COMPLEMENTARY_CSV}')
     elif sweep.grid == 'sample-check':
         reading = finish.finish_sample_check(home(), sweep)
         say(f'wrote {SAMPLE_CHECK_CSV}')

@@ -21,6 +21,7 @@ from comad.tasks.task import TASKS
 
 STUDY_CSV, ABLATIONS_CSV = RESULTS / 'sample_study.csv', RESULTS / 'sample_ablations.csv'
 VIDEO_CSV, DISTILLATION_CSV = RESULTS / 'sample_video.csv', RESULTS / 'sample_distillation.csv'
+COMPLEMENTARY_CSV = RESULTS / 'sample_complementary.csv'
 KEY = ['student', 'task', 'metric', 'pool']
 NOISE_KEY = [*KEY, 'protocol', 'protocol_version']
 STUDY_COLUMNS = (

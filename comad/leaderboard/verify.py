@@ -23,6 +23,7 @@ from comad.leaderboard.sample_check import SAMPLE_CHECK_CSV, check_table
 from comad.leaderboard.study import (
     ABLATION_COLUMNS,
     ABLATIONS_CSV,
+    COMPLEMENTARY_CSV,
     DEFAULT,
     DISTILLATION_CSV,
     KEY,
@@ -300,6 +301,7 @@ KEPT = {
     VIDEO_CSV: (check_study, 'video'),
     ABLATIONS_CSV: (check_ablations, 'ablations'),
     DISTILLATION_CSV: (check_ablations, 'distillation'),
+    COMPLEMENTARY_CSV: (check_ablations, 'complementary'),
     SAMPLE_CHECK_CSV: (check_table, 'sample-check'),
 }
 

@@ -1,6 +1,6 @@
 """What a finished study and a grid of ablations leave: a CSV, a figure and a reading."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pandas import concat
@@ -13,6 +13,7 @@ from comad.leaderboard.sample_check import COLUMNS, SAMPLE_CHECK_CSV, check_rows
 from comad.leaderboard.study import (
     ABLATION_COLUMNS,
     ABLATIONS_CSV,
+    COMPLEMENTARY_CSV,
     DISTILLATION_CSV,
     STUDY_COLUMNS,
     STUDY_CSV,
@@ -28,6 +29,7 @@ from comad.leaderboard.study import (
 from comad.runs.place import FILES, results_folder
 from comad.runs.record import Record
 from comad.runs.track import SAMPLE
+from comad.sweep.complementary import SETTINGS
 from comad.sweep.distillation import DATA, PAIRS, cells, name_of
 from comad.sweep.grid import ABLATION_KIND, ABLATIONS, RANDOM, RECORDS, REFERENCE, TEACHERS
 from comad.sweep.runner import Sweep
@@ -35,6 +37,8 @@ from comad.sweep.step import Step, SweepError
 from comad.tasks.task import TASKS
 
 ABLATIONS_FIGURE = ABLATIONS_CSV.with_suffix('.png')
+# What a group is, its default, and its cells with what each does differently.
+Group = tuple[str, str, Mapping[str, str]]
 
 
 def study_csv(track: str) -> Path:
@@ -131,18 +135,47 @@ def finish_distillation(root: Path, sweep: Sweep, seeds: int) -> list[str]:
     Raises:
         SweepError: If not one cell has a usable record; the table is then left alone.
     """
+    groups = [
+        (f'{teacher} -> {student}', name_of(Pair(ALONE, '', student)), cells(teacher, student))
+        for teacher, student in PAIRS
+    ]
+    return _finish_groups(root, sweep, seeds, DATA, groups, DISTILLATION_CSV)
+
+
+def finish_complementary(root: Path, sweep: Sweep, seeds: int) -> list[str]:
+    """Write results/sample_complementary.csv from the runs that are there; return the reading.
+
+    Each setting's default is CoMAD as it is, from the same teachers and with the same seed.
+
+    Raises:
+        SweepError: If not one cell has a usable record; the table is then left alone.
+    """
+    groups = [
+        (
+            setting.text,
+            setting.student(REFERENCE),
+            {setting.student(leaf): text for leaf, text in setting.cells.items()},
+        )
+        for setting in SETTINGS
+    ]
+    return _finish_groups(root, sweep, seeds, ABLATION_KIND, groups, COMPLEMENTARY_CSV)
+
+
+def _finish_groups(
+    root: Path, sweep: Sweep, seeds: int, kind: str, groups: Sequence[Group], csv: Path
+) -> list[str]:
+    """One table of several groups of cells, each with a default of its own, and its reading."""
     records, _ = _records(root, filter(sweep.is_done, sweep.steps))
     usable = [record for record in records.values() if record is not None]
     tables, reading = [], []
-    for teacher, student in PAIRS:
-        alone = name_of(Pair(ALONE, '', student))
-        rows = ablation_rows(usable, alone, cells(teacher, student), DATA, seeds)
+    for text, default, cells_of in groups:
+        rows = ablation_rows(usable, default, cells_of, kind, seeds)
         if not rows.empty:
             tables.append(rows)
-            reading += [f'{teacher} -> {student}:', *read_ablations(rows)]
+            reading += [f'{text}:', *read_ablations(rows)]
     if not tables:
-        raise SweepError(f'no distillation has a record below {RECORDS}: nothing to write')
-    write_text(root / DISTILLATION_CSV, to_csv(concat(tables), ABLATION_COLUMNS))
+        raise SweepError(f'no {sweep.grid} has a record below {RECORDS}: nothing to write')
+    write_text(root / csv, to_csv(concat(tables), ABLATION_COLUMNS))
     return reading
 
 

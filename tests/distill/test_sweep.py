@@ -66,6 +66,6 @@ def test_the_table_has_differences_from_the_student_alone(tmp_path):
     rows = {r['cell']: r for r in csv.DictReader((tmp_path / DISTILLATION_CSV).open())}
     assert rows[fbt]['paired_difference'] == '+10.17' and rows[fbt]['beyond_noise'] == 'yes'
     assert rows[f'cifar100_kd_{teacher}_{student}']['missing'] == '3 of 3 seeds'
-    nothing = SimpleNamespace(steps=[], is_done=lambda step: True)
+    nothing = SimpleNamespace(grid='distillation', steps=[], is_done=lambda step: True)
     with pytest.raises(SweepError, match='no distillation has a record'):
         finish_distillation(tmp_path, nothing, 3)
