@@ -19,7 +19,7 @@ from comad.sweep.estimate import show_seconds
 from comad.sweep.grid import ablations, quickstart, sample_check, study
 from comad.sweep.runner import Sweep
 from comad.sweep.slurm import JOBS, job_command, jobs_file, states_of_jobs, submit
-from comad.sweep.step import SweepError
+from comad.sweep.step import Step, SweepError
 from comad.sweep.teachers import finish_teachers, teachers, with_shipped
 from comad.sweep.video import video
 
@@ -229,6 +229,7 @@ def make_sweep(
         resume=not small or on_cluster,
         gpus=gpus,
         adopts=lambda step: proven and made_as_now(home(), step, track),
+        tells=found_by,
         report=say,
     )
 
@@ -237,6 +238,12 @@ def study_part(args: argparse.Namespace) -> dict[str, Any]:
     """The study's own arguments."""
     own = dict(methods=args.methods, kinds=args.tasks, equal=args.equal)
     return own | dict(gpus=args.gpus, on_cluster=bool(args.slurm))
+
+
+def found_by(step: Step) -> str:
+    from comad.sweep.finish import figure_of  # pandas: no dry run waits for it
+
+    return figure_of(home(), step)
 
 
 def tell(line: str) -> None:

@@ -26,8 +26,9 @@ from comad.leaderboard.study import (
     read_table,
     study_rows,
 )
+from comad.leaderboard.tables import figures
 from comad.runs.place import FILES, results_folder
-from comad.runs.record import Record
+from comad.runs.record import Record, read_record
 from comad.runs.track import SAMPLE
 from comad.sweep.complementary import SETTINGS
 from comad.sweep.distillation import DATA, PAIRS, cells, name_of
@@ -159,6 +160,15 @@ def finish_complementary(root: Path, sweep: Sweep, seeds: int) -> list[str]:
         for setting in SETTINGS
     ]
     return _finish_groups(root, sweep, seeds, ABLATION_KIND, groups, COMPLEMENTARY_CSV)
+
+
+def figure_of(root: Path, step: Step) -> str:
+    """The first figure of a transfer, of its best pooling, as ``top1 48.3``; '' of other steps."""
+    if step.part not in TASKS:
+        return ''
+    found = figures([read_record(root / step.outputs[0])]).dropna(subset='value')
+    own = found[found['metric'] == found['metric'].iat[0]]
+    return f'{own["metric"].iat[0]} {own["value"].max():.1f}'
 
 
 def _finish_groups(

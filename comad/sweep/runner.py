@@ -67,6 +67,7 @@ class Sweep:
         gpus: Processes that a training may have.
         adopts: Tells of a step whose outputs are there, but no stamp, whether they are what it
             would make now; by default none is taken over.
+        tells: What a step that was run has found, for its line; by default nothing.
         report: Receives every line meant for the user.
 
     Raises:
@@ -85,6 +86,7 @@ class Sweep:
         resume: bool = False,
         gpus: int = 1,
         adopts: Callable[[Step], bool] = lambda step: False,
+        tells: Callable[[Step], str] = lambda step: '',
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
         known: set[str] = set()
@@ -97,7 +99,7 @@ class Sweep:
         self.grid, self.steps, self.root, self.files = grid, list(steps), root, files or root
         self.state, self.slots, self.keep_going = Path(state), max(slots, 1), keep_going
         self.report, self.resume, self.gpus = report, resume, gpus
-        self.adopts = adopts
+        self.adopts, self.tells = adopts, tells
         self._anew: set[str] = set()
         self._tries: Counter[str] = Counter()
         self.by_name = {step.name: step for step in self.steps}
@@ -203,8 +205,8 @@ class Sweep:
             self._skip_done(waiting, outcome)
             ready = [name for name in waiting if self._is_ready(name, outcome)]
             if ready and len(running) < self.slots:
-                # The step with the longest chain behind it first.
-                name = max(ready, key=lambda name: chains[name])
+                # An early step, or the one with the longest chain behind it.
+                name = max(ready, key=lambda name: (self.by_name[name].early, chains[name]))
                 waiting.remove(name)
                 running[name] = self._start(self.by_name[name])
                 self._say(name, f'started, about {show_seconds(self._left(waiting, running))} left')
@@ -265,7 +267,8 @@ class Sweep:
         write_json(self._timings_file, {**self._timings(), step.name: seconds})
         write_json(self._stamp(step), stamp)
         self._mark(step).unlink(missing_ok=True)
-        self._say(step.name, f'done in {show_seconds(job.seconds)}')
+        found = self.tells(step)
+        self._say(step.name, f'done in {show_seconds(job.seconds)}' + (found and f': {found}'))
         return True
 
     def _say(self, name: str, what: str) -> None:

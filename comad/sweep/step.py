@@ -4,7 +4,7 @@ import ast
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Step:
         processes: That the recipe is for.
         student: Whose step it is, where it is that of one.
         part: ``pretrain`` or the kind of task that it is for.
+        early: Run as soon as it can be, before steps that others wait for.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Step:
     processes: int = 1
     student: str = ''
     part: str = ''
+    early: bool = field(default=False, compare=False)
 
 
 def config_sources(root: Path, *leaves: str) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ def test_quickstart_covers_every_task_and_ends_with_the_tables():
         *('--sample', '--seed', '0'),
     )
     assert list(steps)[-1] == 'leaderboard' and len(steps['leaderboard'].needs) == 15
+    early = {step.part for step in steps.values() if step.early}
+    assert early == {'knn'}, 'the shortest gives the first row'
 
 
 @pytest.mark.parametrize('kind', ['linear', 'knn', 'finetune', 'upernet', 'mask_rcnn'])

@@ -54,6 +54,14 @@ def test_runs_in_order_and_skips_what_is_done(make, tmp_path):
     assert trace(tmp_path) == ['a', 'b', 'c']
 
 
+def test_early_steps_come_before_long_chains(make, tmp_path):
+    steps = note('long', seconds=90), note('behind', needs=('long',)), note('soon', early=True)
+    sweep = make(*steps, slots=1, tells=lambda step: '48.3' if step.early else '')
+    assert sweep.run().done == ['soon', 'long', 'behind']
+    assert sweep.lines[1] == '[1/3] soon: done in 0 s: 48.3'
+    assert sweep.lines[3] == '[2/3] long: done in 0 s'
+
+
 def test_a_changed_command_reruns_the_step_and_what_reads_it(make, tmp_path):
     assert make(note('a'), note('b', needs=('a',)), note('c')).run().complete
     changed = shell('a', 'echo a2 >> trace; echo other > a.out')

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from comad.commands.sweep import main
-from comad.sweep.grid import RIVALS, SCRATCH, STUDY_STUDENTS, TEACHERS, study
+from comad.runs.record import write_record
+from comad.sweep.finish import figure_of
+from comad.sweep.grid import RECORDS, RIVALS, SCRATCH, STUDY_STUDENTS, TEACHERS, study
 from comad.sweep.runner import Sweep
 from comad.sweep.step import SweepError
+from tests.leaderboard.examples import make_record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +43,17 @@ def test_rivals_are_transferred_to_every_task():
             assert f'{kind}_{student}_p0_s0' in steps
     assert 'finetune_comad_only_mae_tiny_p0_s0' in steps
     assert 'upernet_comad_only_mae_tiny_p0_s0' not in steps
+
+
+def test_a_finished_transfer_tells_its_first_figure(tmp_path):
+    steps = steps_of(1)
+    for kind, metrics, shown in (
+        ('linear', {'top1_cls': 44.04, 'top1_mean': 48.26}, 'top1 48.3'),
+        ('upernet', {'mIoU': 27.1, 'aAcc': 80.0, 'mAcc': 40.0}, 'mIoU 27.1'),
+    ):
+        write_record(tmp_path / RECORDS, make_record(metrics, kind, 'comad_tiny'))
+        assert figure_of(tmp_path, steps[f'{kind}_comad_tiny_p0_s0']) == shown
+    assert figure_of(tmp_path, steps['pretrain_comad_tiny_p0']) == ''
 
 
 def test_chosen_methods_and_tasks_only():
