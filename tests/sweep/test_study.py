@@ -49,7 +49,7 @@ def test_a_finished_transfer_tells_its_first_figure(tmp_path):
     steps = steps_of(1)
     for kind, metrics, shown in (
         ('linear', {'top1_cls': 44.04, 'top1_mean': 48.26}, 'top1 48.3'),
-        ('upernet', {'mIoU': 27.1, 'aAcc': 80.0, 'mAcc': 40.0}, 'mIoU 27.1'),
+        ('mask_rcnn', {'bbox_mAP': 0.123, 'segm_mAP': 0.1}, 'bbox_mAP 12.3'),
     ):
         write_record(tmp_path / RECORDS, make_record(metrics, kind, 'comad_tiny'))
         assert figure_of(tmp_path, steps[f'{kind}_comad_tiny_p0_s0']) == shown
