@@ -9,8 +9,9 @@ from pandas import DataFrame, concat
 
 from backbones.files import write_text
 from comad.leaderboard.outputs import Tables, documented, escape, joined, markdown_table
+from comad.leaderboard.paired import DASH, groups_block, paired_block
 from comad.leaderboard.sample_check import SAMPLE_CHECK_CSV, check_block
-from comad.leaderboard.study import STUDY_CSV, read_table
+from comad.leaderboard.study import COMPLEMENTARY_CSV, STUDY_CSV, read_table
 from comad.leaderboard.tables import MIN_SEEDS, Statistics, is_tie
 from comad.tasks.task import TASKS
 
@@ -28,12 +29,14 @@ STUDY_COSTS = {
     's': ('pretrain_seconds', '1'),
 }
 DECIDING = 'linear, mean'
-DASH, EARLIER = '–', '†'
+# Whose differences from the others are shown.
+REFERENCE = 'comad_tiny'
+EARLIER = '†'
 NOTHING_MEASURED = 'Nothing has been measured at full scale yet.'
 
 
 def update_page(tables: Tables) -> list[Path]:
-    """Put tables, check and study between their markers in the page; return it if it changed.
+    """Put every table between its markers in the page; return the page if it changed.
 
     Raises:
         ValueError: If docs/results.md, where there is one, lacks a marker; it is then left alone.
@@ -60,10 +63,13 @@ def stale_page(tables: Tables) -> str:
 
 def page_blocks(tables: Tables) -> dict[str, str]:
     """Return what stands between each pair of markers of docs/results.md."""
+    study = read_table(STUDY_CSV)
     return {
         'leaderboard': leaderboard_block(tables),
         'check': check_block(SAMPLE_CHECK_CSV),
-        'study': study_block(read_table(STUDY_CSV)),
+        'study': study_block(study),
+        'paired': paired_block(study, REFERENCE, STUDY_COLUMNS),
+        'complementary': groups_block(COMPLEMENTARY_CSV, 'linear'),
     }
 
 

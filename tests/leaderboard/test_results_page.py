@@ -11,6 +11,7 @@ from comad.leaderboard.results_page import (
     NOTHING_MEASURED,
     PAGE,
     leaderboard_block,
+    page_blocks,
     replace_block,
     rewrite,
     study_block,
@@ -22,7 +23,9 @@ from tests.calls import call
 from tests.leaderboard.examples import make_record, table_of
 
 ROOT = Path(__file__).resolve().parents[2]
-CHECK = '<!-- check:begin -->\n<!-- check:end -->\n'
+CHECK = ''.join(
+    f'<!-- {name}:begin -->\n<!-- {name}:end -->\n' for name in ('check', 'paired', 'complementary')
+)
 TEXT = 'a\n<!-- study:begin -->\nold\n<!-- study:end -->\nb\n'
 
 
@@ -43,8 +46,9 @@ def lines(rows):
 def test_the_committed_page_holds_the_tables_of_results(tmp_path):
     boards = build_leaderboards('full', None, tmp_path)
     text = PAGE.read_text(encoding='utf-8')
-    new = replace_block(text, 'leaderboard', leaderboard_block(boards.tables))
-    new = replace_block(new, 'study', study_block(read_table(STUDY_CSV)))
+    new = text
+    for name, body in page_blocks(boards.tables).items():
+        new = replace_block(new, name, body)
     assert new == text, 'run python tools/leaderboard.py'
 
 
