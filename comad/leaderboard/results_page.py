@@ -52,25 +52,42 @@ def stale_page(tables: Tables) -> str:
     if not PAGE.is_file():
         return ''
     text = PAGE.read_text(encoding='utf-8')
-    for name, body in page_blocks(tables).items():
-        try:
+    try:
+        for name, body in page_blocks(tables).items():
             if replace_block(text, name, body) != text:
                 return f'{PAGE}: the table between the {name} markers is another one'
-        except ValueError as error:
-            return str(error)
+    except ValueError as error:
+        return str(error)
     return ''
 
 
 def page_blocks(tables: Tables) -> dict[str, str]:
-    """Return what stands between each pair of markers of docs/results.md."""
-    study = read_table(STUDY_CSV)
-    return {
-        'leaderboard': leaderboard_block(tables),
-        'check': check_block(SAMPLE_CHECK_CSV),
-        'study': study_block(study),
-        'paired': paired_block(study, REFERENCE, STUDY_COLUMNS),
-        'complementary': groups_block(COMPLEMENTARY_CSV, 'linear'),
-    }
+    """Return what stands between each pair of markers of docs/results.md.
+
+    Raises:
+        ValueError: A table of results/ cannot be read.
+    """
+    blocks = {'leaderboard': leaderboard_block(tables)}
+    for name, path, make in (
+        ('check', SAMPLE_CHECK_CSV, check_block),
+        ('study', STUDY_CSV, lambda path: study_block(read_table(path))),
+        (
+            'paired',
+            STUDY_CSV,
+            _paired,
+        ),
+        ('complementary', COMPLEMENTARY_CSV, lambda path: groups_block(path, 'linear')),
+    ):
+        try:
+            blocks[name] = make(path)
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+            why = ' '.join(str(error).split())
+            raise ValueError(f'{path}: cannot be shown on {PAGE}: {why}; see verify') from None
+    return blocks
+
+
+def _paired(path: Path) -> str:
+    return paired_block(read_table(path), REFERENCE, STUDY_COLUMNS)
 
 
 def rewrite(path: Path, blocks: Mapping[str, str]) -> bool:

@@ -291,7 +291,10 @@ def check_ablations(path: Path) -> tuple[int, list[str]]:
         return 0, [f'{path}: columns are {list(table)}']
     # A table of several pairs has one default each, before those that are compared with it.
     defaults = table['values'].where(table['difference'] == DEFAULT)
-    table = table.assign(default=defaults.groupby(table['metric']).ffill().fillna(''))
+    table = table.assign(
+        default=defaults.groupby(table['metric']).ffill().fillna(''),
+        twice=table.duplicated(['cell', 'metric']),
+    )
     return len(table), _problems(path, table['cell'] + ', ' + table['metric'], table, _ablation_row)
 
 
@@ -338,6 +341,8 @@ def _study_row(row: Cells) -> Iterator[str]:
 
 
 def _ablation_row(row: Cells) -> Iterator[str]:
+    if row['twice']:
+        yield 'is there twice'
     values = _by_seed(row['values'])
     absent, wanted = 0, len(values)
     if row['missing']:

@@ -17,6 +17,7 @@ from comad.sweep.grid import ABLATION_KIND, RANDOM, REFERENCE, STUDENT_SECONDS, 
 from comad.sweep.step import Step, config_sources
 
 LEAF = 'cls_configs/finetune_comad_tiny.py'
+LISTS = 'comad/data/classes'
 OVERLAYS = {part: f'base_configs/tracks/sample/{part}.py' for part in ('cls', 'pretrain')}
 # At 12 epochs a network tells 77 % of the validation images of six classes.
 EPOCHS = 16
@@ -93,7 +94,7 @@ def _teach(root: Path, classes: str, seed: int) -> Step:
         command=command,
         outputs=(str(file), record),
         needs=('data',),
-        sources=config_sources(root, LEAF, OVERLAYS['cls']),
+        sources=(*config_sources(root, LEAF, OVERLAYS['cls']), f'{LISTS}/{classes}.txt'),
         seconds=SECONDS_PER_CLASS * count,
     )
 

@@ -28,7 +28,7 @@ from comad.leaderboard.study import (
 )
 from comad.leaderboard.tables import figures
 from comad.runs.place import FILES, results_folder
-from comad.runs.record import Record, read_record
+from comad.runs.record import Record, RecordError, read_record
 from comad.runs.track import SAMPLE
 from comad.sweep.complementary import SETTINGS
 from comad.sweep.distillation import DATA, PAIRS, cells, name_of
@@ -163,10 +163,15 @@ def finish_complementary(root: Path, sweep: Sweep, seeds: int) -> list[str]:
 
 
 def figure_of(root: Path, step: Step) -> str:
-    """The first figure of a transfer, of its best pooling, as ``top1 48.3``; '' of other steps."""
+    """The first figure of a transfer, of its best pooling, as ``top1 48.3``; '' without one."""
     if step.part not in TASKS:
         return ''
-    found = figures([read_record(root / step.outputs[0])]).dropna(subset='value')
+    try:
+        found = figures([read_record(root / step.outputs[0])]).dropna(subset='value')
+    except (OSError, RecordError):  # the grid goes on: its tables say what is wrong
+        return ''
+    if found.empty:
+        return ''
     own = found[found['metric'] == found['metric'].iat[0]]
     return f'{own["metric"].iat[0]} {own["value"].max():.1f}'
 

@@ -135,10 +135,11 @@ class Sweep:
         Raises:
             SweepError: If the grid has no step of that name.
         """
+        names = list(names)
+        if unknown := [name for name in names if name not in self.by_name]:
+            near = meant(unknown[0], self.by_name)
+            raise SweepError(f'{self.grid} has no step {unknown[0]}{near}; --dry-run lists all')
         for name in names:
-            if name not in self.by_name:
-                near = meant(name, self.by_name)
-                raise SweepError(f'{self.grid} has no step {name}{near}; --dry-run lists all')
             self._stamp(self.by_name[name]).unlink(missing_ok=True)
             self._anew.add(name)
 

@@ -14,6 +14,7 @@ from comad.leaderboard.results_page import (
     page_blocks,
     replace_block,
     rewrite,
+    stale_page,
     study_block,
     study_figure,
 )
@@ -245,3 +246,14 @@ def test_the_table_of_methods_tells_the_studys_figures():
             assert cells[-2] == (', '.join(figures) or 'not yet measured'), line
         shown |= {*students}
     assert {'comad_tiny', 'mae_tiny', 'dmt_tiny', 'hybrid_distill_tiny', 'amd_tiny'} <= shown
+
+
+@pytest.mark.parametrize('damage', ['', 'cell,metric\nx,y\n', 'cell,difference\n<<<<<<< HEAD\n'])
+def test_a_damaged_table_is_named(tmp_path, monkeypatch, damage):
+    path = tmp_path / 'sample_complementary.csv'
+    path.write_text(damage)
+    monkeypatch.setattr('comad.leaderboard.results_page.COMPLEMENTARY_CSV', path)
+    boards = build_leaderboards('full', None, tmp_path)
+    with pytest.raises(ValueError, match=r'sample_complementary\.csv: cannot be shown'):
+        page_blocks(boards.tables)
+    assert str(path) in stale_page(boards.tables)

@@ -44,6 +44,7 @@ def test_every_step_resolves_to_its_own_run():
             assert cfg.model.num_classes == len(read_classes_of(classes))
             assert cfg.train_cfg.max_epochs == EPOCHS
             assert step.outputs[0] == f'{cfg.work_dir}/epoch_{EPOCHS}.pth'
+            assert (FILES / step.sources[-1]).stem == classes, 'another list is another teacher'
         elif step.name.startswith('pretrain_'):
             assert step.outputs[0] == f'{cfg.work_dir}/student.safetensors'
             made = {output for need in step.needs for output in by_name(steps, need).outputs}
@@ -78,6 +79,9 @@ def test_differences_are_taken_within_a_setting(tmp_path):
         assert row['paired_difference'] == '+5.10' and row['beyond_noise'] == 'yes'
     assert rows[SETTINGS[1].student('comad_affinity_tiny')]['missing'] == '3 of 3 seeds'
     assert check_ablations(path) == (len(rows), [])
+    lines = path.read_text().splitlines()
+    path.write_text('\n'.join([*lines, lines[-1]]) + '\n')
+    assert 'is there twice' in check_ablations(path)[1][0]
     sweep.steps = []
     with pytest.raises(SweepError, match='no complementary has a record'):
         finish_complementary(tmp_path, sweep, 3)

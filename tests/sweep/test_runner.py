@@ -62,6 +62,14 @@ def test_early_steps_come_before_long_chains(make, tmp_path):
     assert sweep.lines[3] == '[2/3] long: done in 0 s'
 
 
+def test_an_unknown_step_to_redo_leaves_the_others_alone(make):
+    sweep = make(note('a'), note('b'))
+    assert sweep.run().complete
+    with pytest.raises(SweepError, match='has no step nothing'):
+        sweep.forget(['a', 'nothing'])
+    assert make(note('a'), note('b')).run().skipped == ['a', 'b']
+
+
 def test_a_changed_command_reruns_the_step_and_what_reads_it(make, tmp_path):
     assert make(note('a'), note('b', needs=('a',)), note('c')).run().complete
     changed = shell('a', 'echo a2 >> trace; echo other > a.out')

@@ -54,6 +54,7 @@ def test_a_finished_transfer_tells_its_first_figure(tmp_path):
         write_record(tmp_path / RECORDS, make_record(metrics, kind, 'comad_tiny'))
         assert figure_of(tmp_path, steps[f'{kind}_comad_tiny_p0_s0']) == shown
     assert figure_of(tmp_path, steps['pretrain_comad_tiny_p0']) == ''
+    assert figure_of(tmp_path, steps['knn_comad_tiny_p0_s0']) == '', 'no record ends no sweep'
 
 
 def test_chosen_methods_and_tasks_only():
