@@ -37,6 +37,6 @@ KNN = Task(
     tested='test',
     place=20,
     seconds=12,
-    study={'k-NN, mean': ('top1', 'mean')},
+    study={'k-NN, mean': ('top1', 'mean'), 'k-NN, cls': ('top1', 'cls')},
 )
 TASKS = (KNN,)
