@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from comad.data.subset import read_classes_of
 from comad.runs.place import pretrain_dir
 from comad.runs.track import SAMPLE
 from comad.sweep.distillation import data_step
@@ -30,7 +29,7 @@ class Setting:
 
     Attributes:
         text: what the teachers know.
-        lists: per teacher the list of its classes, see `read_classes_of`.
+        lists: per teacher the list of its classes, see `comad.data.subset.read_classes_of`.
         cells: leaf -> what it does differently from the first.
     """
 
@@ -81,6 +80,8 @@ def _file(classes: str) -> str:
 
 def _teach(root: Path, classes: str, seed: int) -> Step:
     """The step that trains a teacher, of the size of the sample's, by the labels of a list."""
+    from comad.data.subset import read_classes_of  # numpy: no --help waits for it
+
     file, count = Path(_file(classes)), len(read_classes_of(classes))
     loaders = [f'{part}_dataloader.dataset.classes={classes}' for part in ('train', 'val', 'test')]
     length = [f'train_cfg.max_epochs={EPOCHS}', f'train_cfg.val_interval={EPOCHS}']

@@ -44,6 +44,12 @@ Between.
 
 <!-- study:begin -->
 <!-- study:end -->
+
+<!-- paired:begin -->
+<!-- paired:end -->
+
+<!-- complementary:begin -->
+<!-- complementary:end -->
 """
 # A row that an earlier study left, under an earlier version of the protocol.
 EARLIER = """student,method_version,teachers,task,metric,pool,mean,sd,n,seeds,values,\
