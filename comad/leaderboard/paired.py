@@ -7,11 +7,10 @@ from pandas import DataFrame
 
 from comad.leaderboard.cells import read_cells
 from comad.leaderboard.outputs import markdown_table
-from comad.leaderboard.study import ABLATION_COLUMNS, DEFAULT, seed_statistics, t_factor
+from comad.leaderboard.study import ABLATION_COLUMNS, DEFAULT, KEY, seed_statistics, t_factor
 from comad.tasks.task import TASKS
 
 DASH = '–'
-KEY = ['task', 'metric', 'pool']
 
 
 def paired_block(study: DataFrame, reference: str, headings: Mapping[tuple, str]) -> str:
@@ -28,7 +27,7 @@ def paired_block(study: DataFrame, reference: str, headings: Mapping[tuple, str]
     size = reference.rpartition('_')[2]
     found: dict[tuple, dict[str, tuple[tuple[str, str], dict[int, float]]]] = {}
     for row in study.to_dict('records'):
-        student, key = row['student'], tuple(row[name] for name in KEY)
+        student, key = row['student'], tuple(row[name] for name in KEY[1:])
         if key not in headings or not student.endswith(f'_{size}') or '_equal' in student:
             continue
         transfers = (int(seed.partition('/')[2]) for seed in row['seeds'].split('; '))

@@ -71,11 +71,7 @@ def page_blocks(tables: Tables) -> dict[str, str]:
     for name, path, make in (
         ('check', SAMPLE_CHECK_CSV, check_block),
         ('study', STUDY_CSV, lambda path: study_block(read_table(path))),
-        (
-            'paired',
-            STUDY_CSV,
-            _paired,
-        ),
+        ('paired', STUDY_CSV, _paired),
         ('complementary', COMPLEMENTARY_CSV, lambda path: groups_block(path, 'linear')),
     ):
         try:
