@@ -188,10 +188,11 @@ def write_sample(args: argparse.Namespace) -> None:
         seconds = f'in {time.monotonic() - start:.0f} s' if written else 'already'
         print(f'{root} is complete {seconds}: seed {args.seed}, version {videos.VERSION}')
         return
+    from comad.data.pool import usable_cores
+
     args.root = args.root or Path(sample.SAMPLE_ROOT)
-    written = sample.write_sample(
-        args.root, args.seed, force=args.force, progress=Progress('images'), report=print
-    )
+    options = dict(force=args.force, workers=usable_cores(), report=print)
+    written = sample.write_sample(args.root, args.seed, progress=Progress('images'), **options)
     if written:
         manifest = sample.read_manifest(args.root)
         print(f'wrote {manifest["files"]} files in {time.monotonic() - start:.0f} s to {args.root}')

@@ -1,7 +1,6 @@
 """Writes the sample in the on-disk layouts of ImageNet, ADE20K, COCO and CIFAR-100."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,27 +44,28 @@ def run_lengths(mask: np.ndarray) -> list[int]:
     return [0, *counts] if flat[0] else counts
 
 
-def write_imagenet(root: Path, split: str, renderer: SceneRenderer, count: int) -> Iterator[None]:
-    """Write ``imagenet/<split>/<wnid>/*.JPEG``; yields after each image."""
+def write_imagenet(root: Path, split: str, renderer: SceneRenderer, indices: range) -> None:
+    """Write some images as ``imagenet/<split>/<wnid>/*.JPEG``."""
     folder = root / 'imagenet' / split
     for kind in range(len(CLASSES)):
-        (folder / wnid(kind)).mkdir(parents=True)
-    for index in range(count):
+        (folder / wnid(kind)).mkdir(parents=True, exist_ok=True)
+    for index in indices:
         scene = renderer.single(index)
         name = wnid(scene.classes[0])
         file = f'{name}_{index}' if split == 'train' else f'ILSVRC2012_val_{index + 1:08d}'
         (folder / name / f'{file}.JPEG').write_bytes(encode(scene.image, '.jpg'))
-        yield
 
 
-def write_scenes(root: Path, split: str, renderer: SceneRenderer, count: int) -> Iterator[None]:
-    """Write the same scenes below ``ade/`` and ``coco/``; yields after each scene."""
+def write_scenes(
+    root: Path, split: str, renderer: SceneRenderer, indices: range
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Write some scenes below ``ade/`` and ``coco/``; what `write_instances` takes of them."""
     ade, coco = root / 'ade/ADEChallengeData2016', root / 'coco'
     images, labels = (ade / kind / ADE_SPLITS[split] for kind in ('images', 'annotations'))
-    for folder in (images, labels, coco / f'{split}2017', coco / 'annotations'):
+    for folder in (images, labels, coco / f'{split}2017'):
         folder.mkdir(parents=True, exist_ok=True)
     image_entries, instances = [], []
-    for index in range(count):
+    for index in indices:
         scene, image_id = renderer.several(index), FIRST_IMAGE[split] + index
         data, file = encode(scene.image, '.jpg'), f'{image_id:012d}.jpg'
         name = f'ADE_{split}_{index + 1:08d}'
@@ -75,37 +75,49 @@ def write_scenes(root: Path, split: str, renderer: SceneRenderer, count: int) ->
         image_entries.append({'id': image_id, 'file_name': file, 'height': SIZE, 'width': SIZE})
         for position, (kind, mask) in enumerate(zip(scene.classes, scene.masks, strict=True)):
             instances.append(_instance(image_id * 10 + position, image_id, kind, mask))
-        yield
+    return image_entries, instances
+
+
+def write_instances(
+    root: Path, split: str, images: list[dict[str, Any]], instances: list[dict[str, Any]]
+) -> None:
+    """Write ``coco/annotations/instances_<split>2017.json``, in the order given."""
     content = {
         'info': {'description': 'scenes of patterned blobs', 'version': '2'},
         'licenses': [],
-        'images': image_entries,
+        'images': images,
         'annotations': instances,
         'categories': [
             {'id': kind + 1, 'name': name, 'supercategory': 'pattern'}
             for kind, name in enumerate(CLASSES)
         ],
     }
-    path = coco / 'annotations' / f'instances_{split}2017.json'
+    path = root / 'coco/annotations' / f'instances_{split}2017.json'
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, separators=(',', ':')) + '\n', encoding='utf-8')
 
 
-def write_cifar(root: Path, split: str, renderer: DigitRenderer, count: int) -> Iterator[None]:
-    """Write ``cifar-100-binary/{train,test}.bin``; yields after each image.
+def cifar_bytes(renderer: DigitRenderer, indices: range) -> bytes:
+    """Some images as ``cifar-100-binary/{train,test}.bin`` holds them.
 
     Handwritten digits at 32 px, pixels averaged. The fine label is the digit, the coarse one
     whether it is odd.
     """
+    parts = []
+    for index in indices:
+        digit = index % len(DIGITS)
+        small = cv2.resize(renderer.image(index), (EDGE, EDGE), interpolation=cv2.INTER_AREA)
+        parts.append(bytes((digit % 2, digit)) + small.transpose(2, 0, 1).tobytes())
+    return b''.join(parts)
+
+
+def write_cifar(root: Path, split: str, content: bytes) -> None:
+    """Write ``cifar-100-binary/{train,test}.bin`` and the names of its labels."""
     folder = root / 'cifar-100-binary'
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     (folder / FINE).write_text('\n'.join(DIGITS) + '\n', encoding='utf-8')
     (folder / COARSE).write_text('even\nodd\n', encoding='utf-8')
-    with (folder / FILES[split]).open('wb') as file:
-        for index in range(count):
-            digit = index % len(DIGITS)
-            small = cv2.resize(renderer.image(index), (EDGE, EDGE), interpolation=cv2.INTER_AREA)
-            file.write(bytes((digit % 2, digit)) + small.transpose(2, 0, 1).tobytes())
-            yield
+    (folder / FILES[split]).write_bytes(content)
 
 
 def _instance(number: int, image_id: int, kind: int, mask: np.ndarray) -> dict[str, Any]:

@@ -7,15 +7,25 @@ segmentation and detection the same ones; CIFAR-100's layout holds handwritten d
 import fcntl
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from backbones.files import read_json, sha256_of, write_json
+from comad.data.pool import run_tasks
 from comad.data.sample.digits import DigitRenderer
-from comad.data.sample.layouts import encode, write_cifar, write_imagenet, write_scenes
+from comad.data.sample.layouts import (
+    cifar_bytes,
+    encode,
+    write_cifar,
+    write_imagenet,
+    write_instances,
+    write_scenes,
+)
 from comad.data.sample.scenes import CLASSES, SPLITS, SceneRenderer
 
 # Raise whenever the same seed and sizes would give other bytes: older samples are then rebuilt.
@@ -25,7 +35,18 @@ MANIFEST = 'manifest.json'
 CONTACT_SHEET = 'contact_sheet.png'
 CONTENT = ('imagenet', 'ade', 'coco', 'cifar-100-binary', CONTACT_SHEET)
 
+# Images that a process draws at a time.
+CHUNK = 100
+
 Progress = Callable[[int, int], None]
+
+
+class Part(NamedTuple):
+    """Some images of a layout: 'imagenet', 'scenes' or 'cifar'."""
+
+    kind: str
+    split: str
+    indices: range
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,7 @@ def write_sample(
     seed: int = 0,
     sizes: SampleSizes | None = None,
     force: bool = False,
+    workers: int = 1,
     progress: Progress | None = None,
     report: Callable[[str], None] | None = None,
 ) -> bool:
@@ -66,6 +88,7 @@ def write_sample(
         seed: of all scenes and of the split of the digits.
         sizes: numbers of images.
         force: write even if the same sample is there.
+        workers: processes that draw; the bytes are equal for any number.
         progress: called with images done and images in all.
         report: called with one line that says why an existing sample is replaced.
 
@@ -90,17 +113,17 @@ def write_sample(
             _check_replaceable(root)
             if report:
                 report(f'{root} is replaced: {reason}')
-        partial, old = (root.parent / f'.{root.name}.{kind}' for kind in ('partial', 'old'))
-        shutil.rmtree(partial, ignore_errors=True)
+        unfinished, old = (root.parent / f'.{root.name}.{kind}' for kind in ('partial', 'old'))
+        shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            _write_all(partial, seed, sizes, progress or (lambda done, total: None))
+            _write_all(unfinished, seed, sizes, workers, progress or (lambda done, total: None))
             # Never a half deleted sample under the right name.
             shutil.rmtree(old, ignore_errors=True)
             if root.exists():
                 root.rename(old)
-            partial.rename(root)
+            unfinished.rename(root)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
     return True
 
@@ -154,27 +177,53 @@ def _header(seed: int, sizes: SampleSizes) -> dict[str, Any]:
     return {'version': SAMPLE_VERSION, 'seed': seed, 'images': asdict(sizes)}
 
 
-def _write_all(root: Path, seed: int, sizes: SampleSizes, progress: Progress) -> None:
+def _write_all(
+    root: Path, seed: int, sizes: SampleSizes, workers: int, progress: Progress
+) -> None:
     # Imported late: drawing is not needed to check a sample.
     from comad.data.sample.contact_sheet import draw_contact_sheet
 
-    renderers = {split: SceneRenderer(split, seed) for split in SPLITS}
+    scenes = {split: SceneRenderer(split, seed) for split in SPLITS}
     digits = {split: DigitRenderer(split, seed) for split in SPLITS}
-    parts = (
-        (write_imagenet, renderers, (sizes.imagenet_train, sizes.imagenet_val)),
-        (write_scenes, renderers, (sizes.scenes_train, sizes.scenes_val)),
-        (write_cifar, digits, (sizes.imagenet_train, sizes.imagenet_val)),
-    )
-    total, done = sum(sum(numbers) for *_, numbers in parts), 0
-    for write, drawn_by, numbers in parts:
-        for split, count in zip(SPLITS, numbers, strict=True):
-            for _ in write(root, split, drawn_by[split], count):
-                done += 1
-                progress(done, total)
-    (root / CONTACT_SHEET).write_bytes(encode(draw_contact_sheet(renderers), '.png'))
+    single = dict(zip(SPLITS, (sizes.imagenet_train, sizes.imagenet_val), strict=True))
+    several = dict(zip(SPLITS, (sizes.scenes_train, sizes.scenes_val), strict=True))
+    parts = [
+        Part(kind, split, range(start, min(start + CHUNK, count)))
+        for kind, counts in (('imagenet', single), ('scenes', several), ('cifar', single))
+        for split, count in counts.items()
+        for start in range(0, count, CHUNK)
+    ]
+    root.mkdir()
+    total, done, drawn = sum(len(part.indices) for part in parts), 0, {}
+    for part, result in run_tasks(partial(_write_part, root, scenes, digits), parts, workers):
+        drawn[part] = result
+        done += len(part.indices)
+        progress(done, total)
+    for split in SPLITS:
+        found = {
+            kind: [drawn[part] for part in parts if (part.kind, part.split) == (kind, split)]
+            for kind in ('scenes', 'cifar')
+        }
+        images, instances = (list(chain(*lists)) for lists in zip(*found['scenes'], strict=True))
+        write_instances(root, split, images, instances)
+        write_cifar(root, split, b''.join(found['cifar']))
+    (root / CONTACT_SHEET).write_bytes(encode(draw_contact_sheet(scenes), '.png'))
     files, digest = tree_digest(root)
     manifest = {**_header(seed, sizes), 'files': files, 'sha256': digest}
     write_json(root / MANIFEST, manifest)
+
+
+def _write_part(
+    root: Path,
+    scenes: Mapping[str, SceneRenderer],
+    digits: Mapping[str, DigitRenderer],
+    part: Part,
+) -> tuple[Part, Any]:
+    """Draw and write a part; what is left to be written of all of them together."""
+    if part.kind == 'cifar':
+        return part, cifar_bytes(digits[part.split], part.indices)
+    write = write_imagenet if part.kind == 'imagenet' else write_scenes
+    return part, write(root, part.split, scenes[part.split], part.indices)
 
 
 def _check_replaceable(root: Path) -> None:
