@@ -1,29 +1,23 @@
-"""Programs in processes of their own, without their imports' seconds.
+"""Programs in processes of their own, forks of one that has imported the suite.
 
-`start` does what ``python FILE ...`` or ``python -m MODULE ...`` does, in a fork of a server that
-has imported the suite: standard library's forkserver. The tests of --help, of the first look and of
-the shell scripts start Python itself.
+The tests of --help, of the first look and of the shell scripts start Python itself.
 """
 
-import atexit
 import contextlib
-import functools
-import multiprocessing
 import os
-import runpy
 import signal
 import socket
-import sys
+import subprocess
 import time
 from collections.abc import Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from comad.sweep.fork import Fork
+
 HANGS = 300  # seconds after which a process has stopped for good, however busy the machine is
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def start(
@@ -38,13 +32,9 @@ def start(
         module: whether the program is a module.
         environment: variables beside those of this process.
     """
-    context = _server()
-    words = [str(argument) for argument in arguments]
-    variables = {**os.environ, **environment}
-    process = context.Process(target=_run, args=(words, str(log), str(cwd), module, variables))
     log.touch()
-    process.start()
-    return Program(process, log)
+    words = [str(argument) for argument in arguments]
+    return Program(Fork(words, log, Path(cwd), {**os.environ, **environment}, module), log)
 
 
 @contextlib.contextmanager
@@ -88,7 +78,7 @@ def run(*arguments: object, log: Path, **options: Any) -> 'Program':
 class Program:
     """A started program, its process group and what it has said."""
 
-    def __init__(self, process: Any, log: Path) -> None:
+    def __init__(self, process: Fork, log: Path) -> None:
         self.process, self.log, self.pid = process, log, process.pid
 
     def text(self) -> str:
@@ -99,48 +89,17 @@ class Program:
         """Wait until it has said ``what``; a test fails if it ends before."""
         end = time.monotonic() + seconds
         while what not in self.text():
-            if self.process.exitcode is not None or time.monotonic() > end:
-                self.process.kill()
+            if self.process.poll() is not None or time.monotonic() > end:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
                 pytest.fail(self.text()[-3000:])
             time.sleep(0.05)
         return self
 
     def end(self, seconds: float = HANGS) -> int | None:
         """Its exit code, negative for a signal; whoever hangs is killed with its group."""
-        self.process.join(seconds)
-        if self.process.exitcode is None:
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
             os.killpg(self.pid, signal.SIGKILL)
-        return self.process.exitcode
-
-
-@functools.cache
-def _server() -> Any:
-    """Start the server; only its environment tells it where the project is."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['tests.preloaded'])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('OMP_NUM_THREADS', '1')
-        patch.setenv('PYTHONPATH', str(ROOT), prepend=os.pathsep)
-        forkserver.ensure_running()
-    return context
-
-
-def _run(words: list[str], log: str, cwd: str, module: bool, environment: dict[str, str]) -> None:
-    os.setsid()
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    sys.stdout.reconfigure(line_buffering=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.clear()
-    os.environ.update(environment)
-    multiprocessing.current_process().name = 'MainProcess'
-    os.chdir(cwd)
-    sys.argv = words
-    try:
-        if module:
-            runpy.run_module(words[0], run_name='__main__', alter_sys=True)
-        else:
-            runpy.run_path(words[0], run_name='__main__')
-    finally:
-        atexit._run_exitfuncs()  # multiprocessing ends a process without them
+            return None

@@ -228,6 +228,7 @@ def make_sweep(
         keep_going=grid != 'quickstart',
         resume=not small or on_cluster,
         gpus=gpus,
+        forks=small,
         adopts=lambda step: proven and made_as_now(home(), step, track),
         tells=found_by,
         report=say,

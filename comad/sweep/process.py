@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from comad.runs.place import CALLER, FILES
+from comad.sweep.fork import ONE_THREAD, Fork, is_current
 from comad.sweep.step import Step
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 10.0
-THREAD_VARIABLES = (
-    'OMP_NUM_THREADS',
-    'MKL_NUM_THREADS',
-    'OPENBLAS_NUM_THREADS',
-    'NUMEXPR_NUM_THREADS',
-)
+# Tools that import torch.
+FORKED = ('train.py', 'weights.py')
 
 
 class Job:
@@ -33,6 +30,7 @@ class Job:
         root: Folder the command runs in.
         log: File that takes its output; what an earlier attempt said is overwritten.
         inputs: What the step starts from, kept for its stamp.
+        forks: Whether it may be a fork of a process that has imported the suite.
     """
 
     def __init__(
@@ -42,26 +40,32 @@ class Job:
         root: Path,
         log: Path,
         inputs: dict[str, Any],
+        forks: bool = False,
     ) -> None:
         self.step, self.log, self.inputs = step, log, inputs
         self.seconds = self.peak_mb = 0.0
-        limits = dict.fromkeys(THREAD_VARIABLES, '1')
+        # Paths of a step are those of the root, wherever the sweep was typed.
+        own = {'PYTHONUNBUFFERED': '1', CALLER: str(root), **ONE_THREAD}
+        environment, words = {**os.environ, **own}, _executable(command)
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open('w') as stream:
-            stream.write(f'$ {shlex.join(command)}\n')
-            stream.flush()
-            self.started = time.monotonic()
-            # An own session: a Ctrl-C reaches the sweep alone, which then ends whole groups.
-            self.process = subprocess.Popen(
-                _executable(command),
-                cwd=root,
-                # Paths of a step are those of the root, wherever the sweep was typed.
-                env={**os.environ, 'PYTHONUNBUFFERED': '1', CALLER: str(root), **limits},
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        log.write_text(f'$ {shlex.join(command)}\n')
+        self.started = time.monotonic()
+        # An own session: a Ctrl-C reaches the sweep alone, which then ends whole groups.
+        forks = forks and command[0] == 'python' and Path(command[1]).name in FORKED
+        if forks and is_current():
+            module = words[1] == '-m'
+            self.process = Fork(words[1 + module :], log, root, environment, module)
+        else:
+            with log.open('a') as stream:
+                self.process = _Command(
+                    words,
+                    cwd=root,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""
@@ -92,15 +96,26 @@ def _executable(command: Sequence[str]) -> list[str]:
     return [sys.executable, '-m', f'comad.commands.{tool.stem}', *command[2:]]
 
 
+class _Command(subprocess.Popen):
+    """A process that tells its peak memory when it has ended."""
+
+    peak_mb = 0.0
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            ended, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if ended:
+                self.returncode = os.waitstatus_to_exitcode(status)
+                self.peak_mb = usage.ru_maxrss / 1024
+        return self.returncode
+
+
 def wait_any(jobs: dict[str, Job]) -> Job:
     """Wait until one of the jobs ends, remove it from ``jobs`` and return it."""
     while True:
         for name, job in jobs.items():
-            # wait4 instead of poll: it also tells the peak memory of the process.
-            ended, status, usage = os.wait4(job.process.pid, os.WNOHANG)
-            if ended:
-                job.process.returncode = os.waitstatus_to_exitcode(status)
-                job.seconds, job.peak_mb = job.elapsed(), usage.ru_maxrss / 1024
+            if job.process.poll() is not None:
+                job.seconds, job.peak_mb = job.elapsed(), job.process.peak_mb
                 return jobs.pop(name)
         time.sleep(POLL_SECONDS)
 
@@ -119,6 +134,6 @@ def terminate(jobs: Iterable[Job], grace: float = GRACE_SECONDS) -> None:
         process.wait()
 
 
-def _signal_group(process: subprocess.Popen, number: int) -> None:
+def _signal_group(process: subprocess.Popen | Fork, number: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)

@@ -65,6 +65,8 @@ class Sweep:
         resume: Whether a training goes on where an earlier attempt stopped, instead of beginning
             anew; at full scale nothing that is there is written over unless `forget` was told so.
         gpus: Processes that a training may have.
+        forks: Whether steps may be forks of one process that has imported the suite; worth it where
+            they take seconds.
         adopts: Tells of a step whose outputs are there, but no stamp, whether they are what it
             would make now; by default none is taken over.
         tells: What a step that was run has found, for its line; by default nothing.
@@ -85,6 +87,7 @@ class Sweep:
         keep_going: bool = False,
         resume: bool = False,
         gpus: int = 1,
+        forks: bool = False,
         adopts: Callable[[Step], bool] = lambda step: False,
         tells: Callable[[Step], str] = lambda step: '',
         report: Callable[[str], None] = lambda line: None,
@@ -98,7 +101,7 @@ class Sweep:
             known.add(step.name)
         self.grid, self.steps, self.root, self.files = grid, list(steps), root, files or root
         self.state, self.slots, self.keep_going = Path(state), max(slots, 1), keep_going
-        self.report, self.resume, self.gpus = report, resume, gpus
+        self.report, self.resume, self.gpus, self.forks = report, resume, gpus, forks
         self.adopts, self.tells = adopts, tells
         self._anew: set[str] = set()
         self._tries: Counter[str] = Counter()
@@ -240,7 +243,7 @@ class Sweep:
         self._stamp(step).unlink(missing_ok=True)
         write_json(self._mark(step), {'state': 'running'})
         log = self.root / self.log(step)
-        return Job(step, self.typed(step), self.root, log, self._inputs(step))
+        return Job(step, self.typed(step), self.root, log, self._inputs(step), self.forks)
 
     def _goes_on(self, job: Job) -> bool:
         """Whether a training has stopped so that another start goes on, and has starts left."""

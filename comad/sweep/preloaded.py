@@ -1,4 +1,4 @@
-"""What the server of tests/programs.py imports once; nothing else imports this."""
+"""What the server of fork.py imports, once; nothing else imports this."""
 
 from contextlib import suppress
 from importlib import import_module
