@@ -139,10 +139,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     status.set_defaults(jobs=None, train_teachers=False)
     args = parser.parse_args(argv)
     for name in ('seeds', 'jobs', 'gpus'):
-        if (getattr(args, name, 1) or 1) < 1 or getattr(args, name, 1) == 0:
-            parser.error(f'--{name} is at least 1')
-    if getattr(args, 'equal', 0) < 0:
-        parser.error('--equal is a whole factor of at least 1')
+        if (number := getattr(args, name, None)) is not None and number < 1:
+            parser.error(f'--{name} {number}: expected 1 or more')
+    if (factor := getattr(args, 'equal', 0)) < 0:
+        parser.error(f'--equal {factor}: expected a whole factor of 1 or more')
     return args
 
 
@@ -354,7 +354,9 @@ def main(argv: list[str] | None = None) -> int:
         part['train_teachers'] = args.train_teachers
         track = getattr(args, 'track', SAMPLE)
         sweep = make_sweep(args.grid, getattr(args, 'seeds', 1), args.jobs, track, **part)
+        redo = sweep.by_name if args.redo == ['all'] else args.redo
         if args.dry_run:
+            sweep.forget(redo, stamps=False)
             list_steps(sweep, partition)
             return 0
         if missing := sweep.missing():
@@ -365,7 +367,7 @@ def main(argv: list[str] | None = None) -> int:
             submitted = submit(sweep, partition, args.redo)
             say(f'{len(submitted)} jobs submitted; status: tools/sweep.py status --track {track}')
             return 0
-        sweep.forget(sweep.by_name if args.redo == ['all'] else args.redo)
+        sweep.forget(redo)
         complete = run(sweep)
         finish(sweep, getattr(args, 'seeds', 1), complete, track)
         return 0 if complete else 1

@@ -111,9 +111,9 @@ class Sweep:
     def is_done(self, step: Step) -> bool:
         """Return whether the outputs exist and were made from the present command and inputs."""
         stamp = read_stamp(self._stamp(step))
-        if missing_outputs(self.root, step):
+        if missing_outputs(self.root, step) or step.name in self._anew:
             return False
-        if not stamp and step.name not in self._anew and self.adopts(step):
+        if not stamp and self.adopts(step):
             write_json(self._stamp(step), self._inputs(step))
             return True
         return bool(stamp) and all(
@@ -132,8 +132,12 @@ class Sweep:
         """Return the estimated seconds that the pending steps take, so many side by side."""
         return self._left(self.by_name, {}, slots)
 
-    def forget(self, names: Iterable[str]) -> None:
-        """Drop the stamps of these steps, so that they are run again.
+    def forget(self, names: Iterable[str], stamps: bool = True) -> None:
+        """Count these steps as not done until they are run again.
+
+        Args:
+            names: Of the steps.
+            stamps: Whether other sweeps forget them too; otherwise this one alone.
 
         Raises:
             SweepError: If the grid has no step of that name.
@@ -143,7 +147,8 @@ class Sweep:
             near = meant(unknown[0], self.by_name)
             raise SweepError(f'{self.grid} has no step {unknown[0]}{near}; --dry-run lists all')
         for name in names:
-            self._stamp(self.by_name[name]).unlink(missing_ok=True)
+            if stamps:
+                self._stamp(self.by_name[name]).unlink(missing_ok=True)
             self._anew.add(name)
 
     def missing(self) -> dict[str, list[str]]:

@@ -70,6 +70,15 @@ def test_an_unknown_step_to_redo_leaves_the_others_alone(make):
     assert make(note('a'), note('b')).run().skipped == ['a', 'b']
 
 
+def test_a_dry_run_of_a_redo_lists_it_and_forgets_nothing(make):
+    steps = note('a'), note('b', needs=('a',)), note('c')
+    assert make(*steps).run().complete
+    dry = make(*steps)
+    dry.forget(['a'], stamps=False)
+    assert [step.name for step in dry.pending()] == ['a', 'b']
+    assert make(*steps).run().skipped == ['a', 'b', 'c']
+
+
 def test_a_changed_command_reruns_the_step_and_what_reads_it(make, tmp_path):
     assert make(note('a'), note('b', needs=('a',)), note('c')).run().complete
     changed = shell('a', 'echo a2 >> trace; echo other > a.out')
