@@ -302,22 +302,17 @@ def run(sweep: Sweep) -> bool:
 
 def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
     """Write and read what a grid is for; a study only if all of it is there."""
-    from comad.leaderboard.sample_check import SAMPLE_CHECK_CSV
-    from comad.leaderboard.study import COMPLEMENTARY_CSV, DISTILLATION_CSV, VIDEO_CSV
+    from comad.leaderboard.study import VIDEO_CSV
     from comad.sweep import finish
 
     if sweep.grid == 'ablations':
         reading = finish.finish_ablations(home(), sweep, seeds)
-        say(f'wrote {finish.ABLATIONS_CSV} and {finish.ABLATIONS_FIGURE}')
     elif sweep.grid == 'distillation':
         reading = finish.finish_distillation(home(), sweep, seeds)
-        say(f'wrote {DISTILLATION_CSV}')
     elif sweep.grid == 'complementary':
         reading = finish.finish_complementary(home(), sweep, seeds)
-        say(f'wrote {COMPLEMENTARY_CSV}')
     elif sweep.grid == 'sample-check':
         reading = finish.finish_sample_check(home(), sweep)
-        say(f'wrote {SAMPLE_CHECK_CSV}')
     elif sweep.grid == 'quickstart' and complete:
         reading = finish.finish_quickstart(home(), sweep.steps)
     elif sweep.grid == 'teachers' and complete:
@@ -325,7 +320,6 @@ def finish(sweep: Sweep, seeds: int, complete: bool, track: str) -> None:
     elif sweep.grid in ('study', 'video') and complete:
         table = VIDEO_CSV if sweep.grid == 'video' else finish.study_csv(track)
         reading = finish.finish_study(home(), sweep.steps, table, track)
-        say(f'wrote {table}')
     else:
         return
     for line in reading:

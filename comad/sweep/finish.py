@@ -1,14 +1,15 @@
 """What a finished study and a grid of ablations leave: a CSV, a figure and a reading."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from pandas import concat
+from pandas import DataFrame, Series, concat, to_numeric
 
 from backbones.files import write_text
 from comad.engine.distillation import ALONE, Pair
 from comad.leaderboard.admission import read_admitted
-from comad.leaderboard.cells import to_csv
+from comad.leaderboard.cells import read_cells, to_csv
 from comad.leaderboard.sample_check import COLUMNS, SAMPLE_CHECK_CSV, check_rows, read_check
 from comad.leaderboard.study import (
     ABLATION_COLUMNS,
@@ -76,7 +77,7 @@ def finish_study(
         raise SweepError(str(error)) from None
     write_text(root / csv, to_csv(table, STUDY_COLUMNS))
     earlier = f'{kept} rows of {csv} are of an earlier run'
-    return [*read_study(rows), *([earlier] if kept else [])]
+    return [f'wrote {csv}', *read_study(rows), *([earlier] if kept else [])]
 
 
 def finish_quickstart(root: Path, steps: Iterable[Step]) -> list[str]:
@@ -109,9 +110,11 @@ def finish_ablations(root: Path, sweep: Sweep, seeds: int) -> list[str]:
     rows = ablation_rows(usable, REFERENCE, ABLATIONS, ABLATION_KIND, seeds)
     if rows.empty:
         raise SweepError(f'no ablation has a record below {RECORDS}: nothing to write')
-    write_text(root / ABLATIONS_CSV, to_csv(rows, ABLATION_COLUMNS))
-    draw_ablations(rows, root / ABLATIONS_FIGURE)
-    return read_ablations(rows)
+    written, told = _write(root, ABLATIONS_CSV, rows, ABLATION_COLUMNS)
+    if written:
+        draw_ablations(rows, root / ABLATIONS_FIGURE)
+        told += f' and {ABLATIONS_FIGURE}'
+    return [told, *read_ablations(rows)]
 
 
 def finish_sample_check(root: Path, sweep: Sweep) -> list[str]:
@@ -124,8 +127,7 @@ def finish_sample_check(root: Path, sweep: Sweep) -> list[str]:
     rows = check_rows(filter(None, records.values()), RANDOM, TEACHERS)
     if not rows['gain'].any():
         raise SweepError(f'no teacher and random weights have a record below {RECORDS} yet')
-    write_text(root / SAMPLE_CHECK_CSV, to_csv(rows, COLUMNS))
-    return read_check(rows)
+    return [_write(root, SAMPLE_CHECK_CSV, rows, COLUMNS)[1], *read_check(rows)]
 
 
 def finish_distillation(root: Path, sweep: Sweep, seeds: int) -> list[str]:
@@ -190,8 +192,26 @@ def _finish_groups(
             reading += [f'{text}:', *read_ablations(rows)]
     if not tables:
         raise SweepError(f'no {sweep.grid} has a record below {RECORDS}: nothing to write')
-    write_text(root / csv, to_csv(concat(tables), ABLATION_COLUMNS))
-    return reading
+    return [_write(root, csv, concat(tables), ABLATION_COLUMNS)[1], *reading]
+
+
+def _write(root: Path, csv: Path, rows: DataFrame, columns: Sequence[str]) -> tuple[bool, str]:
+    """Write a table, unless there is one of more seeds; whether it did, and a line of it."""
+    seeds, there = _seeds(rows), 0
+    with suppress(OSError, ValueError):  # none, or one that is damaged
+        there = _seeds(read_cells(root / csv))
+    if there > seeds:
+        return False, (
+            f'{csv} is of {there} seeds, these runs are of {seeds}: it stays; remove it to '
+            'have the smaller one'
+        )
+    write_text(root / csv, to_csv(rows, columns))
+    return True, f'wrote {csv}'
+
+
+def _seeds(rows: DataFrame) -> int:
+    """Of the cell that has most."""
+    return int(to_numeric(rows.get('n', Series([0])), errors='coerce').fillna(0).max())
 
 
 def _records(

@@ -62,7 +62,7 @@ def test_the_table_has_differences_from_the_student_alone(tmp_path):
             outputs.append(f'{RECORDS}/{made.file}')
     sweep = SimpleNamespace(steps=[SimpleNamespace(outputs=outputs)], is_done=lambda step: True)
     reading = finish_distillation(tmp_path, sweep, 3)
-    assert reading[0] == f'{teacher} -> {student}:'
+    assert reading[:2] == [f'wrote {DISTILLATION_CSV}', f'{teacher} -> {student}:']
     rows = {r['cell']: r for r in csv.DictReader((tmp_path / DISTILLATION_CSV).open())}
     assert rows[fbt]['paired_difference'] == '+10.17' and rows[fbt]['beyond_noise'] == 'yes'
     assert rows[f'cifar100_kd_{teacher}_{student}']['missing'] == '3 of 3 seeds'

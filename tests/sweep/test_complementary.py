@@ -71,7 +71,8 @@ def test_differences_are_taken_within_a_setting(tmp_path):
         grid='complementary', steps=[SimpleNamespace(outputs=outputs)], is_done=lambda step: True
     )
     reading = finish_complementary(tmp_path, sweep, 3)
-    assert reading[0] == f'{SETTINGS[0].text}:' and f'{SETTINGS[1].text}:' in reading
+    assert reading[:2] == [f'wrote {COMPLEMENTARY_CSV}', f'{SETTINGS[0].text}:']
+    assert f'{SETTINGS[1].text}:' in reading
     path = tmp_path / COMPLEMENTARY_CSV
     rows = {row['cell']: row for row in csv.DictReader(path.open())}
     for setting in SETTINGS:
@@ -82,6 +83,14 @@ def test_differences_are_taken_within_a_setting(tmp_path):
     lines = path.read_text().splitlines()
     path.write_text('\n'.join([*lines, lines[-1]]) + '\n')
     assert 'is there twice' in check_ablations(path)[1][0]
+    # Of fewer seeds is read, but no table of more is lost to it.
+    sweep.steps = [SimpleNamespace(outputs=outputs[:2])]
+    kept = path.read_text()
+    reading = finish_complementary(tmp_path, sweep, 1)
+    assert reading[0].startswith(
+        f'{COMPLEMENTARY_CSV} is of 3 seeds, these runs are of 1: it stays'
+    )
+    assert reading[1] == f'{SETTINGS[0].text}:' and path.read_text() == kept
     sweep.steps = []
     with pytest.raises(SweepError, match='no complementary has a record'):
         finish_complementary(tmp_path, sweep, 3)
