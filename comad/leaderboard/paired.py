@@ -7,7 +7,14 @@ from pandas import DataFrame
 
 from comad.leaderboard.cells import read_cells
 from comad.leaderboard.outputs import markdown_table
-from comad.leaderboard.study import ABLATION_COLUMNS, DEFAULT, KEY, seed_statistics, t_factor
+from comad.leaderboard.study import (
+    ABLATION_COLUMNS,
+    DEFAULT,
+    KEY,
+    budget_of,
+    seed_statistics,
+    t_factor,
+)
 from comad.tasks.task import TASKS
 
 DASH = '–'
@@ -28,7 +35,8 @@ def paired_block(study: DataFrame, reference: str, headings: Mapping[tuple, str]
     found: dict[tuple, dict[str, tuple[tuple[str, str], dict[int, float]]]] = {}
     for row in study.to_dict('records'):
         student, key = row['student'], tuple(row[name] for name in KEY[1:])
-        if key not in headings or not student.endswith(f'_{size}') or '_equal' in student:
+        alike = student.endswith(f'_{size}') and budget_of(student) == budget_of(reference)
+        if key not in headings or not alike:
             continue
         transfers = (int(seed.partition('/')[2]) for seed in row['seeds'].split('; '))
         values = dict(zip(transfers, map(float, row['values'].split('; ')), strict=True))

@@ -11,7 +11,7 @@ from backbones.files import write_text
 from comad.leaderboard.outputs import Tables, documented, escape, joined, markdown_table
 from comad.leaderboard.paired import DASH, groups_block, paired_block
 from comad.leaderboard.sample_check import SAMPLE_CHECK_CSV, check_block
-from comad.leaderboard.study import COMPLEMENTARY_CSV, STUDY_CSV, read_table
+from comad.leaderboard.study import COMPLEMENTARY_CSV, STUDY_CSV, budget_of, read_table
 from comad.leaderboard.tables import MIN_SEEDS, Statistics, is_tie
 from comad.tasks.task import TASKS
 
@@ -83,7 +83,11 @@ def page_blocks(tables: Tables) -> dict[str, str]:
 
 
 def _paired(path: Path) -> str:
-    return paired_block(read_table(path), REFERENCE, STUDY_COLUMNS)
+    """CoMAD against the others: at the methods' own lengths, then at each equal compute."""
+    study, (method, _, size) = read_table(path), REFERENCE.rpartition('_')
+    budgets = sorted({budget_of(student) for student in study['student']} - {''})
+    references = [REFERENCE, *(f'{method}_{budget}_{size}' for budget in budgets)]
+    return '\n\n'.join(paired_block(study, name, STUDY_COLUMNS) for name in references)
 
 
 def rewrite(path: Path, blocks: Mapping[str, str]) -> bool:
@@ -155,11 +159,10 @@ def study_block(study: DataFrame) -> str:
         return 'The study has not been run yet.'
     key = ['task', 'metric', 'pool']
     rows = study.drop_duplicates(['student', *key], keep='last', ignore_index=True)
-    budget = rows['student'].str.extract(r'_(equal\d+)_', expand=False).fillna('')
     version = rows['protocol_version'].replace('', '0').astype(int)
     rows = rows.assign(
         heading=[STUDY_COLUMNS.get(names) for names in rows[key].itertuples(index=False)],
-        size=budget + ' ' + rows['student'].str.rpartition('_')[2],
+        size=rows['student'].map(budget_of) + ' ' + rows['student'].str.rpartition('_')[2],
         under=rows['protocol'] + ' ' + version.astype(str),
     )
     # Figures are compared under the newest protocol that any student was measured under.

@@ -5,6 +5,7 @@ Every figure and every line is computed from run records; a run that is missing 
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,12 @@ def _sign(above: Any, row: Any, known: Mapping[tuple[str, ...], str]) -> str:
         return ' ? '
     pooled = math.sqrt(sum(float(sd) ** 2 for sd in sds) / 2)
     return ' > ' if above.statistics.mean - row.statistics.mean > 2 * pooled else ' ~ '
+
+
+def budget_of(student: str) -> str:
+    """``equal2`` of ``comad_equal2_tiny``; '' of a student of its method's own length."""
+    match = re.search(r'_(equal\d+)_', student)
+    return match[1] if match else ''
 
 
 def read_table(path: str | os.PathLike[str]) -> DataFrame:

@@ -19,8 +19,8 @@ def row(student, seeds, values, task='linear', metric='top1', pool='mean', versi
     }
 
 
-def entries(*rows):
-    text = paired_block(DataFrame(rows), 'a_tiny', HEADINGS)
+def entries(*rows, reference='a_tiny'):
+    text = paired_block(DataFrame(rows), reference, HEADINGS)
     table = [line.strip('| ').split(' | ') for line in text.splitlines()]
     return table[0], {line[0]: line[1:] for line in table[2:]}
 
@@ -51,6 +51,20 @@ def test_other_sizes_budgets_and_protocols_are_left_out():
     assert found == {'`d_tiny`': ['–']}, 'one seed has no noise'
     alone = DataFrame([row('a_tiny', seeds, [50, 51])])
     assert 'not been compared' in paired_block(alone, 'a_tiny', HEADINGS)
+
+
+def test_students_of_equal_compute_have_a_reference_of_their_own():
+    seeds = ['0/0', '1/1']
+    head, found = entries(
+        row('a_tiny', seeds, [50, 51]),
+        row('a_equal2_tiny', seeds, [60, 62]),
+        row('b_equal2_tiny', seeds, [55, 57]),
+        row('b_equal4_tiny', seeds, [70, 71]),
+        row('b_tiny', seeds, [40, 41]),
+        reference='a_equal2_tiny',
+    )
+    assert head[0] == '`a_equal2_tiny` against'
+    assert found == {'`b_equal2_tiny`': ['**+5.0 ± 0.0**']}
 
 
 def test_cells_of_a_group_stand_behind_their_default(tmp_path):
