@@ -38,17 +38,6 @@ def parse_budget(text: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def equal_method(method: str, factor: int) -> str:
-    """Name of a method that is trained on a budget of ``factor`` reference runs."""
-    return f'{method}_equal{factor}'
-
-
-def split_equal(method: str) -> tuple[str, int]:
-    """``dmt_equal4`` -> ``dmt`` and 4; factor 0 for a method of its own length."""
-    match = re.fullmatch(r'(.+)_equal(\d+)', method)
-    return (match[1], int(match[2])) if match else (method, 0)
-
-
 def equal_epochs(student: str, budget: str, root: Path) -> int:
     """Epochs of ``student`` whose cost is nearest to the budget, at least one.
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from backbones.names import meant
 from comad.engine.distillation import DISTILL, command_of
-from comad.engine.equal_compute import split_equal
 from comad.engine.options import ConfigError
 from comad.engine.own_networks import own_command
 from comad.engine.preemption import FINISHED
 from comad.engine.shipped import is_shipped, place, run_of
-from comad.runs.place import FILES, pretrain_dir, split_own, worded
+from comad.runs.place import FILES, pretrain_dir, split_equal, split_own, worded
 from comad.runs.resolved import read_resolved
 from comad.runs.track import Track
 

@@ -20,7 +20,7 @@ from backbones.names import meant
 from comad.engine import bridges, distillation
 from comad.engine.cfg_options import check_kept, merge
 from comad.engine.config_keys import KNOWN_KEYS, check_shapes, find_unknown_keys
-from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget
+from comad.engine.equal_compute import equal_epochs, parse_budget
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.own_networks import put_networks
 from comad.engine.paths import check_paths, place_shipped, students
@@ -29,6 +29,7 @@ from comad.engine.staged_backbone import fit_staged, fit_vit
 from comad.engine.tracks import PRETRAIN, apply_track, track_value
 from comad.runs.place import (
     FILES,
+    equal_method,
     get_track,
     own_method,
     pretrain_root,

@@ -14,7 +14,7 @@ from pathlib import Path
 from pandas import DataFrame
 
 from comad.data.identity import slug
-from comad.runs.place import get_track
+from comad.runs.place import get_track, split_equal
 from comad.runs.record import Record, RecordError, Records, read_records, refusal
 from comad.tasks.recording import check_task
 from comad.tasks.task import TASKS
@@ -87,24 +87,30 @@ def duplicates(records: Iterable[Record]) -> dict[str, str]:
     """Return file -> reason for every record of a run that is there more than once.
 
     One file of weights belongs to one pretraining, one checkpoint to one evaluation of a task, and
-    one config and seed to one run. Which of two is the copy cannot be told: both are refused.
+    one config and seed to one run. Which of two is the copy cannot be told: both are refused. A
+    pretraining of equal compute that takes as many epochs as the method's own is the same one.
     """
-    owners: dict[Hashable, list[tuple[str, str]]] = defaultdict(list)
+    owners: dict[Hashable, list[tuple[Hashable, str, str]]] = defaultdict(list)
     for record in records:
         student, seeds, task, file = record.student, record.seeds, record.task, record.file
+        own, config = student.name, student.config_digest
+        if config:
+            own = f'{split_equal(student.method)[0]}_{student.arch}'
         if digest := student.sha256:
             who = f'{student.name} of pretraining seed {seeds.pretrain}'
-            owners['one student file (same sha256)', digest].append((who, file))
+            run = own, seeds.pretrain, config
+            owners['one student file (same sha256)', digest].append((run, who, file))
         if digest := record.checkpoint.sha256:
-            owners['one checkpoint (same sha256)', task, digest].append((file, file))
-        config = (record.config.digest, seeds.transfer)
-        owners['one config and seed (same digest)', task, config].append((file, file))
+            run = file.replace(student.name, own), config
+            owners['one checkpoint (same sha256)', task, digest].append((run, file, file))
+        transfer = record.config.digest, seeds.transfer
+        owners['one config and seed (same digest)', task, transfer].append((file, file, file))
     reasons: dict[str, str] = {}
     for (what, *_), members in owners.items():
-        names = sorted({who for who, _ in members})
-        if len(names) > 1:
+        if len({run for run, *_ in members}) > 1:
+            names = sorted({name for _, name, _ in members})
             told = ' and '.join(names) if len(names) == 2 else _listed(names)
-            for _, file in members:
+            for *_, file in members:
                 reasons.setdefault(file, f'{told} share {what}')
     return dict(sorted(reasons.items()))
 

@@ -13,6 +13,7 @@ from comad.leaderboard.paired import DASH, groups_block, paired_block
 from comad.leaderboard.sample_check import SAMPLE_CHECK_CSV, check_block
 from comad.leaderboard.study import COMPLEMENTARY_CSV, STUDY_CSV, budget_of, read_table
 from comad.leaderboard.tables import MIN_SEEDS, Statistics, is_tie
+from comad.runs.place import equal_method
 from comad.tasks.task import TASKS
 
 PAGE = Path('docs/results.md')
@@ -85,8 +86,8 @@ def page_blocks(tables: Tables) -> dict[str, str]:
 def _paired(path: Path) -> str:
     """CoMAD against the others: at the methods' own lengths, then at each equal compute."""
     study, (method, _, size) = read_table(path), REFERENCE.rpartition('_')
-    budgets = sorted({budget_of(student) for student in study['student']} - {''})
-    references = [REFERENCE, *(f'{method}_{budget}_{size}' for budget in budgets)]
+    budgets = sorted({budget_of(student) for student in study['student']} - {0})
+    references = [REFERENCE, *(f'{equal_method(method, budget)}_{size}' for budget in budgets)]
     return '\n\n'.join(paired_block(study, name, STUDY_COLUMNS) for name in references)
 
 
@@ -162,7 +163,7 @@ def study_block(study: DataFrame) -> str:
     version = rows['protocol_version'].replace('', '0').astype(int)
     rows = rows.assign(
         heading=[STUDY_COLUMNS.get(names) for names in rows[key].itertuples(index=False)],
-        size=rows['student'].map(budget_of) + ' ' + rows['student'].str.rpartition('_')[2],
+        size=[f'{budget_of(name)} {name.rpartition("_")[2]}' for name in rows['student']],
         under=rows['protocol'] + ' ' + version.astype(str),
     )
     # Figures are compared under the newest protocol that any student was measured under.

@@ -5,7 +5,6 @@ Every figure and every line is computed from run records; a run that is missing 
 
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from backbones.files import atomic_path
 from comad.leaderboard.cells import read_cells
 from comad.leaderboard.details import known_mean
 from comad.leaderboard.tables import MEASURED, ORDER, Statistics, figures, statistics
-from comad.runs.place import RESULTS
+from comad.runs.place import RESULTS, split_equal
 from comad.runs.record import Record, Student
 from comad.tasks.task import TASKS
 
@@ -123,10 +122,9 @@ def _sign(above: Any, row: Any, known: Mapping[tuple[str, ...], str]) -> str:
     return ' > ' if above.statistics.mean - row.statistics.mean > 2 * pooled else ' ~ '
 
 
-def budget_of(student: str) -> str:
-    """``equal2`` of ``comad_equal2_tiny``; '' of a student of its method's own length."""
-    match = re.search(r'_(equal\d+)_', student)
-    return match[1] if match else ''
+def budget_of(student: str) -> int:
+    """2 of ``comad_equal2_tiny``; 0 of a student of its method's own length."""
+    return split_equal(student.rpartition('_')[0])[1]
 
 
 def read_table(path: str | os.PathLike[str]) -> DataFrame:

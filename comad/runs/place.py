@@ -136,6 +136,17 @@ def split_own(method: str) -> tuple[str, str]:
     return method, data
 
 
+def equal_method(method: str, factor: int) -> str:
+    """Name of a method that is trained on a budget of ``factor`` reference runs."""
+    return f'{method}_equal{factor}'
+
+
+def split_equal(method: str) -> tuple[str, int]:
+    """``dmt_equal4`` -> ``dmt`` and 4; factor 0 for a method of its own length."""
+    match = re.fullmatch(r'(.+)_equal(\d+)', method)
+    return (match[1], int(match[2])) if match else (method, 0)
+
+
 def runs_folder(track: str) -> Path:
     """Folder of a track's runs."""
     return Path('work_dirs') / get_track(track).folder

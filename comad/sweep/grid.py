@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from backbones.names import meant
-from comad.engine.equal_compute import equal_method
 from comad.engine.options import ConfigError, RunOptions
 from comad.engine.paths import SAMPLE_TEACHERS, needed_paths, starting_file
 from comad.engine.run_config import PRETRAIN, load_run_config
 from comad.engine.shipped import run_of
-from comad.runs.place import FILES, get_track, pretrain_dir, results_folder, runs_folder
+from comad.runs.place import (
+    FILES,
+    equal_method,
+    get_track,
+    pretrain_dir,
+    results_folder,
+    runs_folder,
+)
 from comad.runs.track import SAMPLE, Track
 from comad.sweep.step import Step, SweepError, config_sources
 from comad.tasks.protocol import recipe_processes

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from comad.engine.equal_compute import equal_epochs, equal_method, parse_budget, split_equal
+from comad.engine.equal_compute import equal_epochs, parse_budget
 from comad.engine.options import ConfigError, RunOptions, command_of
 from comad.engine.paths import check_paths
 from comad.engine.run_config import load_run_config
-from comad.runs.place import get_track
+from comad.runs.place import equal_method, get_track, split_equal
 
 
 def write_card(root, student, gflop, images, epochs):

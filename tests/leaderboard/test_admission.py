@@ -196,6 +196,17 @@ def test_two_methods_cannot_share_a_student_file(tmp_path):
     )
 
 
+@pytest.mark.parametrize(('config', 'admitted'), [('as long', 2), ('longer', 0)])
+def test_equal_compute_may_be_the_method_as_it_is(tmp_path, config, admitted):
+    """As many epochs as the method's own are the same pretraining, to the same bytes."""
+    for student, own in (('comad_tiny', 'as long'), ('comad_equal2_tiny', config)):
+        card = make_card(student, sha256='the same', config_digest=own)
+        made = make_record({'top1_mean': 1.0}, student=student, card=card)
+        write_record(tmp_path, changed(made, checkpoint__sha256='of both'))
+    accepted, refused = read_admitted(tmp_path)
+    assert len(accepted) == admitted and len(refused) == 2 - admitted
+
+
 @pytest.mark.parametrize(
     ('copied', 'reason'),
     [
