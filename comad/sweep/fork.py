@@ -54,8 +54,15 @@ class Fork:
         self._process = _server().Process(target=_run, args=given)
         self._process.start()
         tells.close()
-        with suppress(EOFError):
+        try:
             self._told.recv()  # from now on it has a group that can be ended
+        except EOFError:
+            pass
+        except (
+            BaseException
+        ):  # Ctrl-C while the server imports: nobody else knows of it
+            self._process.kill()
+            raise
         self.pid: int = self._process.pid
         self.peak_mb = 0.0
 
@@ -150,4 +157,5 @@ def _run(
     finally:
         atexit._run_exitfuncs()  # multiprocessing ends a process without them
         used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        tells.send(max(usage.ru_maxrss for usage in used) / 1024)
+        with suppress(OSError):  # nobody waits any more
+            tells.send(max(usage.ru_maxrss for usage in used) / 1024)

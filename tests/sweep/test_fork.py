@@ -1,5 +1,6 @@
 """Steps as forks of a process that has imported the suite: what they leave, say and cost."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from comad.sweep import fork, process
+from comad.sweep import fork
 from comad.sweep.fork import Fork
 from comad.sweep.process import Job, terminate
 from comad.sweep.runner import Sweep
@@ -88,6 +89,21 @@ def test_a_fork_ends_with_its_whole_group(tmp_path):
     assert state_of(child) in ('', 'Z')
 
 
+def test_an_interrupted_start_leaves_no_process(tmp_path, monkeypatch):
+    class Told:
+        def recv(self):
+            raise KeyboardInterrupt
+
+    pipe = multiprocessing.Pipe
+    monkeypatch.setattr(multiprocessing, 'Pipe', lambda duplex: (Told(), pipe(duplex)[1]))
+    (tmp_path / 'train.py').write_text('import time\ntime.sleep(300)\n')
+    with pytest.raises(KeyboardInterrupt):
+        Fork([str(tmp_path / 'train.py')], tmp_path / 'log', tmp_path, os.environ)
+    for process in multiprocessing.active_children():
+        process.join(20)
+        assert process.exitcode == -signal.SIGKILL
+
+
 def state_of(pid):
     """State of a process; '' where there is none."""
     try:
@@ -98,7 +114,7 @@ def state_of(pid):
 
 
 def test_the_environment_of_the_server_is_its_own():
-    assert process.ONE_THREAD.keys() >= {'OMP_NUM_THREADS'}
+    assert fork.ONE_THREAD.keys() >= {'OMP_NUM_THREADS'}
     code = (
         'import os; from comad.sweep import fork; before = dict(os.environ); '
         'fork._server(); assert os.environ == before'
