@@ -63,8 +63,8 @@ STUDY_STUDENTS = (*STUDENTS[:2], *list(ABLATIONS)[:4], *RIVALS, SCRATCH, *TEACHE
 STUDY_KINDS = tuple(task.kind for task in TASKS.values() if task.study)
 
 # Expected durations; a student's and those of tasks stand below and in the tasks' files.
-SECONDS = {'data': 30, 'mae_base': 4500, 'mocov3_base': 11_000, 'ibot_base': 900}
-STUDENT_SECONDS = 75
+SECONDS = {'data': 18, 'mae_base': 4500, 'mocov3_base': 11_000, 'ibot_base': 1200}
+STUDENT_SECONDS = 65
 DATA_PROOFS = ('data/sample/manifest.json', 'data/sample/contact_sheet.png')
 DATA_SOURCES = tuple(
     f'comad/data/sample/{name}.py' for name in ('write', 'scenes', 'patterns', 'digits', 'layouts')

@@ -16,7 +16,7 @@ from comad.sweep.step import Step, SweepError
 # What tells what a teacher is worth: the judges of its frozen features.
 PROBES = ('knn', 'linear')
 FILES_OF = {**TEACHERS, video.TEACHER: Path(video.TEACHER_FILE).name}
-PLACE_SECONDS = 5
+PLACE_SECONDS = 2
 
 
 def teachers(root: Path, methods: Sequence[str] = ()) -> list[Step]:

@@ -32,7 +32,7 @@ FINETUNE = Task(
     metrics=pooled('cls', 'mean'),
     read=read,
     place=10,
-    seconds=34,
+    seconds=20,
     study={'fine-tuned': ('top1', 'mean')},
 )
 VARIANTS = ('mae_finetune', 'tinymim_finetune', 'ibot_finetune')

@@ -36,7 +36,7 @@ KNN = Task(
     read=read,
     tested='test',
     place=20,
-    seconds=12,
+    seconds=11,
     study={'k-NN, mean': ('top1', 'mean'), 'k-NN, cls': ('top1', 'cls')},
 )
 TASKS = (KNN,)

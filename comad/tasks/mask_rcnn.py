@@ -77,7 +77,7 @@ MASK_RCNN = Task(
     },
     read=read,
     place=50,
-    seconds=68,
+    seconds=56,
     study={'box AP': ('bbox_mAP', ''), 'mask AP': ('segm_mAP', '')},
     dense=True,
 )

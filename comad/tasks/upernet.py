@@ -89,7 +89,7 @@ UPERNET = Task(
     metrics={'mIoU': Metric('mIoU')},
     read=read,
     place=40,
-    seconds=54,
+    seconds=52,
     study={'UperNet mIoU': ('mIoU', '')},
     dense=True,
 )
