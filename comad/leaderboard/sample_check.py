@@ -59,7 +59,7 @@ def check_rows(records: Iterable[Record], random: str, teachers: Iterable[str]) 
             own, other = best.get((task, teacher)), best.get((task, random))
             row |= _shown('', own) | _shown('random_', other)
             if own and other:
-                row |= _verdict(own[1], other[1], needed)
+                row |= verdict(own[1], other[1], needed)
             rows.append(row)
     return DataFrame(rows, columns=COLUMNS, dtype=str).fillna('')
 
@@ -76,7 +76,7 @@ def _shown(prefix: str, found: tuple[str, Statistics] | None) -> dict[str, str]:
     }
 
 
-def _verdict(own: Statistics, other: Statistics, needed: float) -> dict[str, str]:
+def verdict(own: Statistics, other: Statistics, needed: float) -> dict[str, str]:
     """Of single seeds there is no noise to be beyond, hence no verdict."""
     gain = own.mean - other.mean
     row = {'gain': f'{gain:+.2f}', 'passes': ''}
@@ -85,42 +85,6 @@ def _verdict(own: Statistics, other: Statistics, needed: float) -> dict[str, str
     pooled = math.sqrt((own.sd**2 + other.sd**2) / 2)
     passes = gain >= needed and gain > 2 * pooled
     return row | {'pooled_sd': f'{pooled:.2f}', 'passes': 'yes' if passes else 'no'}
-
-
-def check_table(path: Path) -> tuple[int, list[str]]:
-    """Recompute gain and verdict of every row that has them from its means and deviations.
-
-    Returns:
-        The number of rows, and one line per row that does not agree with itself.
-    """
-    try:
-        rows = read_cells(path)
-    except (ValueError, OSError) as error:
-        return 0, [str(error)]
-    if tuple(rows) != COLUMNS:
-        return 0, [f'{path}: columns are {list(rows)}']
-    problems = []
-    for number, row in enumerate(rows.fillna('').to_dict('records'), 1):
-        if not any(row[name] for name in ('gain', 'pooled_sd', 'passes')):
-            continue  # of runs that are missing
-        try:
-            sides = [
-                Statistics(float(row[f'{of}mean']), _number(row[f'{of}sd']), int(row[f'{of}n']))
-                for of in ('', 'random_')
-            ]
-            due = _verdict(*sides, float(row['needed']))
-            near = ('gain', 'pooled_sd')
-            off = [abs(float(row[name]) - float(due[name])) > 0.015 for name in near if name in due]
-        except ValueError:
-            off, due = [True], {'passes': 'unreadable'}
-        if any(off) or row['passes'] != due['passes']:
-            named = f'{row["task"]}, {row["teacher"]}'
-            problems.append(f'{path.name}, row {number} ({named}): gain or verdict do not follow')
-    return len(rows), problems
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
 
 
 def read_check(rows: DataFrame) -> list[str]:

@@ -58,9 +58,7 @@ class Fork:
             self._told.recv()  # from now on it has a group that can be ended
         except EOFError:
             pass
-        except (
-            BaseException
-        ):  # Ctrl-C while the server imports: nobody else knows of it
+        except BaseException:  # Ctrl-C while the server imports: nobody else knows of it
             self._process.kill()
             raise
         self.pid: int = self._process.pid

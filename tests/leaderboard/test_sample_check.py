@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from comad.leaderboard.cells import to_csv
+from comad.leaderboard.kept import check_sample_check
 from comad.leaderboard.sample_check import (
     COLUMNS,
     NEEDED,
     check_block,
     check_rows,
-    check_table,
     read_check,
 )
 from tests.leaderboard.examples import CONFIGS, DETECTION, LINEAR, make_card, make_record
@@ -106,7 +106,7 @@ def test_a_kept_table_has_to_agree_with_itself(tmp_path):
     path = tmp_path / 'sample_check.csv'
     rows = check_rows(records(), 'scratch_base', ['mae_base'])
     path.write_text(to_csv(rows, COLUMNS))
-    assert check_table(path) == (5, [])
+    assert check_sample_check(path) == (5, [])
     changes = {
         1: dict(random_mean='15.50'),  # its gain is another one then
         3: dict(mean='15.00', gain='-16.00'),  # fails, and claims to pass
@@ -117,10 +117,10 @@ def test_a_kept_table_has_to_agree_with_itself(tmp_path):
         for name, value in change.items():
             changed.loc[number - 1, name] = value
         path.write_text(to_csv(changed, COLUMNS))
-        (line,) = check_table(path)[1]
+        (line,) = check_sample_check(path)[1]
         assert f'sample_check.csv, row {number} (' in line
     path.write_text('task,teacher\n')
-    assert 'columns are' in check_table(path)[1][0]
+    assert 'columns are' in check_sample_check(path)[1][0]
 
 
 def test_the_page_shows_a_line_per_task(tmp_path):

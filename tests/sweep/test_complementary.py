@@ -11,8 +11,8 @@ from comad.data.sample.scenes import CLASSES
 from comad.data.subset import read_classes_of
 from comad.engine.options import run_options
 from comad.engine.run_config import load_run_config
+from comad.leaderboard.kept import check_ablations
 from comad.leaderboard.study import COMPLEMENTARY_CSV
-from comad.leaderboard.verify import check_ablations
 from comad.runs.place import FILES
 from comad.runs.record import write_record
 from comad.sweep.complementary import EPOCHS, SETTINGS, complementary

@@ -6,8 +6,8 @@ import io
 import pytest
 
 from comad.leaderboard.cells import to_csv
+from comad.leaderboard.kept import check_ablations, check_study
 from comad.leaderboard.study import ABLATION_COLUMNS, STUDY_COLUMNS, ablation_rows, study_rows
-from comad.leaderboard.verify import check_ablations, check_study
 from tests.leaderboard.examples import make_record
 
 FIGURES = {'comad_tiny': (44.9, 40.0, 45.6), 'mae_tiny': (50.234, 46.447, 46.504)}
