@@ -228,7 +228,8 @@ def make_sweep(
         keep_going=grid != 'quickstart',
         resume=not small or on_cluster,
         gpus=gpus,
-        forks=small,
+        # Where there is a GPU the imports ask for it, and CUDA cannot be forked.
+        forks=small and not gpu_count(),
         adopts=lambda step: proven and made_as_now(home(), step, track),
         tells=found_by,
         report=say,

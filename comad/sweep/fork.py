@@ -2,7 +2,8 @@
 
 `Fork` does what ``python FILE ...`` or ``python -m MODULE ...`` does, in a fork of a server that
 has imported torch, the mm* packages and the suite: standard library's forkserver. The server has
-one thread and no device, and each fork a process group of its own.
+one thread, and each fork a process group of its own. Sweeps use it without a GPU only: the packages
+ask for CUDA when they are imported, after which it may not work in a fork.
 """
 
 import atexit
@@ -28,6 +29,9 @@ SERVER = 'comad.sweep.preloaded'
 ONE_THREAD = dict.fromkeys(
     ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'NUMEXPR_NUM_THREADS'), '1'
 )
+
+# Whether there is CUDA, asked without its runtime.
+ASKS_NVML = {'PYTORCH_NVML_BASED_CUDA_CHECK': '1'}
 
 
 class Fork:
@@ -116,7 +120,7 @@ def _server() -> Any:
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([SERVER])
     paths = [os.fspath(FILES), os.environ.get('PYTHONPATH', '')]
-    changed = dict(ONE_THREAD, PYTHONPATH=os.pathsep.join(filter(None, paths)))
+    changed = dict(ONE_THREAD, PYTHONPATH=os.pathsep.join(filter(None, paths)), **ASKS_NVML)
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     try:

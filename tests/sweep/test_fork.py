@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from comad.commands.sweep import make_sweep
 from comad.sweep import fork
 from comad.sweep.fork import Fork
 from comad.sweep.process import Job, terminate
@@ -62,6 +63,15 @@ def test_changed_code_is_not_forked_from_what_was_read_before(run, monkeypatch):
     monkeypatch.setattr(fork, '_sources', lambda: 'edited meanwhile')
     outcome, log, _ = run('train.py', 0)
     assert outcome.complete and log[1] == '0 --overwrite __main__ False 1'
+
+
+@pytest.mark.parametrize(
+    ('track', 'gpus', 'forks'), [('sample', 0, True), ('sample', 1, False), ('full', 0, False)]
+)
+def test_steps_of_seconds_are_forks_where_there_is_no_gpu(monkeypatch, track, gpus, forks):
+    monkeypatch.setattr('comad.commands.sweep.gpu_count', lambda: gpus)
+    monkeypatch.setattr('comad.sweep.plan.priced', lambda steps, *_, **__: steps)
+    assert make_sweep('study', 1, track=track).forks == forks
 
 
 def test_the_sources_are_those_of_the_suite():
