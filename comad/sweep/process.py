@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from comad.runs.place import CALLER, FILES
-from comad.sweep.fork import ONE_THREAD, Fork, is_current
+from comad.sweep.fork import ONE_THREAD, Fork, ServerLost, is_current
 from comad.sweep.step import Step
 
 POLL_SECONDS = 0.05
@@ -51,11 +51,12 @@ class Job:
         log.write_text(f'$ {shlex.join(command)}\n')
         self.started = time.monotonic()
         # An own session: a Ctrl-C reaches the sweep alone, which then ends whole groups.
-        forks = forks and command[0] == 'python' and Path(command[1]).name in FORKED
-        if forks and is_current():
+        self.process: Fork | _Command | None = None
+        if forks and command[0] == 'python' and Path(command[1]).name in FORKED and is_current():
             module = words[1] == '-m'
-            self.process = Fork(words[1 + module :], log, root, environment, module)
-        else:
+            with suppress(ServerLost):  # then like any other
+                self.process = Fork(words[1 + module :], log, root, environment, module)
+        if self.process is None:
             with log.open('a') as stream:
                 self.process = _Command(
                     words,
