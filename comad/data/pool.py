@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 Task = TypeVar('Task')
@@ -33,7 +35,7 @@ def run_tasks(
         yield from map(function, tasks)
         return
     pool = ProcessPoolExecutor(
-        min(workers, len(tasks)), multiprocessing.get_context('fork'), initializer=_ignore_ctrl_c
+        min(workers, len(tasks)), multiprocessing.get_context('fork'), initializer=_follow
     )
     try:
         remaining = iter(tasks)
@@ -49,10 +51,23 @@ def run_tasks(
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
+    except BrokenProcessPool:
+        raise RuntimeError(
+            'a worker process was killed, perhaps for want of memory: fewer workers need less'
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _ignore_ctrl_c() -> None:
-    # The parent gets it too, and stops them in order.
+def _follow() -> None:
+    """Leave Ctrl-C to the parent, which stops its workers in order, and end when it has ended.
+
+    Workers that outlived it would hold what they have inherited, such as locks on files.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

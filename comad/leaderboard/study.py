@@ -143,16 +143,26 @@ def read_table(path: str | os.PathLike[str]) -> DataFrame:
     return rows.fillna('').reindex(columns=STUDY_COLUMNS, fill_value='')
 
 
-def complete(old: DataFrame, rows: DataFrame) -> tuple[DataFrame, int]:
+def complete(old: DataFrame, rows: DataFrame) -> tuple[DataFrame, int, int]:
     """New rows and the old ones of other students, tasks, metrics and pools, as they were.
 
+    An old row of more seeds stays too, where method and protocol have the same versions.
+
     Returns:
-        The rows in the order of :func:`study_rows`, and how many are old.
+        The rows in the order of :func:`study_rows`, how many of them are old, and how many new
+        ones were left out for old ones of more seeds.
     """
     new = rows[list(STUDY_COLUMNS)]
+    versions = [*NOISE_KEY, 'method_version']
+    seeds = {tuple(row[name] for name in versions): row['n'] for row in old.to_dict('records')}
+    fewer = [
+        int(seeds.get(tuple(row[name] for name in versions)) or 0) > int(row['n'] or 0)
+        for row in new.to_dict('records')
+    ]
+    new = new[[not few for few in fewer]]
     replaced = set(new[KEY].itertuples(index=False, name=None))
     kept = [key not in replaced for key in old[KEY].itertuples(index=False, name=None)]
-    return _in_order(concat([old[kept], new])), sum(kept)
+    return _in_order(concat([old[kept], new])), sum(kept), sum(fewer)
 
 
 def t_factor(n: int) -> float:

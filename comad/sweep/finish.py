@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pandas import DataFrame, Series, concat, to_numeric
+from pandas import DataFrame, concat, to_numeric
 
 from backbones.files import write_text
 from comad.engine.distillation import ALONE, Pair
@@ -72,12 +72,14 @@ def finish_study(
             raise SweepError(f'{folder / name} cannot be used: {reason}')
     rows = study_rows(records.values())
     try:
-        table, kept = complete(read_table(root / csv), rows)
+        table, kept, fewer = complete(read_table(root / csv), rows)
     except (ValueError, OSError) as error:
         raise SweepError(str(error)) from None
     write_text(root / csv, to_csv(table, STUDY_COLUMNS))
-    earlier = f'{kept} rows of {csv} are of an earlier run'
-    return [f'wrote {csv}', *read_study(rows), *([earlier] if kept else [])]
+    told = [f'{kept} rows of {csv} are of an earlier run'] if kept else []
+    if fewer:
+        told.append(f'{fewer} of them are of more seeds than these runs, and stay for that')
+    return [f'wrote {csv}', *read_study(rows), *told]
 
 
 def finish_quickstart(root: Path, steps: Iterable[Step]) -> list[str]:
@@ -196,22 +198,26 @@ def _finish_groups(
 
 
 def _write(root: Path, csv: Path, rows: DataFrame, columns: Sequence[str]) -> tuple[bool, str]:
-    """Write a table, unless there is one of more seeds; whether it did, and a line of it."""
-    seeds, there = _seeds(rows), 0
-    with suppress(OSError, ValueError):  # none, or one that is damaged
+    """Write a table, unless a row of the one that is there would lose seeds; a line of it."""
+    there: dict[tuple, int] = {}
+    with suppress(OSError, ValueError, KeyError):  # none, or one that is damaged
         there = _seeds(read_cells(root / csv))
-    if there > seeds:
+    now = _seeds(rows)
+    if poorer := [cell for cell, seeds in there.items() if seeds > now.get(cell, 0)]:
+        cell = poorer[0]
         return False, (
-            f'{csv} is of {there} seeds, these runs are of {seeds}: it stays; remove it to '
-            'have the smaller one'
+            f'{csv} stays: {" ".join(cell)} has {there[cell]} seeds there and {now.get(cell, 0)} '
+            'in these runs; remove it to have these alone'
         )
     write_text(root / csv, to_csv(rows, columns))
     return True, f'wrote {csv}'
 
 
-def _seeds(rows: DataFrame) -> int:
-    """Of the cell that has most."""
-    return int(to_numeric(rows.get('n', Series([0])), errors='coerce').fillna(0).max())
+def _seeds(rows: DataFrame) -> dict[tuple, int]:
+    """Seeds of every cell."""
+    names = [name for name in ('cell', 'task', 'teacher', 'metric') if name in rows]
+    counts = to_numeric(rows['n'], errors='coerce').fillna(0)
+    return dict(zip(rows[names].itertuples(index=False, name=None), map(int, counts), strict=True))
 
 
 def _records(

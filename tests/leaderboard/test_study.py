@@ -58,12 +58,12 @@ def test_table_holds_every_seed():
 def test_a_table_is_completed_and_other_rows_stay_as_they_are(tmp_path):
     path = tmp_path / 'study.csv'
     first = study().query('student != "mae_tiny"')
-    table, kept = complete(read_table(tmp_path / 'absent.csv'), first)
+    table, kept, _ = complete(read_table(tmp_path / 'absent.csv'), first)
     assert kept == 0 and len(table) == len(first)
     # A table of before there was a column: its rows keep a blank there.
     path.write_text(to_csv(table, [name for name in STUDY_COLUMNS if name != 'pretrain_tflop']))
     newer = study(mae=(60.0, 61.0, 62.0)).query('student == "mae_tiny"')
-    again, kept = complete(read_table(path), newer)
+    again, kept, _ = complete(read_table(path), newer)
     assert kept == len(first) and len(again) == len(first) + len(newer)
     assert again[KEY].equals(study()[KEY])
     for cells in again.to_dict('records'):
@@ -72,6 +72,15 @@ def test_a_table_is_completed_and_other_rows_stay_as_they_are(tmp_path):
         if fresh and cells['pool'] == 'mean':
             assert cells['mean'] == '61.00'
     assert complete(again, newer)[0].equals(again)
+
+
+def test_a_row_of_more_seeds_stays_where_versions_are_equal():
+    whole = study()[list(STUDY_COLUMNS)]
+    fewer = study(mae=(60.0,)).query('student == "mae_tiny"')
+    table, kept, left = complete(whole, fewer)
+    assert (kept, left) == (len(whole), len(fewer)) and table.equals(complete(whole, whole)[0])
+    table, kept, left = complete(whole, fewer.assign(protocol_version='99'))
+    assert left == 0 and kept == len(whole) - len(fewer)
 
 
 def test_a_table_of_other_columns_is_named(tmp_path):

@@ -83,14 +83,13 @@ def test_differences_are_taken_within_a_setting(tmp_path):
     lines = path.read_text().splitlines()
     path.write_text('\n'.join([*lines, lines[-1]]) + '\n')
     assert 'is there twice' in check_ablations(path)[1][0]
-    # Of fewer seeds is read, but no table of more is lost to it.
-    sweep.steps = [SimpleNamespace(outputs=outputs[:2])]
+    # Runs of fewer seeds, or of fewer cells, are read, but take no seed away.
     kept = path.read_text()
-    reading = finish_complementary(tmp_path, sweep, 1)
-    assert reading[0].startswith(
-        f'{COMPLEMENTARY_CSV} is of 3 seeds, these runs are of 1: it stays'
-    )
-    assert reading[1] == f'{SETTINGS[0].text}:' and path.read_text() == kept
+    for some in (outputs[:2], outputs[2:]):
+        sweep.steps = [SimpleNamespace(outputs=some)]
+        reading = finish_complementary(tmp_path, sweep, 3)
+        assert reading[0].startswith(f'{COMPLEMENTARY_CSV} stays: comad_from_mae_mae')
+        assert path.read_text() == kept
     sweep.steps = []
     with pytest.raises(SweepError, match='no complementary has a record'):
         finish_complementary(tmp_path, sweep, 3)
