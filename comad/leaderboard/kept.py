@@ -1,7 +1,7 @@
 """Do tables that are kept without their records agree with themselves?
 
-Each row of the sample's study, check, ablations and other grids holds the values of its runs; what
-else it says is computed from them anew.
+A row of the sample's study, ablations and other grids holds the values of its runs, one of its
+check two means and deviations; what else it says is computed from them anew.
 """
 
 import math
