@@ -7,9 +7,9 @@
 #   tools/quickstart.sh --jobs 1             # one step at a time
 #   tools/quickstart.sh --train-teachers     # trains the teachers instead of placing their files
 #
-# Steps: sample data, three teachers, which come with it, CoMAD and MAE students, transfers of both
-# and of random weights to classification, segmentation and detection, leaderboards, what they show,
-# a report. Everything lands below data/sample, work_dirs/sample and results/sample; logs in
+# Steps: sample data, three teachers, which come with it, a CoMAD student, transfers of it and of
+# random weights to classification, segmentation and detection, k-NN of a teacher, leaderboards,
+# what they show, a report. Everything lands below data/sample, work_dirs/sample and results/sample; logs in
 # work_dirs/sample/sweep/quickstart.
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
