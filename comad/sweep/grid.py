@@ -80,8 +80,7 @@ def quickstart(root: Path) -> list[Step]:
     kinds = [task.kind for task in TASKS.values() if task.seconds]
     first = min(kinds, key=lambda kind: TASKS[kind].seconds)  # a row to look at soon
     steps = cells(root, dict.fromkeys(kinds, FIRST_LOOK), 1)
-    early = (first, SCRATCH)
-    steps = [replace(step, early=(step.part, step.student) == early) for step in steps]
+    steps = [replace(step, early=step.part == first) for step in steps]
     steps.append(transfer(root, first, UPPER_BOUND, 0, 0))
     needs = tuple(step.name for step in steps if step.part in kinds)
     command = ('python', 'tools/leaderboard.py', '--sample')
@@ -233,7 +232,7 @@ def transfer(
         outputs=(str(results_folder(track) / 'records' / f'{name}.json'), *figures),
         needs=(*_data(of_track), *needs),
         sources=config_sources(root, leaf, *_overlay(of_track, task.folder)),
-        seconds=task.seconds or STUDENT_SECONDS,
+        seconds=(task.seconds or STUDENT_SECONDS) * (2 if student in (RANDOM, *TEACHERS) else 1),
         student=student,
         part=kind,
         **_outside(leaf, of_track),

@@ -28,7 +28,7 @@ def test_parts_become_a_file_and_the_file_becomes_tables(tmp_path, capsys):
     """By the command: a process that has computed with several threads cannot be forked."""
     path = tmp_path / 'deep' / 'here.json'
     tool = [sys.executable, str(FILES / 'tools/benchmark.py'), 'suite', '--sample']
-    options = ['--device', 'cpu', '--minutes', '3', '--parts', 'machine', 'comad', '--out', path]
+    options = ['--device', 'cpu', '--minutes', '1', '--parts', 'machine', 'comad', '--out', path]
     done = subprocess.run([*tool, *map(str, options)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert '1 of 2 machine: done' in done.stdout and '2 of 2 comad: done' in done.stdout

@@ -10,6 +10,7 @@ from mmengine.model import BaseTTAModel
 from torch import nn
 
 from backbones.files import sha256_of
+from comad.data.sample.write import SampleSizes, write_sample
 from comad.engine.hooks import MultiScaleTestHook, RunRecordHook
 from comad.engine.models import unwrapped
 from comad.engine.multi_scale import use_multi_scale
@@ -177,8 +178,9 @@ def test_a_trained_checkpoint_leaves_both_records(tmp_path):
     leaf += ['--student', 'scratch_tiny']
     leaf += ['--work-dir', str(tmp_path / 'run')]
     length = ['--cfg-options', 'train_cfg.max_iters=42', 'train_cfg.val_interval=42']
-    data = ['data.py', 'sample']
-    for command in (data, ['train.py', *leaf, *length], ['test.py', *leaf, '--tta']):
+    sizes = SampleSizes(imagenet_train=10, imagenet_val=10, scenes_train=32, scenes_val=16)
+    write_sample(tmp_path / 'data/sample', sizes=sizes)
+    for command in (['train.py', *leaf, *length], ['test.py', *leaf, '--tta']):
         program = f'{FILES}/tools/{command[0]}'
         run(program, *command[1:], log=tmp_path / 'log', cwd=tmp_path)
     folder = tmp_path / 'run' / 'records'
