@@ -134,6 +134,22 @@ def test_a_fork_ends_with_its_whole_group(start):
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize(
+    ('end', 'code', 'said'),
+    [
+        ('sys.exit()', 0, 'bye'),
+        ('sys.exit(300)', 44, 'bye'),
+        ("sys.exit('no such file')", 1, 'no such file bye'),
+        ("raise ValueError('this one')", 1, 'ValueError: this one bye'),
+        ('raise KeyboardInterrupt', -signal.SIGINT, 'KeyboardInterrupt bye'),
+    ],
+)
+def test_a_fork_ends_as_python_itself_ends(start, end, code, said):
+    job = start(f"import atexit, sys\natexit.register(print, 'bye', end='')\n{end}\n")
+    assert job.process.wait(60) == code
+    assert ' '.join(job.tail(2)).endswith(said)
+
+
 OWN = """
 import multiprocessing, os, numpy, torch
 print(os.getsid(0) == os.getpid(), os.readlink('/proc/self/fd/0'), torch.get_num_threads())
