@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 import torch
 
-from comad.benchmark.data import Reader, measure, one_thread, summarize
+from comad.benchmark.data import Reader, measure, summarize
 from comad.benchmark.data_report import conditions, table
+from comad.benchmark.timing import threads
 from comad.data.video import FRAME, VideoList, load_pyav
 
 FRAMES, HEIGHT, WIDTH, RATE = 300, 240, 320, 30
@@ -52,10 +53,10 @@ def measured(root: Path, videos: int, rounds: int) -> dict[str, Any]:
     Returns:
         ``ways``: see `summarize`; ``data``: what was read, and which readers are missing.
     """
-    with one_thread():
+    with threads(1):
         readers, missing = prepare(root, videos)
         seconds = measure(readers, videos, rounds, 0)
-        threads = torch.get_num_threads()
+        count = torch.get_num_threads()
     ways = summarize(seconds, videos, readers, None)
     for way in ways:
         for name in ('images_per_second', 'slowest', 'fastest'):
@@ -66,7 +67,7 @@ def measured(root: Path, videos: int, rounds: int) -> dict[str, Any]:
         f'{SAMPLES} clips of each decode',
         'mean_kb': readers['mp4, opencv'].mean_bytes / 1000,
         'missing': missing,
-        'threads': threads,
+        'threads': count,
     }
     return {'ways': ways, 'data': data}
 

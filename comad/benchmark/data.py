@@ -12,8 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,8 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
         return clips.run(args)
     from comad.benchmark.data_report import conditions, table
+    from comad.benchmark.timing import threads
 
-    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder, one_thread():
+    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder, threads(1):
         readers, data = prepare(Path(folder), args)
         seconds = measure(readers, args.images, args.rounds, args.workers)
         known = {**conditions(), 'workers': args.workers, 'rounds': args.rounds, **data}
@@ -223,16 +223,3 @@ def _loader(reader: Reader, workers: int) -> Way:
 def _mean_bytes(dataset: Any) -> float:
     sizes = [len(dataset.storage.read(index)) for index in range(len(dataset))]
     return sum(sizes) / len(sizes)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch with one thread, as in a data worker."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

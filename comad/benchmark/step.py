@@ -80,7 +80,6 @@ def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = 
     for name, value in (('batch', args.batch), ('rounds', args.rounds), ('steps', args.steps)):
         if value is not None and value < 1:
             raise ValueError(f'--{name} {value}: expected at least 1')
-    torch.set_num_threads(args.threads or usable_cores())
     device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise ValueError('--device cuda: there is no GPU here')
@@ -96,8 +95,10 @@ def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = 
         args.compile,
         args.compare,
     )
-    measured = {'conditions': conditions(device), **measure(options, cfg, device, how, progress)}
-    measured['matmul_tflops'] = timing.matmul_rate(device, getattr(torch, how.precision))
+    with timing.threads(args.threads or usable_cores()):
+        measured = {'conditions': conditions(device)}
+        measured |= measure(options, cfg, device, how, progress)
+        measured['matmul_tflops'] = timing.matmul_rate(device, getattr(torch, how.precision))
     sys.stdout.write(text(measured) + '\n')
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,17 @@ import torch
 TURN = 0.4
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch with so many threads; a data worker has one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what was asked of it."""
     if device.type == 'cuda':

@@ -241,11 +241,11 @@ def loader(case: Case) -> None:
     """Images per second of one core, by ways of reading, against torchvision's ImageFolder."""
     from argparse import Namespace
 
-    from comad.benchmark.data import RIVAL, measure, one_thread, prepare, summarize
+    from comad.benchmark.data import RIVAL, measure, prepare, summarize
 
     images = 60 if case.left < 60 else 150
     args = Namespace(images=images, root=None, compare='imagefolder')
-    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder, one_thread():
+    with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder, timing.threads(1):
         readers, about = prepare(Path(folder), args)
         seconds = measure(readers, images, 3, 0)
     case.keep('ways', summarize(seconds, images, readers, RIVAL))
