@@ -92,7 +92,7 @@ def finish_quickstart(root: Path, steps: Iterable[Step]) -> list[str]:
     rows = study_rows(filter(None, records.values()))
     shown = read_first_look(rows, read_table(FILES / STUDY_CSV))
     return [
-        *(format_table(name, table) + '\n' for name, table in tables.items()),
+        *(format_table(name, table) + '\n' for name, table in tables.items() if not table.empty),
         f'what they show, one seed each (>: by more than twice the sd over seeds in {STUDY_CSV}, '
         f'~: by less, ?: not measured there): {shown}',
     ]
