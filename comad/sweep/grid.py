@@ -193,12 +193,13 @@ def cells(
     steps = [Step('data', command, DATA_PROOFS, sources=DATA_SOURCES, seconds=SECONDS['data'])]
     if not get_track(track).stand_ins:
         steps = []
-    taught = {name for student in trained for name in teachers_of(student, track)}
+    priced = (REFERENCE,) if equal else ()
+    taught = {name for one in (*priced, *trained) for name in teachers_of(one, track)}
     made = dict.fromkeys((*TEACHERS, *sorted(taught)))
     steps += [pretrain(root, t, 0, track=track) for t in made if t in taught.union(students)]
     if equal:
         # Their cards say what an epoch of each costs.
-        first = dict.fromkeys((REFERENCE, *trained))
+        first = dict.fromkeys((*priced, *trained))
         steps += [pretrain(root, student, 0, track=track) for student in first]
     for seed in range(seeds):
         steps += [pretrain(root, student, seed, equal, track) for student in trained]

@@ -91,6 +91,8 @@ def test_all_methods_at_equal_cost_leave_out_what_costs_nothing():
     students = ('comad_tiny', *RIVALS)
     assert made == {f'linear_{s.removesuffix("_tiny")}_equal2_tiny_p0_s0' for s in students}
     Sweep('study', study(ROOT, 2, equal=2), ROOT)  # every need precedes its step
+    for method in ('mae', 'comad_only_mae'):  # without what the reference is taught by
+        Sweep('study', study(ROOT, 2, [method], equal=2), ROOT)
 
 
 @pytest.mark.parametrize(
