@@ -134,7 +134,8 @@ def study(
         seeds: Paired seeds.
         methods: Names such as ``dmt``; only these are run, without scratch and teachers' probes
             unless named. All by default.
-        kinds: Transfers, some of `study_kinds`; all by default.
+        kinds: Transfers, some of `study_kinds`; all by default, on the embedded sample without
+            the dense ones of some ablations.
         equal: Give every method as much compute as this many runs of ``REFERENCE``, see
             ``comad.engine.equal_compute``; 0 leaves each its own length.
         track: What is run on.
@@ -163,7 +164,7 @@ def study(
     every = [s for s in everywhere if s != SCRATCH] if equal else own
     students = tuple(dict.fromkeys(chosen)) or tuple(every)
     wholly = (*everywhere, *WHOLLY_STUDIED, *TEACHERS)
-    dense = [s for s in students if s in wholly] if of_track.stand_ins else students
+    dense = [s for s in students if kinds or not of_track.stand_ins or s in wholly]
     transfers = {kind: dense if TASKS[kind].dense else students for kind in kinds or known}
     return cells(root, transfers, seeds, equal, track)
 

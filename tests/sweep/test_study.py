@@ -43,6 +43,8 @@ def test_rivals_are_transferred_to_every_task():
             assert f'{kind}_{student}_p0_s0' in steps
     assert 'finetune_comad_only_mae_tiny_p0_s0' in steps
     assert 'upernet_comad_only_mae_tiny_p0_s0' not in steps
+    asked = steps_of(1, methods=['comad_only_mae'], kinds=['upernet'])
+    assert 'upernet_comad_only_mae_tiny_p0_s0' in asked
 
 
 def test_a_finished_transfer_tells_its_first_figure(tmp_path):
