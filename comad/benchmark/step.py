@@ -77,8 +77,8 @@ def run(args: argparse.Namespace, progress: Callable[[int, int], None] | None = 
     from comad.benchmark.step_report import text
     from comad.data.pool import usable_cores
 
-    for name, value in (('batch', args.batch), ('rounds', args.rounds), ('steps', args.steps)):
-        if value is not None and value < 1:
+    for name in ('batch', 'rounds', 'steps', 'threads'):
+        if (value := getattr(args, name)) is not None and value < 1:
             raise ValueError(f'--{name} {value}: expected at least 1')
     device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     if device.type == 'cuda' and not torch.cuda.is_available():

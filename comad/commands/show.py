@@ -65,7 +65,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '300 images, 25 videos)',
     )
     add_options(parser, *COMMON, 'auto_scale_lr', 'accumulate')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name in ('seeds', 'gpus'):
+        if (number := getattr(args, name)) is not None and number < 1:
+            parser.error(f'--{name} {number}: expected 1 or more')
+    for name in ('tflops', 'decode_rate'):
+        if (rate := getattr(args, name)) is not None and not 0 < rate < float('inf'):
+            parser.error(f'--{name.replace("_", "-")} {rate:g}: expected more than 0')
+    return args
 
 
 def _config_or_plan(text: str) -> str:
@@ -100,6 +107,7 @@ def show_plan(args: argparse.Namespace) -> int:
     from comad.sweep.plan import make_plan, plan_text, priced
     from comad.sweep.runner import Sweep
     from comad.sweep.step import SweepError
+    from comad.sweep.teachers import with_shipped
 
     track, gpus = get_track(args.track), args.gpus or 1
 
@@ -111,7 +119,9 @@ def show_plan(args: argparse.Namespace) -> int:
     except SweepError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    if not track.stand_ins:
+    if track.stand_ins:
+        steps = with_shipped(steps)
+    else:
         steps = priced(steps, track, gpus, args.tflops, args.decode_rate or DECODE_RATE, told)
     state = runs_folder(track.name) / 'sweep'
     plan = make_plan(Sweep('study', steps, home(), state, FILES, gpus=gpus), track, args.tflops)

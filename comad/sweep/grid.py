@@ -194,7 +194,7 @@ def cells(
     steps = [Step('data', command, DATA_PROOFS, sources=DATA_SOURCES, seconds=SECONDS['data'])]
     if not get_track(track).stand_ins:
         steps = []
-    priced = (REFERENCE,) if equal else ()
+    priced = (REFERENCE,) if equal and trained else ()
     taught = {name for one in (*priced, *trained) for name in teachers_of(one, track)}
     made = dict.fromkeys((*TEACHERS, *sorted(taught)))
     steps += [pretrain(root, t, 0, track=track) for t in made if t in taught.union(students)]

@@ -4,9 +4,10 @@
 
 It reads a JSON line per program from one pipe and writes to another a line with the process it has
 started, and one when that has ended. A fork leaves `serve` and runs as Python itself would run the
-program, so exit codes, tracebacks and exit handlers are the usual ones; then it is gone, without
-taking half a second to clear away what the server has imported. When its reader is gone, the server
-ends what still runs, and itself.
+program, so exit codes, tracebacks and exit handlers are the usual ones. One that ends well is gone
+then, without taking half a second to clear away what the server has imported. What a program leaves
+in a file that it does not close may be lost. When its reader is gone, the server ends what still
+runs, and itself.
 """
 
 import atexit
@@ -102,20 +103,19 @@ def _run(words: list[str], log: str, cwd: str, environment: dict[str, str], modu
             runpy.run_module(words[0], run_name='__main__', alter_sys=True)
         else:
             runpy.run_path(words[0], run_name='__main__')
-        _exit_code.append(0)
     except SystemExit as end:
-        _exit_code.append(end.code if isinstance(end.code, int) else int(end.code is not None))
+        _ended_well.append(end.code is None or (isinstance(end.code, int) and end.code == 0))
         raise
-    except Exception:
-        _exit_code.append(1)
-        raise
+    else:
+        _ended_well.append(True)
 
 
-_exit_code: list[int] = []  # of a fork whose program has ended by itself
+_ended_well: list[bool] = []  # whether, of a fork whose program has ended by itself
 
 
 def _leave() -> None:
-    if _exit_code:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(_exit_code[0] & 0xFF)
+    if any(_ended_well):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # the usual end tells them
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)

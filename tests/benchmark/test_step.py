@@ -134,6 +134,7 @@ def test_the_stock_network_takes_images_of_the_task(arch, size):
         (['step', 'none.py'], 'does not exist'),
         (['step', 'cls_configs/knn_comad_tiny.py'], 'trains nothing'),
         (['step', 'pretrain_configs/mae_tiny.py', '--batch', '0'], '--batch 0'),
+        (['step', 'pretrain_configs/mae_tiny.py', '--threads', '-1'], '--threads -1'),
         (['step', COMAD, '--sample', '--compare', 'kd'], '--compare kd: expected reference'),
         (['step', FBT, '--sample', '--compare', 'fbt'], 'that is what is measured'),
         (['step', FBT, '--sample', '--compare', 'reference'], "no method 'reference'; one of"),

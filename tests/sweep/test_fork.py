@@ -142,6 +142,9 @@ def test_a_fork_ends_with_its_whole_group(start):
         ("sys.exit('no such file')", 1, 'no such file bye'),
         ("raise ValueError('this one')", 1, 'ValueError: this one bye'),
         ('raise KeyboardInterrupt', -signal.SIGINT, 'KeyboardInterrupt bye'),
+        ('sys.exit(2**64)', 255, 'bye'),
+        ('sys.exit(0.0)', 1, '0.0 bye'),
+        ('sys.stdout.close()', 0, ''),
     ],
 )
 def test_a_fork_ends_as_python_itself_ends(start, end, code, said):

@@ -95,6 +95,7 @@ def test_all_methods_at_equal_cost_leave_out_what_costs_nothing():
     Sweep('study', study(ROOT, 2, equal=2), ROOT)  # every need precedes its step
     for method in ('mae', 'comad_only_mae'):  # without what the reference is taught by
         Sweep('study', study(ROOT, 2, [method], equal=2), ROOT)
+    assert not [name for name in steps_of(1, methods=['scratch'], equal=2) if 'comad' in name]
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,28 @@ def test_the_plan_of_the_sample_lacks_nothing(empty_home):
     assert 'comad_only_mae_tiny' in plan_text(plan) and 'mae_base' in plan_text(plan)
 
 
+def test_teachers_that_come_with_the_sample_cost_no_hours(empty_home):
+    part = ('--sample', '--methods', 'comad', '--tasks', 'knn', '--seeds', '1')
+    told = json.loads(call('show', 'plan', *part, '--json').stdout)
+    assert [row['student'] for row in told['rows']] == ['comad_tiny']  # nobody's pretraining else
+    assert told['hours_in_all'] < 0.1
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'expected'),
+    [
+        ('--seeds', '0', '1 or more'),
+        ('--gpus', '-1', '1 or more'),
+        ('--tflops', '0', 'more than 0'),
+        ('--tflops', 'nan', 'more than 0'),
+        ('--decode-rate', '-5', 'more than 0'),
+    ],
+)
+def test_a_plan_of_nothing_is_refused(empty_home, option, value, expected):
+    done = call('show', 'plan', option, value)
+    assert done.returncode == 2 and f'{option} {value}: expected {expected}' in done.stderr
+
+
 def test_hours_are_the_longer_of_computing_and_decoding():
     assert Price(3600.0, 0, 12, 1.0).hours(2, 5.0) == 0.1
     assert Price(1.0, 300 * 12 * 3600, 12, 1.0).hours(1, 50.0, rate=300.0) == 1.0
