@@ -9,8 +9,8 @@
 #
 # Steps: sample data, three teachers, which come with it, a CoMAD student, transfers of it and of
 # random weights to classification, segmentation and detection, k-NN of a teacher, leaderboards,
-# what they show, a report. Everything lands below data/sample, work_dirs/sample and results/sample; logs in
-# work_dirs/sample/sweep/quickstart.
+# what they show, a report. Everything lands below data/sample, work_dirs/sample and
+# results/sample; logs in work_dirs/sample/sweep/quickstart.
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/_env.sh"
 parse_common "$@"
