@@ -1,5 +1,6 @@
-"""What every command does about its process: how it ends, and who reads what it prints."""
+"""What every command shares: how its process ends, who reads what it prints, refused counts."""
 
+import argparse
 import atexit
 import functools
 import io
@@ -47,6 +48,13 @@ def command(main: Main) -> Main:
         os._exit(status)
 
     return started
+
+
+def check_counts(parser: argparse.ArgumentParser, args: argparse.Namespace, *names: str) -> None:
+    """Refuse options below 1 by name and value; those that were not given are left alone."""
+    for name in names:
+        if (number := getattr(args, name, None)) is not None and number < 1:
+            parser.error(f'--{name} {number}: expected 1 or more')
 
 
 class _Unread(io.RawIOBase):

@@ -11,7 +11,7 @@ import sys
 import warnings
 from typing import Any
 
-from comad.commands.command import command
+from comad.commands.command import check_counts, command
 from comad.engine.options import COMMON, ConfigError, add_options, run_options
 from comad.recipes.price import DECODE_RATE, TFLOPS
 from comad.runs.place import FILES, enter_home, find_config, get_track, home, runs_folder, worded
@@ -66,9 +66,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_options(parser, *COMMON, 'auto_scale_lr', 'accumulate')
     args = parser.parse_args(argv)
-    for name in ('seeds', 'gpus'):
-        if (number := getattr(args, name)) is not None and number < 1:
-            parser.error(f'--{name} {number}: expected 1 or more')
+    check_counts(parser, args, 'seeds', 'gpus')
     for name in ('tflops', 'decode_rate'):
         if (rate := getattr(args, name)) is not None and not 0 < rate < float('inf'):
             parser.error(f'--{name.replace("_", "-")} {rate:g}: expected more than 0')

@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any
 
-from comad.commands.command import command
+from comad.commands.command import check_counts, command
 from comad.commands.launcher import gpu_count
 from comad.engine.options import add_track
 from comad.recipes.price import TFLOPS
@@ -138,9 +138,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_part_arguments(status)
     status.set_defaults(jobs=None, train_teachers=False)
     args = parser.parse_args(argv)
-    for name in ('seeds', 'jobs', 'gpus'):
-        if (number := getattr(args, name, None)) is not None and number < 1:
-            parser.error(f'--{name} {number}: expected 1 or more')
+    check_counts(parser, args, 'seeds', 'jobs', 'gpus')
     if (factor := getattr(args, 'equal', 0)) < 0:
         parser.error(f'--equal {factor}: expected a whole factor of 1 or more')
     return args

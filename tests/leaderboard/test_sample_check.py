@@ -87,6 +87,10 @@ def test_a_lead_within_the_noise_of_seeds_does_not_pass():
 def test_one_seed_has_no_verdict():
     row = rows_of(random={**RANDOM, 'knn': (14.0,)})['knn']
     assert (row['gain'], row['pooled_sd'], row['passes']) == ('+30.00', '', '')
+    few = records(random={**RANDOM, 'knn': (14.0,)})
+    lines = read_check(check_rows(few, 'scratch_base', ['mae_base']))
+    assert sum(line.endswith('of 20 needed: one seed tells no noise') for line in lines) == 1
+    assert lines[-1].startswith('The sample is not judged from one seed: 4 of 5 comparisons hold')
 
 
 def test_the_reading_ends_with_the_verdict_and_says_what_is_missing():
