@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 import torch
 
-from comad.benchmark.suite import command, parts
+from comad.benchmark.suite import command, growth, parts
 from comad.benchmark.suite.parts import Part
 from comad.commands.benchmark import main
 from comad.runs.place import FILES
@@ -150,6 +150,47 @@ def test_clips_and_commands_are_measured(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert f'| mp4, opencv | {ways["mp4, opencv"]["images_per_second"]:.0f} (' in shown
     assert f'| `data.py --help` | {median(seconds["data.py --help"]):.1f} (' in shown
+
+
+def test_what_grows_is_measured_in_one_process_and_in_two(tmp_path, capsys):
+    path = tmp_path / 'here.json'
+    assert suite(path, '--parts', 'growth', '--minutes', 0.2) == 0
+    part = json.loads(path.read_text())['parts']['growth']
+    found = part['figures']
+    evaluations = ('k-NN', 'mIoU', 'AP of boxes and masks')
+    processes = [f'{name}, {of}' for name in evaluations for of in ('one process', 'each of two')]
+    assert list(found)[:6] == processes
+    assert {'class folders listed at a start', 'a checkpoint of 1 MB', 'report'} < set(found)
+    assert all(0 < seconds < 60 for figure in found.values() for seconds in figure['seconds'])
+    # A serialised copy is what a checkpoint takes beside the weights.
+    assert found['a checkpoint of 1 MB']['megabytes'] > 1
+    capsys.readouterr()
+    assert main(['show', str(path)]) == 0
+    assert '| k-NN, each of two | 100 queries, 2,000 images | ' in capsys.readouterr().out
+
+
+def test_evaluations_in_processes_have_to_come_to_equal_figures(tmp_path):
+    told = []
+    assert growth.together(1, lambda rank, world: lambda: 7, tmp_path, told).seconds > 0
+    with pytest.raises(RuntimeError, match=r'different figures: \[7, 7, 8\]'):
+        growth.together(2, lambda rank, world: lambda: 7 + rank, tmp_path, told)
+    with pytest.raises(RuntimeError, match='a process of an evaluation failed'):
+        growth.together(2, lambda rank, world: lambda: 1 // rank, tmp_path, [])
+
+
+def test_what_a_part_prints_is_shown_where_it_fails(tmp_path, capfd, monkeypatch):
+    def loud(case):
+        os.write(1, b'line of a part')
+
+    def failing(case):
+        os.write(2, b'line of a failing part\n')
+        raise ValueError('this one')
+
+    fake(monkeypatch, loud=loud, failing=failing)
+    assert suite(tmp_path / 'here.json') == 1
+    printed = capfd.readouterr()
+    assert 'line of a part' not in printed.out + printed.err
+    assert 'line of a failing part' in printed.out and 'ValueError: this one' in printed.out
 
 
 def test_what_needs_a_gpu_says_so(tmp_path, capsys):

@@ -11,10 +11,11 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from backbones.names import meant
 from comad.runs.place import typed
@@ -124,14 +125,22 @@ def _file_name(device: str) -> str:
 def _in_process(
     name: str, args: argparse.Namespace, known: dict[str, Any], until: float
 ) -> tuple[dict[str, Any], str]:
-    """A part's figures and how it ended, and the end of what it printed, if it failed."""
+    """A part's figures and how it ended, and what it printed, which is shown only if it failed."""
     context = multiprocessing.get_context('fork')
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(name, args, known, until, theirs))
-    process.start()
-    theirs.close()
+    with tempfile.TemporaryFile('w+', errors='replace') as log:
+        process = context.Process(target=_work, args=(name, args, known, until, theirs, log))
+        process.start()
+        theirs.close()
+        part = _followed(process, ours, until)
+        log.seek(0)
+        return part, log.read()
+
+
+def _followed(process: Any, ours: Connection, until: float) -> dict[str, Any]:
+    """What a part sends until it ends, or is ended at its time."""
     figures: dict[str, Any] = {}
-    state, log = '', ''
+    state = ''
     patience = until + GRACE
     while not state:
         if not ours.poll(max(0.0, patience - time.monotonic())):
@@ -145,8 +154,6 @@ def _in_process(
             break
         if kind == 'figures':
             figures |= value
-        elif kind == 'log':
-            log = value
         else:
             state = value
     if process.is_alive():
@@ -154,7 +161,7 @@ def _in_process(
     if process.pid and process.is_alive():
         os.killpg(process.pid, signal.SIGKILL)
     process.join()
-    return {'state': state, 'figures': figures}, log
+    return {'state': state, 'figures': figures}
 
 
 def _work(
@@ -163,9 +170,12 @@ def _work(
     known: dict[str, Any],
     until: float,
     pipe: Connection,
+    log: TextIO,
 ) -> None:
-    """One part, in a process and a process group of its own."""
+    """One part, in a process and a process group of its own; what it prints goes to ``log``."""
     os.setsid()
+    for descriptor in (1, 2):
+        os.dup2(log.fileno(), descriptor)
     import traceback
     import warnings
 
@@ -191,7 +201,8 @@ def _work(
     except ModuleNotFoundError as error:
         state = f'skipped: no {(error.name or str(error)).partition(".")[0]}'
     except Exception as error:
-        pipe.send(('log', traceback.format_exc()))
+        traceback.print_exc(file=log)
+        log.flush()
         state = f'failed: {type(error).__name__}: {" ".join(str(error).split())[:300]}'
     pipe.send(('state', state))
     pipe.close()

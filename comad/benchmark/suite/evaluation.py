@@ -57,16 +57,19 @@ def areas(case: 'Case') -> dict[str, Any]:
 
     from comad.evaluation import class_areas
 
-    generator = torch.Generator().manual_seed(0)
-    # Classes in blocks, as they are in images; a third of them found wrongly.
-    coarse = torch.randint(0, MAP_CLASSES, (MAP[0] // 32, MAP[1] // 32 + 1), generator=generator)
-    truth = coarse.repeat_interleave(32, 0).repeat_interleave(32, 1)[:, : MAP[1]]
-    wrong = torch.rand(truth.shape, generator=generator) < 1 / 3
-    found = torch.where(wrong, truth.roll(7, 1), truth).to(case.device)
-    truth = truth.to(case.device)
+    found, truth = (x.to(case.device) for x in draw_maps(0))
     pair = (found, truth, MAP_CLASSES, IGNORED)
     work = {OURS: lambda: class_areas(*pair), STOCK: lambda: IoUMetric.intersect_and_union(*pair)}
     return _measured(case, 1, work)
+
+
+def draw_maps(seed: int) -> tuple[Tensor, Tensor]:
+    """Predicted and true classes of an image, in blocks as they are in images; a third is wrong."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(0, MAP_CLASSES, (MAP[0] // 32, MAP[1] // 32 + 1), generator=generator)
+    truth = coarse.repeat_interleave(32, 0).repeat_interleave(32, 1)[:, : MAP[1]]
+    wrong = torch.rand(truth.shape, generator=generator) < 1 / 3
+    return torch.where(wrong, truth.roll(7, 1), truth), truth
 
 
 def detections(case: 'Case') -> dict[str, Any]:

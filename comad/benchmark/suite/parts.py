@@ -22,6 +22,7 @@ from comad.benchmark.measure import (
     usual_precision,
 )
 from comad.benchmark.suite.evaluation import evaluation
+from comad.benchmark.suite.growth import growth
 from comad.benchmark.suite.training import runner_step
 from comad.engine.options import RunOptions
 from comad.runs.place import FILES
@@ -313,5 +314,6 @@ PARTS: dict[str, Part] = {
     'clips': Part(2, clips),
     'start_up': Part(1, start_up),
     'evaluation': Part(2, evaluation),
+    'growth': Part(4, growth),
     'methods': Part(12, methods),
 }

@@ -88,7 +88,7 @@ def text(result: Mapping[str, Any]) -> str:
     figures = {name: part['figures'] for name, part in result['parts'].items()}
     sections = (
         *(_machine, _comad, _runner, _methods, _transfers),
-        *(_loader, _clips, _overlap, _evaluation, _start_up),
+        *(_loader, _clips, _overlap, _evaluation, _growth, _start_up),
     )
     for section in sections:
         if body := section(figures):
@@ -308,6 +308,21 @@ def _evaluation(figures: Mapping[str, Any]) -> list[str]:
     ]
     head = ['evaluation, networks left out', 'images/s', "times faster than mmseg's, mmdet's own"]
     return table(head, rows) if rows else []
+
+
+def _growth(figures: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            name,
+            figure['of'],
+            Spread.of(figure['seconds']).text(),
+            f'{figure["megabytes"]:.0f}' if 'megabytes' in figure else '–',
+        ]
+        for name, figure in figures.get('growth', {}).items()
+    ]
+    return (
+        table(['what grows, on one core per process', 'of', 'seconds', 'MB'], rows) if rows else []
+    )
 
 
 def _overlap(figures: Mapping[str, Any]) -> list[str]:

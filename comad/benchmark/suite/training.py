@@ -102,7 +102,8 @@ def train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
     for hook in ('online_probe', 'student_export', 'pretrain_figure'):
         cfg.default_hooks.pop(hook)
     cfg.default_hooks.checkpoint.interval = 10**6
-    cfg.model.n_fit = min(cfg.model.get('n_fit', 2048), 256)
+    # Their alignment costs as much as many steps, and is fitted before the first.
+    cfg.model.n_fit = min(cfg.model.get('n_fit', 2048), 256 if case.gpu or case.sample else 32)
     with untrained_teachers():
         runner = RUNNERS.get(cfg.runner_type).from_cfg(cfg)
         # What the export would count.
