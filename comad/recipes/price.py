@@ -4,6 +4,7 @@ Counting builds the model and passes the shapes of a few images through it; what
 ``work_dirs/costs.json`` by the config's digest.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +74,9 @@ def _count(config: Mapping[str, Any]) -> Price:
     import comad.engine.register  # noqa: F401
     from comad.recipes.cost import counted, images_of
 
-    model, cost = counted(config, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of the mm* packages about their own heads
+        model, cost = counted(config, 1)
     if lookup(config, 'train_cfg') is None:
         loaders = (lookup(config, 'test_cfg.bank_dataloader'), config['test_dataloader'])
         images = sum(images_of(loader['dataset']) for loader in loaders)

@@ -161,7 +161,7 @@ def study(
         raise SweepError(f'--methods {unknown[0]}{near}: expected some of {", ".join(names)}')
     everywhere = (REFERENCE, *RIVALS, SCRATCH)
     # What costs no pretraining of its own is the same on any budget.
-    every = [s for s in everywhere if s != SCRATCH] if equal else own
+    every = [s for s in own if s in everywhere and s != SCRATCH] if equal else own
     students = tuple(dict.fromkeys(chosen)) or tuple(every)
     wholly = (*everywhere, *WHOLLY_STUDIED, *TEACHERS)
     dense = [s for s in students if kinds or not of_track.stand_ins or s in wholly]

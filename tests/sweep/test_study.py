@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from comad.commands.sweep import main
+from comad.runs.place import get_track
 from comad.runs.record import write_record
 from comad.sweep.finish import figure_of
 from comad.sweep.grid import RECORDS, RIVALS, SCRATCH, STUDY_STUDENTS, TEACHERS, study
@@ -96,6 +97,10 @@ def test_all_methods_at_equal_cost_leave_out_what_costs_nothing():
     for method in ('mae', 'comad_only_mae'):  # without what the reference is taught by
         Sweep('study', study(ROOT, 2, [method], equal=2), ROOT)
     assert not [name for name in steps_of(1, methods=['scratch'], equal=2) if 'comad' in name]
+    overnight = get_track('overnight')  # its study leaves one of the methods out
+    made = {name for name in steps_of(1, equal=2, track='overnight') if name.startswith('knn_')}
+    students = [name for name in overnight.students if name != SCRATCH]
+    assert made == {f'knn_{s.removesuffix("_tiny")}_equal2_tiny_p0_s0' for s in students}
 
 
 @pytest.mark.parametrize(
