@@ -84,7 +84,11 @@ def measure(
     """All figures of one config's step as plain values; see `step_report` for their meaning.
 
     ``keep`` is called with those that are there, after every round.
+
+    Raises:
+        ValueError: there is nothing of that name to compare with.
     """
+    check_comparison(cfg, how.compare)
     ours = build(cfg, device, how.precision, how.batch)
     compiled = compiles(how.compile, ours.model)
     result: dict[str, Any] = {
@@ -97,11 +101,16 @@ def measure(
         'compiled': compiled,
         'gflop_per_image': count(cfg, ours),
     }
+    if not compiled:
+        take_first_step(ours, device, result)
+    held = timing.held_memory_gib(device)
     others = alternatives(options, cfg, ours, how, result) if how.compare else {}
     work: dict[str, Callable[[], object]] = {'step': ours.step}
     if compiled:
+        held = timing.held_memory_gib(device) - held  # by what is compared
         allow_variants()
         compile_model(ours.model)
+        take_first_step(ours, device, result, held)
 
         def plain() -> object:
             with eagerly():
@@ -111,11 +120,6 @@ def measure(
     if teachers := teachers_alone(ours):
         work['teachers alone'] = teachers
     work |= {name: workload.step for name, workload in others.items()}
-    result['first_step_seconds'] = first_step(ours, device)
-    if device.type == 'cuda':
-        torch.cuda.reset_peak_memory_stats(device)
-        ours.step()
-        result['peak_memory_gib'] = timing.peak_memory_gib(device)
     seconds = result['seconds_per_step'] = {}
 
     def told(done: int, total: int) -> None:
@@ -125,7 +129,6 @@ def measure(
             progress(done, total)
 
     timing.interleave(work, device, how.rounds, how.steps, told, how.until, seconds)
-    result.setdefault('peak_memory_gib', timing.peak_memory_gib(device))
     watched = max(2, how.rounds // 2)
     result['parts_ms'] = watch_parts(ours, device, watched)
     if cfg.run.folder == DISTILL:
@@ -134,17 +137,25 @@ def measure(
     return result
 
 
+def check_comparison(cfg: Any, compare: str | None) -> None:
+    """Refuse what a config's step cannot be compared with, before anything is built."""
+    if not compare:
+        return
+    if cfg.run.folder != DISTILL and compare != 'reference':
+        raise ValueError(
+            f'--compare {compare}: expected reference; methods are compared in '
+            'distill_configs/ alone'
+        )
+    if cfg.run.folder == DISTILL and compare == cfg.run.method:
+        raise ValueError(f'--compare {compare}: that is what is measured; name another method')
+
+
 def alternatives(
     options: RunOptions, cfg: Any, ours: Any, how: How, result: dict[str, Any]
 ) -> dict[str, Any]:
     """What the step is compared with, by name; adds what was compared to ``result``."""
     if cfg.run.folder == DISTILL:
         return {how.compare: other_method(options, cfg, ours, how, result)}
-    if how.compare != 'reference':
-        raise ValueError(
-            f'--compare {how.compare}: expected reference; methods are compared in '
-            'distill_configs/ alone'
-        )
     if cfg.run.folder != 'pretrain':
         other, result['compared_with'] = stock(cfg, ours, how.precision)
         return {'reference': other}
@@ -166,10 +177,8 @@ def other_method(options: RunOptions, cfg: Any, ours: Any, how: How, result: dic
     """The step of another method on a distillation's batch, teacher and student the same.
 
     Raises:
-        ValueError: no method of that name, or the config's own.
+        ValueError: no method of that name.
     """
-    if how.compare == cfg.run.method:
-        raise ValueError(f'--compare {how.compare}: that is what is measured; name another method')
     config = load_step(replace(options, student=other_student(cfg, how.compare)))
     device = next(ours.model.parameters()).device
     other = build(config, device, how.precision, how.batch)
@@ -185,12 +194,19 @@ def count(cfg: Any, ours: Any) -> float:
     return round(count_training(ours.model, few, IMAGES), 3)
 
 
-def first_step(ours: Any, device: Any) -> float:
-    """Seconds of the first step, in which networks are compiled, if they are.
+def take_first_step(ours: Any, device: Any, result: dict[str, Any], held: float = 0.0) -> None:
+    """Add to ``result`` the seconds of the first step, compiling included, and the peak memory.
+
+    Args:
+        ours: whose step it is.
+        device: what it runs on.
+        result: figures so far.
+        held: GiB of the device that are not the step's own.
 
     Raises:
         ValueError: fewer images than its batch norm can be trained on.
     """
+    timing.reset_peak_memory(device)
     begin = time.perf_counter()
     try:
         ours.step()
@@ -202,7 +218,11 @@ def first_step(ours: Any, device: Any) -> float:
             ) from error
         raise
     timing.synchronize(device)
-    return time.perf_counter() - begin
+    result['first_step_seconds'] = time.perf_counter() - begin
+    if device.type == 'cuda':  # compiling takes memory of its own
+        timing.reset_peak_memory(device)
+        ours.step()
+    result['peak_memory_gib'] = timing.peak_memory_gib(device) - held
 
 
 def compile_model(model: Any) -> None:

@@ -1,14 +1,17 @@
 """Clocks for work that may run on a device."""
 
+import re
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
 # Seconds of a turn, where nobody says how many calls it takes.
 TURN = 0.4
+PEAK = re.compile(r'VmHWM:\s+(\d+) kB')  # of this process, in Linux's words
 
 
 @contextmanager
@@ -116,11 +119,27 @@ def copy_rate(make: Callable[[], Callable[[], object]], gib: float, device: torc
     return gib * 2**30 / best / 1e9
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory_gib` begin anew; on a CPU where Linux allows it."""
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path('/proc/self/clear_refs').write_text('5')
+
+
 def peak_memory_gib(device: torch.device) -> float:
-    """Largest memory so far: of the device's tensors on a GPU, else of the process."""
+    """Largest memory since it was reset: of the device's tensors on a GPU, else of the process."""
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device) / 2**30
+    with suppress(OSError):
+        return int(PEAK.search(Path('/proc/self/status').read_text())[1]) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def held_memory_gib(device: torch.device) -> float:
+    """Of the device's tensors that are there now; 0 on a CPU, whose peak cannot be told apart."""
+    return torch.cuda.memory_allocated(device) / 2**30 if device.type == 'cuda' else 0.0
 
 
 class PartClock:

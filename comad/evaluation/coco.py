@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.dist import get_world_size
 from mmengine.registry import METRICS
 from torch import Tensor
@@ -12,6 +13,25 @@ from comad.data.coco import annotations_type
 from comad.evaluation.metrics import own_rows, percentages
 
 SUFFIX = '_precision'  # of mmdet's results per class
+
+
+class HostMemory:
+    """Memory of the host that masks of a GPU are copied into, image after image.
+
+    The copy of an image's masks, 31 MB of 100 at 480 x 640, would otherwise lie between results
+    that are kept, where glibc does not use it again: 28 MB more per image, in mmdet's own metric
+    too. It is pinned, which makes the copy several times as fast.
+    """
+
+    def __init__(self) -> None:
+        self.memory = torch.empty(0)
+
+    def copy(self, masks: Tensor) -> Tensor:
+        """The same values on the host, until the next call."""
+        size, kind = masks.numel(), masks.dtype
+        if self.memory.numel() < size or self.memory.dtype != kind:
+            self.memory = torch.empty(size, dtype=kind, pin_memory=masks.is_cuda)
+        return self.memory[:size].view(masks.shape).copy_(masks)
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
@@ -70,12 +90,13 @@ def column_coco_metric(**options: Any) -> Any:
         ) -> None:
             super().__init__(**options)
             self.labels: Sequence[int] | None = None  # of this process, where it is one of several
+            self.host = HostMemory()
             if ann_file is not None:
                 masks = 'segm' in self.metrics
                 self._coco_api = annotations_type()(ann_file, masks=masks, own=own)
 
         def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-            super().process(data_batch, [_encoded(sample) for sample in data_samples])
+            super().process(data_batch, [_encoded(sample, self.host) for sample in data_samples])
 
         def evaluate(self, size: int) -> dict[str, float]:
             whole = self.format_only or self.outfile_prefix or self._coco_api is None
@@ -118,9 +139,9 @@ def column_coco_metric(**options: Any) -> Any:
     return ColumnCocoMetric(**options)
 
 
-def _encoded(sample: Mapping[str, Any]) -> dict[str, Any]:
+def _encoded(sample: Mapping[str, Any], host: HostMemory) -> dict[str, Any]:
     """The data sample with encoded masks; the given one, which hooks still see, keeps its own."""
     instances = dict(sample['pred_instances'])
-    if isinstance(instances.get('masks'), Tensor):
-        instances['masks'] = encode_masks(instances['masks'])
+    if isinstance(masks := instances.get('masks'), Tensor):
+        instances['masks'] = encode_masks(masks if masks.is_cpu else host.copy(masks))
     return {**sample, 'pred_instances': instances}
