@@ -1,5 +1,6 @@
 """What a config's training step costs, as plain values: seconds, GFLOP, memory, parts."""
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from comad.engine.autocast import computes_in_bfloat16
 from comad.engine.batches import make_batch
 from comad.engine.distillation import DISTILL, other_student
 from comad.engine.flops import IMAGES, count_training
-from comad.engine.models import allow_variants, compiles, eagerly
+from comad.engine.models import compiles, eagerly, prepare_compiling
 from comad.engine.options import RunOptions
 from comad.engine.run_config import load_run_config
 from comad.runs.environment import collect_environment
@@ -101,16 +102,15 @@ def measure(
         'compiled': compiled,
         'gflop_per_image': count(cfg, ours),
     }
-    if not compiled:
-        take_first_step(ours, device, result)
+    gpu = device.type == 'cuda'
+    if gpu:  # as a run does
+        torch.backends.cudnn.benchmark = bool(cfg.env_cfg.get('cudnn_benchmark'))
     held = timing.held_memory_gib(device)
     others = alternatives(options, cfg, ours, how, result) if how.compare else {}
     work: dict[str, Callable[[], object]] = {'step': ours.step}
     if compiled:
-        held = timing.held_memory_gib(device) - held  # by what is compared
-        allow_variants()
+        prepare_compiling()
         compile_model(ours.model)
-        take_first_step(ours, device, result, held)
 
         def plain() -> object:
             with eagerly():
@@ -120,20 +120,34 @@ def measure(
     if teachers := teachers_alone(ours):
         work['teachers alone'] = teachers
     work |= {name: workload.step for name, workload in others.items()}
-    seconds = result['seconds_per_step'] = {}
+    held = timing.held_memory_gib(device) - held  # by what the step itself does not need
+    result['first_step_seconds'] = first_step(ours, device)
+    if gpu:
+        timing.reset_peak_memory(device)
+        ours.step()
+        result['peak_memory_gib'] = timing.peak_memory_gib(device) - held
+    seconds, pieces = {}, len(work)
+    result['seconds_per_step'] = seconds
 
     def told(done: int, total: int) -> None:
-        if keep and done % len(work) == 0 and len(seconds['step']):
+        if keep and done % pieces == 0 and len(seconds['step']):
             keep(result)
         if progress:
             progress(done, total)
 
     timing.interleave(work, device, how.rounds, how.steps, told, how.until, seconds)
     watched = max(2, how.rounds // 2)
-    result['parts_ms'] = watch_parts(ours, device, watched)
     if cfg.run.folder == DISTILL:
         for name, other in others.items():
             result[f'parts_ms {name}'] = watch_parts(other, device, watched)
+    if not gpu:  # whose memory cannot be told apart while it is held
+        work.clear()
+        others.clear()
+        teachers = None
+        gc.collect()
+        timing.reset_peak_memory(device)
+    result['parts_ms'] = watch_parts(ours, device, watched, compiled)
+    result.setdefault('peak_memory_gib', timing.peak_memory_gib(device))
     return result
 
 
@@ -194,19 +208,12 @@ def count(cfg: Any, ours: Any) -> float:
     return round(count_training(ours.model, few, IMAGES), 3)
 
 
-def take_first_step(ours: Any, device: Any, result: dict[str, Any], held: float = 0.0) -> None:
-    """Add to ``result`` the seconds of the first step, compiling included, and the peak memory.
-
-    Args:
-        ours: whose step it is.
-        device: what it runs on.
-        result: figures so far.
-        held: GiB of the device that are not the step's own.
+def first_step(ours: Any, device: Any) -> float:
+    """Seconds of the first step, in which networks are compiled, if they are.
 
     Raises:
         ValueError: fewer images than its batch norm can be trained on.
     """
-    timing.reset_peak_memory(device)
     begin = time.perf_counter()
     try:
         ours.step()
@@ -218,11 +225,7 @@ def take_first_step(ours: Any, device: Any, result: dict[str, Any], held: float 
             ) from error
         raise
     timing.synchronize(device)
-    result['first_step_seconds'] = time.perf_counter() - begin
-    if device.type == 'cuda':  # compiling takes memory of its own
-        timing.reset_peak_memory(device)
-        ours.step()
-    result['peak_memory_gib'] = timing.peak_memory_gib(device) - held
+    return time.perf_counter() - begin
 
 
 def compile_model(model: Any) -> None:

@@ -67,7 +67,7 @@ def _kept(x: Tensor, keep: Tensor | None, prefix: int) -> Tensor:
 
 
 @torch.no_grad()
-@torch.backends.cudnn.flags(allow_tf32=False)
+@torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 def largest_difference(ours: Workload, other: Workload) -> float:
     """Of all tokens and losses of one step in float32, relative to the largest of each.
 

@@ -1,9 +1,11 @@
 """The transfers as one would build them from mmseg, mmdet and a plain timm ViT."""
 
 import copy
+import itertools
 from typing import Any
 
 import timm
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -60,11 +62,26 @@ def stock(cfg: Config, ours: Workload, precision: str) -> tuple[Workload, str]:
         raise ValueError(f'{cfg.model.type}: there is no stock form to compare with')
     device = next(ours.model.parameters()).device
     config = copy.deepcopy(cfg)
-    # Rates per layer cost nothing; their names belong to our backbone.
+    # The names of rates per layer belong to our backbone; as many groups cost the same time.
     for key in ('constructor', 'paramwise_cfg'):
         config.optim_wrapper.pop(key, None)
     model = model.to(device).train()
-    return Workload(model, wrap(config, model, precision), ours.batch, ours.images), text
+    wrapper = wrap(config, model, precision)
+    divide(wrapper.optimizer, [len(group['params']) for group in ours.wrapper.param_groups])
+    return Workload(model, wrapper, ours.batch, ours.images), text
+
+
+def divide(optimizer: torch.optim.Optimizer, counts: list[int]) -> None:
+    """Divide the parameters of an optimizer that has not been used into groups of these numbers.
+
+    The last one takes what is left.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group['params']]
+    settings = {key: x for key, x in optimizer.param_groups[0].items() if key != 'params'}
+    ends = list(itertools.accumulate(counts[:-1]))
+    pairs = zip([0, *ends], [*ends, len(parameters)], strict=True)
+    groups = [parameters[start:end] for start, end in pairs]
+    optimizer.param_groups = [{**settings, 'params': group} for group in groups if group]
 
 
 def _classifier(cfg: Config, ours: nn.Module) -> nn.Module:

@@ -160,7 +160,7 @@ class Distiller(PretrainMethod):
         if mode != 'loss':
             return super().forward(inputs, labels, mode)
         if index is not None:
-            index = torch.as_tensor(index, device=inputs.device)
+            index = torch.as_tensor(index).to(inputs.device, non_blocking=True)
         return self.loss(inputs, labels, index)
 
     def loss(

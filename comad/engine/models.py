@@ -20,9 +20,14 @@ def eagerly() -> AbstractContextManager:
     return torch.compiler.set_stance('force_eager')
 
 
-def allow_variants() -> None:
-    """Let one code be compiled for every shape and number that a training has."""
+def prepare_compiling() -> None:
+    """Let one code be compiled for every shape and number that a training has, and whole.
+
+    Under DistributedDataParallel torch would cut a block where the first of its buckets is full, at
+    1 MB. Gradients of other blocks are sent meanwhile anyway: every block is compiled by itself.
+    """
     torch._dynamo.config.recompile_limit = max(VARIANTS, torch._dynamo.config.recompile_limit)
+    torch._dynamo.config.optimize_ddp = False
 
 
 def compiles(options: Any, model: Any) -> bool:

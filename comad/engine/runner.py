@@ -38,7 +38,7 @@ from comad.engine.hooks.bad_images import BadImagesHook
 from comad.engine.hooks.preemption import PreemptionHook
 from comad.engine.hooks.run_info import flush_losses
 from comad.engine.loops import check_identity, resumable
-from comad.engine.models import allow_variants, compiles, unwrapped
+from comad.engine.models import compiles, prepare_compiling, unwrapped
 from comad.engine.preemption import protect_worker
 from comad.engine.schedule_state import base_rates, current_rates, restart_schedule
 from comad.engine.segments import SETTINGS, changes, describe, refusal
@@ -63,8 +63,9 @@ class BenchmarkRunner(Runner):
     Differences: checkpoints are loaded strictly; a resumed run does not need the student's file
     again; a test without a checkpoint still loads the student; several processes on a CPU talk
     over gloo; a detector whose strides disagree does not start; the learning rate is scaled with
-    accumulated batches, and another batch than the recipe's is pointed out. A resumed run equals
-    the uninterrupted one bit by bit; see `check_identity` for other numbers of processes.
+    accumulated batches, and another batch than the recipe's is pointed out. On a CPU a
+    resumed run equals the uninterrupted one bit by bit; on a GPU its draws do, and kernels may
+    differ in the last bits. See `check_identity` for other numbers of processes.
 
     Attributes:
         options: Those of the command that started it, and the config's digest; see `RunOptions`.
@@ -187,7 +188,7 @@ class BenchmarkRunner(Runner):
             options = self.cfg.compile = True
         if not options or not hasattr(model, 'compile_parts'):
             return super()._maybe_compile(target)
-        allow_variants()
+        prepare_compiling()
         model.compile_parts(**(options if isinstance(options, dict) else {}))
         self.logger.info('Compiling networks: the first step takes minutes, the others less')
 

@@ -59,6 +59,8 @@ class LinearProbe(FrozenFeatures):
         self.rates = None if rates is None else tuple(rates)
         self.num_classes = num_classes
         outputs = num_classes * (1 if rates is None else len(rates))
+        # On the device before it is asked for: copying it there in a step would wait for the GPU.
+        self.register_buffer('scales', torch.tensor(rates or ()), persistent=False)
         self.heads = nn.ModuleDict(
             {
                 pool: _head(
@@ -102,7 +104,7 @@ class LinearProbe(FrozenFeatures):
             return F.cross_entropy(scores, labels)
         repeated = labels[:, None].expand(-1, len(self.rates))
         losses = F.cross_entropy(scores.transpose(1, 2), repeated, reduction='none').mean(0)
-        return losses @ torch.tensor(self.rates, dtype=losses.dtype, device=losses.device)
+        return losses @ self.scales.to(losses.dtype)
 
 
 class PartwiseBatchNorm(nn.BatchNorm1d):

@@ -259,17 +259,19 @@ class IBOT(PretrainMethod):
         """Losses of a multi-crop batch: two global views (B, 3, H, W), then any local ones."""
         batch, views = len(inputs[0]), torch.cat(inputs[:2])
         mask = self._draw_masks(views)
-        cls_target, patch_target = self._targets(views, mask)
+        places = mask.nonzero(as_tuple=True)  # once, since it makes the host wait for a GPU
+        cls_target, patch_target = self._targets(views, places)
 
         x = self.backbone.norm(self.backbone.run(self.backbone.embed(views, mask=mask)))
         student_cls = [x[:, 0]]
         if len(inputs) > 2:
             student_cls.append(self.backbone.tokens(torch.cat(inputs[2:]))[:, 0])
         cls_scores = self.head.scores(self.head.embed(torch.cat(student_cls))).split(batch)
-        patch_scores = self.head.scores(self.head.embed(x[:, 1:][mask]))
+        patch_scores = self.head.scores(self.head.embed(x[:, 1:][places]))
+        loss_patch = self._patch_loss(patch_target, patch_scores, mask, places)
         return {
             'loss_cls': self._cls_loss(cls_target.split(batch), cls_scores),
-            'loss_patch': self.patch_weight * self._patch_loss(patch_target, patch_scores, mask),
+            'loss_patch': self.patch_weight * loss_patch,
             'target_entropy': torch.special.entr(cls_target).sum(-1).mean(),
         }
 
@@ -283,19 +285,25 @@ class IBOT(PretrainMethod):
         ]
         return torch.stack(terms).mean()
 
-    def _patch_loss(self, target: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+    def _patch_loss(
+        self, target: Tensor, scores: Tensor, mask: Tensor, places: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """Mean over the masked patches of each image, then over images; 0 for unmasked images."""
         per_image = mask.sum(1, keepdim=True).clamp(min=1)
-        weight = (1 / per_image).expand_as(mask)[mask]
+        weight = (1 / per_image).expand_as(mask)[places]
         return (cross_entropy(target, scores, self.student_temp) * weight).sum() / len(mask)
 
     @torch.no_grad()
-    def _targets(self, views: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Centred, sharpened teacher distributions of cls tokens (2B) and of masked patches (M)."""
+    def _targets(self, views: Tensor, places: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Centred, sharpened teacher distributions of cls tokens (2B) and of masked patches (M).
+
+        ``places`` are the M images and patches that are masked.
+        """
         tokens = self.teacher.tokens(views)
         cls = self.teacher_head.scores(self.teacher_head.embed(tokens[:, 0]))
         embedded = self.teacher_head.embed(tokens[:, 1:].flatten(0, 1)).float()
-        patches = self.teacher_head.scores(embedded[mask.flatten()])
+        image, patch = places
+        patches = self.teacher_head.scores(embedded[image * (tokens.shape[1] - 1) + patch])
         temperature = self.temperature()
         cls_target = ((cls - self.cls_center) / temperature).softmax(-1)
         patch_target = ((patches - self.patch_center) / temperature).softmax(-1)

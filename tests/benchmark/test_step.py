@@ -8,7 +8,7 @@ import torch
 
 from comad.benchmark.measure import How, load_step, measure
 from comad.benchmark.reference import largest_difference, straightforward
-from comad.benchmark.stock import timm_vit
+from comad.benchmark.stock import divide, timm_vit
 from comad.benchmark.workload import Workload, build, wrap
 from comad.commands.benchmark import main
 from comad.engine.run_config import RunOptions, load_run_config
@@ -92,6 +92,50 @@ def test_transfers_are_compared_with_stock_parts(config, capsys):
     text = capsys.readouterr().out
     assert "timm's V" in text and 'times faster than the reference' in text
     assert 'student' in text
+
+
+def test_a_step_in_bfloat16_is_compared_in_float32_first(capsys):
+    """Teachers cast their weights in their first step, for good."""
+    options = ['--sample', '--batch', '4', '--rounds', '1', '--threads', '1']
+    assert main(['step', COMAD, *options, '--precision', 'bfloat16', '--compare', 'reference']) == 0
+    assert 'tokens and losses agree in float32 to' in capsys.readouterr().out
+
+
+def test_memory_is_that_of_the_step_alone(monkeypatch):
+    options = RunOptions('pretrain_configs/mae_tiny.py', track='sample')
+
+    class Other:
+        images = 4
+
+        def __init__(self, mebibytes):
+            self.held = torch.ones(mebibytes, 2**18)
+
+        def step(self):
+            return self.held.sum()
+
+    def peak(mebibytes):
+        others = lambda *_: {'reference': Other(mebibytes)}  # noqa: E731
+        monkeypatch.setattr('comad.benchmark.measure.alternatives', others)
+        how = How(4, 'float32', rounds=1, steps=1, compare='reference')
+        return measure(options, load_step(options), CPU, how)['peak_memory_gib']
+
+    first = peak(1)
+    assert abs(peak(512) - first) < 0.2
+
+
+def test_stock_parts_have_as_many_groups_of_parameters():
+    parameters = [torch.nn.Parameter(torch.zeros(n)) for n in range(1, 8)]
+    optimizer = torch.optim.AdamW(parameters, lr=0.5)
+    divide(optimizer, [2, 1, 3])
+    assert [[len(p) for p in group['params']] for group in optimizer.param_groups] == [
+        [1, 2],
+        [3],
+        [4, 5, 6, 7],
+    ]
+    assert {group['lr'] for group in optimizer.param_groups} == {0.5}
+    sum(p.sum() for p in parameters).backward()
+    optimizer.step()
+    assert all(p.abs().max() > 0 for p in parameters)
 
 
 def test_a_distillation_is_compared_with_another_method(capsys, tmp_path):

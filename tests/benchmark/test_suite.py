@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 import torch
 
-from comad.benchmark.suite import command, growth, parts
+from comad.benchmark.suite import command, growth, parts, training
 from comad.benchmark.suite.parts import Part
 from comad.commands.benchmark import main
 from comad.runs.place import FILES
@@ -134,6 +134,22 @@ def test_evaluations_are_measured_against_stock_ones_with_equal_figures(tmp_path
     assert '| mIoU, 512 x 683 pixels of 150 classes | ' in capsys.readouterr().out
 
 
+def test_the_runner_is_measured_beside_its_bare_step(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, 'WINDOWS', (2, 3))
+    path = tmp_path / 'here.json'
+    assert suite(path, '--parts', 'runner') == 0
+    part = json.loads(path.read_text())['parts']['runner']
+    found = part['figures']['crops in memory']
+    bare, step = median(found['bare_seconds_per_step']), found['seconds_per_step']
+    assert part['state'] == 'done' and 0 < bare < 10
+    capsys.readouterr()
+    assert main(['show', str(path)]) == 0
+    shown = capsys.readouterr().out
+    figures = f'{1000 * step:.1f} | {1000 * bare:.1f} | {100 * (step / bare - 1):+.1f} % |'
+    assert f'| crops in memory | 0 | {figures}' in shown
+    assert f'| {1000 * bare:.1f} |' in shown.partition('JPEG in shards')[2]
+
+
 def test_clips_and_commands_are_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(parts, 'STARTED', ('data.py --help',))
     fake(monkeypatch, clips=parts.clips, start_up=parts.start_up)
@@ -176,6 +192,23 @@ def test_evaluations_in_processes_have_to_come_to_equal_figures(tmp_path):
         growth.together(2, lambda rank, world: lambda: 7 + rank, tmp_path, told)
     with pytest.raises(RuntimeError, match='a process of an evaluation failed'):
         growth.together(2, lambda rank, world: lambda: 1 // rank, tmp_path, [])
+
+
+def test_what_a_part_has_started_ends_with_it(tmp_path, capsys, monkeypatch):
+    """Data workers would else live on for seconds, while the next part is timed."""
+    note = tmp_path / 'pid'
+
+    def leaves(case):
+        started = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+        note.write_text(str(started.pid))
+
+    fake(monkeypatch, leaves=leaves)
+    assert suite(tmp_path / 'here.json') == 0
+    state = Path(f'/proc/{note.read_text()}/stat')
+    end = time.monotonic() + 5
+    while state.exists() and state.read_text().split()[2] != 'Z' and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not state.exists() or state.read_text().split()[2] == 'Z'
 
 
 def test_what_a_part_prints_is_shown_where_it_fails(tmp_path, capfd, monkeypatch):

@@ -11,7 +11,7 @@ from comad.benchmark.suite.parts import Case
 from comad.benchmark.suite.training import train
 from comad.benchmark.workload import build
 from comad.data.preprocessor import ImageDataPreprocessor
-from comad.engine.models import allow_variants
+from comad.engine.models import prepare_compiling
 from comad.engine.options import RunOptions
 
 pytestmark = pytest.mark.gpu
@@ -37,7 +37,7 @@ def losses_of(config: str, precision: str, compiled: bool = False) -> list[dict[
     cfg = load_step(RunOptions(config, track='sample'))
     work = build(cfg, torch.device('cuda'), precision, 8)
     if compiled:
-        allow_variants()
+        prepare_compiling()
         compile_model(work.model)
     torch.manual_seed(0)
     return [{name: float(value) for name, value in work.step().items()} for _ in range(2)]

@@ -5,6 +5,7 @@ until then is kept, and the file is written after every part. Needs neither data
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -132,7 +133,12 @@ def _in_process(
         process = context.Process(target=_work, args=(name, args, known, until, theirs, log))
         process.start()
         theirs.close()
-        part = _followed(process, ours, until)
+        try:
+            part = _followed(process, ours, until)
+        finally:  # with what it has started, such as data workers
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.join()
         log.seek(0)
         return part, log.read()
 
@@ -156,11 +162,8 @@ def _followed(process: Any, ours: Connection, until: float) -> dict[str, Any]:
             figures |= value
         else:
             state = value
-    if process.is_alive():
-        process.join(5 if state == 'done' else 0)
-    if process.pid and process.is_alive():
-        os.killpg(process.pid, signal.SIGKILL)
-    process.join()
+    if state != 'ended at its time':
+        process.join(5)
     return {'state': state, 'figures': figures}
 
 

@@ -1,5 +1,6 @@
 """What the suite measures, in order of value."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -115,7 +116,10 @@ class Case:
             self.keep(name, done)
         except torch.OutOfMemoryError:
             self.keep(name, {'config': config, 'batch': how.batch, 'skipped': 'not enough memory'})
+        # Models lie in cycles with the functions that watch them, compiled code in a cache.
+        gc.collect()
         if self.gpu:
+            torch.compiler.reset()
             torch.cuda.empty_cache()
 
 

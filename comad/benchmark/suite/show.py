@@ -192,7 +192,7 @@ def _comad(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _runner(figures: Mapping[str, Any]) -> list[str]:
-    bare = figures.get('comad', {}).get('40/60/80')
+    bare, own = figures.get('comad', {}).get('40/60/80'), None
     rows = []
     for name, found in figures.get('runner', {}).items():
         row = [
@@ -203,8 +203,10 @@ def _runner(figures: Mapping[str, Any]) -> list[str]:
             '–',
             '–',
         ]
-        if bare and bare['batch'] == found['batch'] and bare['compiled'] == found['compiled']:
-            step = Spread.of(bare['seconds_per_step']['step']).median
+        own = found.get('bare_seconds_per_step', own)
+        same = bare and bare['batch'] == found['batch'] and bare['compiled'] == found['compiled']
+        if steps := own or (bare['seconds_per_step']['step'] if same else None):
+            step = Spread.of(steps).median
             row[3] = f'{1000 * step:.1f}'
             row[4] = f'{100 * (found["seconds_per_step"] / step - 1):+.1f} %'
         if found.get('data_wait'):

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import default_collate
 from mmengine.registry import DATASETS, RUNNERS
 from torch.utils.data import Dataset
 
 from backbones import untrained_teachers
+from comad.benchmark import timing
 from comad.benchmark.measure import load_step, usual_batch, usual_precision
 from comad.engine.models import unwrapped
 from comad.engine.options import RunOptions
@@ -69,8 +71,8 @@ class Repeated(Dataset):
 def runner_step(case: Any, config: str) -> None:
     """Keep seconds per step, data wait and utilisation of a training as users start it.
 
-    Once with crops that lie in memory, for what Runner, hooks and log lines add to the step, and
-    once with JPEG files in shards, for what loading them adds.
+    Once with crops that lie in memory, for what Runner, hooks and log lines add to the step, which
+    is timed by itself afterwards, and once with JPEG files in shards, for what loading them adds.
     """
     for name, files in (('crops in memory', False), ('JPEG in shards, OpenCV', True)):
         with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder:
@@ -110,6 +112,7 @@ def train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
         step = case.known.get('comad', {}).get('figures', {}).get('40/60/80', {})
         unwrapped(runner.model).gflop_per_image = step.get('gflop_per_image')
         runner.train()
+    own = {} if files else {'bare_seconds_per_step': bare_steps(runner, case, batch, window)}
     history = runner.message_hub.log_scalars
     found = {
         key: [float(x) for x in history[f'train/{key}'].data[0][1:]]
@@ -124,7 +127,22 @@ def train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
         'compiled': bool(runner.cfg.get('compile')),
         'seconds_per_step': median([batch / rate for rate in found['images_per_second']]),
         **found,
+        **own,
     }
+
+
+def bare_steps(runner: Any, case: Any, batch: int, window: int) -> list[float]:
+    """Seconds of the same step without loop, hooks and loader, in the same process, afterwards."""
+    crops = CropsInMemory(runner.cfg.train_dataloader.dataset.size, batch)
+    data = default_collate([crops[number] for number in range(batch)])
+    if case.gpu:
+        data['inputs'] = data['inputs'].pin_memory()
+
+    def step() -> object:
+        return runner.model.train_step(data, runner.optim_wrapper)
+
+    runner.model.train()
+    return timing.interleave({'step': step}, case.device, 3, window, until=case.until)['step']
 
 
 def _shards(folder: Path) -> Path:
