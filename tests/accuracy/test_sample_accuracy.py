@@ -2,8 +2,9 @@
 
 One chain as a user would type it, in an empty folder: sample data, a student that CoMAD distils
 from the MoCo v3 that comes with the sample, and every kind of transfer of it, dense ones of that
-MoCo v3 itself and at half of their length. A range is wide around what the seeds of the comment gave, so that another machine's
-rounding stays inside and a broken part does not: a network that has learned nothing is outside.
+MoCo v3 itself and at half of their length. A range is wide around what the seeds of the comment
+gave, so that another machine's rounding stays inside and a broken part does not: a network that has
+learned nothing is outside.
 """
 
 import json
