@@ -1,6 +1,5 @@
 """What a config's training step costs, as plain values: seconds, GFLOP, memory, parts."""
 
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from mmengine.logging import MMLogger
 from comad.benchmark import timing
 from comad.benchmark.parts import watch_parts
 from comad.benchmark.reference import largest_difference, straightforward
-from comad.benchmark.stock import stock
+from comad.benchmark.stock import check_stock, stock
 from comad.benchmark.workload import Workload, build, wrap
 from comad.engine.autocast import computes_in_bfloat16
 from comad.engine.batches import make_batch
@@ -56,7 +55,8 @@ def load_step(options: RunOptions) -> Any:
         ValueError: it trains nothing.
     """
     # Building a model and an optimizer tells what a training would; here figures are the output.
-    MMLogger.get_instance('benchmark', log_level='ERROR')
+    if not MMLogger.check_instance_created('benchmark'):
+        MMLogger.get_instance('benchmark', log_level='ERROR')
     cfg = load_run_config(options, check=False)
     if 'optim_wrapper' not in cfg:
         raise ValueError(f'{options.config} trains nothing: there is no step to measure')
@@ -122,7 +122,7 @@ def measure(
     work |= {name: workload.step for name, workload in others.items()}
     held = timing.held_memory_gib(device) - held  # by what the step itself does not need
     result['first_step_seconds'] = first_step(ours, device)
-    if gpu:
+    if gpu:  # of a CPU's memory nobody can tell what it holds for whom
         timing.reset_peak_memory(device)
         ours.step()
         result['peak_memory_gib'] = timing.peak_memory_gib(device) - held
@@ -140,21 +140,19 @@ def measure(
     if cfg.run.folder == DISTILL:
         for name, other in others.items():
             result[f'parts_ms {name}'] = watch_parts(other, device, watched)
-    if not gpu:  # whose memory cannot be told apart while it is held
-        work.clear()
-        others.clear()
-        teachers = None
-        gc.collect()
-        timing.reset_peak_memory(device)
     result['parts_ms'] = watch_parts(ours, device, watched, compiled)
-    result.setdefault('peak_memory_gib', timing.peak_memory_gib(device))
     return result
 
 
 def check_comparison(cfg: Any, compare: str | None) -> None:
-    """Refuse what a config's step cannot be compared with, before anything is built."""
+    """Refuse what a config's step cannot be compared with, before anything is built.
+
+    Whether a distillation's method exists is found out with its config.
+    """
     if not compare:
         return
+    if cfg.run.folder not in ('pretrain', DISTILL):
+        check_stock(cfg)
     if cfg.run.folder != DISTILL and compare != 'reference':
         raise ValueError(
             f'--compare {compare}: expected reference; methods are compared in '

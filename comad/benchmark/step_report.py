@@ -33,7 +33,8 @@ def text(m: dict[str, Any]) -> str:
         f'{used:.3g} TFLOP/s of the {m["matmul_tflops"]:.3g} that large {m["precision"]} matrix '
         f'products reach here: utilisation {100 * used / m["matmul_tflops"]:.0f} %'
     )
-    lines.append(f'peak memory {m["peak_memory_gib"]:.2f} GiB')
+    if 'peak_memory_gib' in m:
+        lines.append(f'peak memory {m["peak_memory_gib"]:.2f} GiB')
     if m['compiled']:
         faster = ratios(m['seconds_per_step'], 'not compiled', 'step').text()
         lines.append(

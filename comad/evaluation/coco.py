@@ -31,7 +31,7 @@ class HostMemory:
         size, kind = masks.numel(), masks.dtype
         if self.memory.numel() < size or self.memory.dtype != kind:
             self.memory = torch.empty(size, dtype=kind, pin_memory=masks.is_cuda)
-        return self.memory[:size].view(masks.shape).copy_(masks)
+        return self.memory[:size].view(masks.shape).copy_(masks.detach())
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:

@@ -101,28 +101,6 @@ def test_a_step_in_bfloat16_is_compared_in_float32_first(capsys):
     assert 'tokens and losses agree in float32 to' in capsys.readouterr().out
 
 
-def test_memory_is_that_of_the_step_alone(monkeypatch):
-    options = RunOptions('pretrain_configs/mae_tiny.py', track='sample')
-
-    class Other:
-        images = 4
-
-        def __init__(self, mebibytes):
-            self.held = torch.ones(mebibytes, 2**18)
-
-        def step(self):
-            return self.held.sum()
-
-    def peak(mebibytes):
-        others = lambda *_: {'reference': Other(mebibytes)}  # noqa: E731
-        monkeypatch.setattr('comad.benchmark.measure.alternatives', others)
-        how = How(4, 'float32', rounds=1, steps=1, compare='reference')
-        return measure(options, load_step(options), CPU, how)['peak_memory_gib']
-
-    first = peak(1)
-    assert abs(peak(512) - first) < 0.2
-
-
 def test_stock_parts_have_as_many_groups_of_parameters():
     parameters = [torch.nn.Parameter(torch.zeros(n)) for n in range(1, 8)]
     optimizer = torch.optim.AdamW(parameters, lr=0.5)
@@ -180,6 +158,10 @@ def test_the_stock_network_takes_images_of_the_task(arch, size):
         (['step', 'pretrain_configs/mae_tiny.py', '--batch', '0'], '--batch 0'),
         (['step', 'pretrain_configs/mae_tiny.py', '--threads', '-1'], '--threads -1'),
         (['step', COMAD, '--sample', '--compare', 'kd'], '--compare kd: expected reference'),
+        (
+            ['step', 'cls_configs/linear_comad_tiny.py', '--sample', '--compare', 'reference'],
+            'LinearProbe: there is no stock form to compare with',
+        ),
         (['step', FBT, '--sample', '--compare', 'fbt'], 'that is what is measured'),
         (['step', FBT, '--sample', '--compare', 'reference'], "no method 'reference'; one of"),
         (

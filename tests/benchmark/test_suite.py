@@ -202,6 +202,49 @@ def test_what_a_part_has_started_ends_with_it(tmp_path, capsys, monkeypatch):
     assert not state.exists() or state.read_text().split()[2] == 'Z'
 
 
+def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path):
+    kept = tmp_path / 'kept'
+    kept.mkdir()
+    tool = [sys.executable, str(FILES / 'tools/benchmark.py'), 'suite', '--sample']
+    options = ['--parts', 'growth', '--out', str(tmp_path / 'here.json')]
+    command = subprocess.Popen(
+        [*tool, *options],
+        env={**os.environ, 'TMPDIR': str(kept), 'PYTHONUNBUFFERED': '1'},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while not list(kept.glob('*/comad-benchmark-*')) and time.monotonic() < end:
+        time.sleep(0.05)
+    of_it = Path(f'/proc/{command.pid}/task/{command.pid}/children')
+    (part,) = of_it.read_text().split()
+    command.terminate()
+    assert command.wait(30) == 128 + 15
+    assert not list(kept.glob('comad-benchmark-*'))
+    assert not Path(f'/proc/{part}').exists()
+
+
+def test_older_parts_stay_until_they_are_measured_again(tmp_path, capsys, monkeypatch):
+    path = tmp_path / 'here.json'
+    fake(monkeypatch, one=lambda case: case.keep('x', 1), two=lambda case: case.keep('x', 2))
+    assert suite(path) == 0
+    monkeypatch.setattr(command, 'LEAST', 1000)
+    fake(monkeypatch, one=lambda case: case.keep('x', 3), two=lambda case: case.keep('x', 4))
+    assert suite(path) == 0  # time is left for the first alone
+    kept = json.loads(path.read_text())['parts']
+    assert {name: part['figures']['x'] for name, part in kept.items()} == {'one': 3, 'two': 2}
+
+
+@pytest.mark.parametrize('content', ['{bad', '[1]', '{"schema": 1}', '{"schema": 1, "parts": {}}'])
+def test_a_file_of_something_else_is_not_written_over(content, tmp_path, capsys, monkeypatch):
+    fake(monkeypatch, one=lambda case: None)
+    path = tmp_path / 'other.json'
+    path.write_text(content)
+    assert suite(path) == 2 and path.read_text() == content
+    error = capsys.readouterr().err
+    assert 'other.json holds no parts to keep' in error and error.count('\n') == 1
+
+
 def test_what_a_part_prints_is_shown_where_it_fails(tmp_path, capfd, monkeypatch):
     def loud(case):
         os.write(1, b'line of a part')
@@ -227,6 +270,8 @@ def test_what_needs_a_gpu_says_so(tmp_path, capsys):
     ('arguments', 'message'),
     [
         (['suite', '--minutes', '0'], '--minutes 0: expected more than 0'),
+        (['suite', '--minutes', 'inf'], '--minutes inf: expected more than 0, and an end'),
+        (['suite', '--out', '.'], '--out . is a folder: expected a file'),
         (['suite', '--parts', 'all'], '--parts all: expected some of machine, comad,'),
         (['show', 'FILE'], 'is no file of `benchmark.py suite`'),
         (['show', 'none.json'], 'none.json: no such file or directory; files of suites: results'),

@@ -50,8 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure part by part; returns the exit code: 1 where a part failed."""
-    if not args.minutes > 0:
-        raise ValueError(f'--minutes {args.minutes:g}: expected more than 0')
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _leave) for number in ends}
+    try:
+        return _run(args)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if not 0 < args.minutes < float('inf'):
+        raise ValueError(f'--minutes {args.minutes:g}: expected more than 0, and an end')
+    if args.out and Path(args.out).is_dir():
+        raise ValueError(f'--out {args.out} is a folder: expected a file')
     # Before torch: a process that has looked for a GPU in the usual way cannot be forked.
     os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'
     from comad.benchmark.suite.parts import PARTS
@@ -66,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     if about['state'] != 'done':
         raise RuntimeError(f'the device cannot be used: {about["state"]}')
     conditions = about['figures']['conditions']
-    out = Path(args.out or f'results/benchmarks/{_file_name(conditions["device"])}.json')
+    name = _file_name(conditions['device']) + '_sample' * args.sample
+    out = Path(args.out or f'results/benchmarks/{name}.json')
     result = _begin(out, conditions, args)
     todo = [name for name in PARTS if name in chosen]
     failed = False
@@ -99,16 +112,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _begin(out: Path, conditions: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """What the file will hold; of an older one the parts that are not measured again."""
+    """What the file will hold: parts of an older one stay until they have been measured again."""
     parts: dict[str, Any] = {}
-    if args.parts and out.is_file():
-        old = json.loads(out.read_text(encoding='utf-8'))
-        if old.get('schema') != SCHEMA or old['sample'] != args.sample:
-            raise ValueError(f'{out} holds no parts to keep: another schema, or --sample differs')
-        if old['conditions']['device'] != conditions['device']:
-            raise ValueError(f'{out} was measured on {old["conditions"]["device"]}: name another')
-        parts = {name: part for name, part in old['parts'].items() if name not in args.parts}
+    if out.is_file():
+        try:
+            old = json.loads(out.read_text(encoding='utf-8'))
+            parts, device = old['parts'], old['conditions']['device']
+            if old['schema'] != SCHEMA or old['sample'] != args.sample:
+                raise ValueError('another schema, or --sample differs')
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'{out} holds no parts to keep ({type(error).__name__} {error}): name another file'
+            ) from error
+        if device != conditions['device']:
+            raise ValueError(f'{out} was measured on {device}: name another file')
     return {'schema': SCHEMA, 'sample': args.sample, 'conditions': conditions, 'parts': parts}
+
+
+def _leave(number: int, frame: object) -> None:
+    """What has been started ends with the command."""
+    raise SystemExit(128 + number)
 
 
 def _write(out: Path, result: dict[str, Any]) -> None:
@@ -129,8 +152,12 @@ def _in_process(
     """A part's figures and how it ended, and what it printed, which is shown only if it failed."""
     context = multiprocessing.get_context('fork')
     ours, theirs = context.Pipe(duplex=False)
-    with tempfile.TemporaryFile('w+', errors='replace') as log:
-        process = context.Process(target=_work, args=(name, args, known, until, theirs, log))
+    with (
+        tempfile.TemporaryFile('w+', errors='replace') as log,
+        tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder,
+    ):
+        work = (name, args, known, until, folder, (ours, theirs), log)
+        process = context.Process(target=_work, args=work)
         process.start()
         theirs.close()
         try:
@@ -172,11 +199,20 @@ def _work(
     args: argparse.Namespace,
     known: dict[str, Any],
     until: float,
-    pipe: Connection,
+    folder: str,
+    ends: tuple[Connection, Connection],
     log: TextIO,
 ) -> None:
-    """One part, in a process and a process group of its own; what it prints goes to ``log``."""
+    """One part, in a process and a process group of its own.
+
+    What it prints goes to ``log``, temporary files lie in ``folder``.
+    """
     os.setsid()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    listening, pipe = ends
+    listening.close()  # so that it ends where nobody listens
+    os.environ['TMPDIR'] = tempfile.tempdir = folder
     for descriptor in (1, 2):
         os.dup2(log.fileno(), descriptor)
     import traceback
@@ -199,6 +235,8 @@ def _work(
     )
     measure = conditions_of if name == 'conditions' else PARTS[name].measure
     try:
+        if case.gpu and not torch.cuda.is_available():
+            raise RuntimeError('there is no GPU here')
         measure(case)
         state = 'done'
     except ModuleNotFoundError as error:

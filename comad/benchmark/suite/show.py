@@ -63,6 +63,9 @@ def read(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding='utf-8'))
         if result['schema'] != SCHEMA or not isinstance(result['parts'], dict):
             raise ValueError('another schema')
+        if not {'device', 'cpu', 'threads', 'versions'} <= set(result['conditions']):
+            raise ValueError('nothing of the machine')
+        result['sample']
     except OSError as error:
         there = ', '.join(map(str, default_files())) or 'none: `benchmark.py suite` writes one'
         raise ValueError(f'{one_line(error)}; files of suites: {there}') from None
@@ -204,8 +207,11 @@ def _runner(figures: Mapping[str, Any]) -> list[str]:
             '–',
         ]
         own = found.get('bare_seconds_per_step', own)
-        same = bare and bare['batch'] == found['batch'] and bare['compiled'] == found['compiled']
-        if steps := own or (bare['seconds_per_step']['step'] if same else None):
+        steps = own
+        if not own and bare and 'seconds_per_step' in bare:
+            same = (bare['batch'], bare['compiled']) == (found['batch'], found['compiled'])
+            steps = bare['seconds_per_step']['step'] if same else None
+        if steps:
             step = Spread.of(steps).median
             row[3] = f'{1000 * step:.1f}'
             row[4] = f'{100 * (found["seconds_per_step"] / step - 1):+.1f} %'
