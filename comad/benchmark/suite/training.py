@@ -76,11 +76,14 @@ def runner_step(case: Any, config: str) -> None:
     """
     for name, files in (('crops in memory', False), ('JPEG in shards, OpenCV', True)):
         with tempfile.TemporaryDirectory(prefix='comad-benchmark-') as folder:
-            case.keep(name, train(case, config, Path(folder), files))
+            found, runner = train(case, config, Path(folder), files)
+            case.keep(name, found)
+            if not files:
+                case.keep(name, found | {'bare_seconds_per_step': bare_steps(runner, case)})
 
 
-def train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
-    """Figures of one training of a config, see `runner_step`."""
+def train(case: Any, config: str, folder: Path, files: bool) -> tuple[dict[str, Any], Any]:
+    """Figures of one training of a config, see `runner_step`, and its runner."""
     cfg = load_step(RunOptions(config, track=case.track, work_dir=str(folder / 'run')))
     batch = usual_batch(cfg, case.device)
     loader = cfg.train_dataloader
@@ -112,7 +115,6 @@ def train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
         step = case.known.get('comad', {}).get('figures', {}).get('40/60/80', {})
         unwrapped(runner.model).gflop_per_image = step.get('gflop_per_image')
         runner.train()
-    own = {} if files else {'bare_seconds_per_step': bare_steps(runner, case, batch, window)}
     history = runner.message_hub.log_scalars
     found = {
         key: [float(x) for x in history[f'train/{key}'].data[0][1:]]
@@ -127,13 +129,13 @@ def train(case: Any, config: str, folder: Path, files: bool) -> dict[str, Any]:
         'compiled': bool(runner.cfg.get('compile')),
         'seconds_per_step': median([batch / rate for rate in found['images_per_second']]),
         **found,
-        **own,
-    }
+    }, runner
 
 
-def bare_steps(runner: Any, case: Any, batch: int, window: int) -> list[float]:
+def bare_steps(runner: Any, case: Any) -> list[float]:
     """Seconds of the same step without loop, hooks and loader, in the same process, afterwards."""
-    crops = CropsInMemory(runner.cfg.train_dataloader.dataset.size, batch)
+    loader, steps = runner.cfg.train_dataloader, runner.cfg.default_hooks.logger.interval
+    batch, crops = loader.batch_size, CropsInMemory(loader.dataset.size, loader.batch_size)
     data = default_collate([crops[number] for number in range(batch)])
     if case.gpu:
         data['inputs'] = data['inputs'].pin_memory()
@@ -142,7 +144,7 @@ def bare_steps(runner: Any, case: Any, batch: int, window: int) -> list[float]:
         return runner.model.train_step(data, runner.optim_wrapper)
 
     runner.model.train()
-    return timing.interleave({'step': step}, case.device, 3, window, until=case.until)['step']
+    return timing.interleave({'step': step}, case.device, 3, steps, until=case.until)['step']
 
 
 def _shards(folder: Path) -> Path:
