@@ -123,7 +123,7 @@ def measure(
     held = timing.held_memory_gib(device) - held  # by what the step itself does not need
     result['first_step_seconds'] = first_step(ours, device)
     if gpu:  # of a CPU's memory nobody can tell what it holds for whom
-        timing.reset_peak_memory(device)
+        torch.cuda.reset_peak_memory_stats(device)
         ours.step()
         result['peak_memory_gib'] = timing.peak_memory_gib(device) - held
     seconds, pieces = {}, len(work)

@@ -61,19 +61,27 @@ def made_up() -> Iterator[Record]:
         number += 1
 
 
-def _measure(records: Path, out: Path) -> Iterator[tuple[str, float]]:
-    places = ('--records', records, '--out', out, '--quiet')
-    command = [sys.executable, '-m', 'comad.commands.leaderboard', *map(str, places)]
+def call(*arguments: object) -> None:
+    """The whole leaderboard command, in a process of its own.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    command = [sys.executable, '-m', 'comad.commands.leaderboard', *map(str, arguments)]
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f'the leaderboard failed: {done.stderr}')
+
+
+def _measure(records: Path, out: Path) -> Iterator[tuple[str, float]]:
     times = [time.perf_counter()]
 
     def spent() -> float:
         times.append(time.perf_counter())
         return times[-1] - times[-2]
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f'the leaderboard failed: {done.stderr}')
+    call('--records', records, '--out', out, '--quiet')
     yield worded('python tools/leaderboard.py'), spent()
     subprocess.run([sys.executable, '-c', 'import pandas'], check=True)
     yield '  importing pandas alone', spent()

@@ -119,17 +119,8 @@ def copy_rate(make: Callable[[], Callable[[], object]], gib: float, device: torc
     return gib * 2**30 / best / 1e9
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory_gib` begin anew; on a CPU where Linux allows it."""
-    if device.type == 'cuda':
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with suppress(OSError):
-            Path('/proc/self/clear_refs').write_text('5')
-
-
 def peak_memory_gib(device: torch.device) -> float:
-    """Largest memory since it was reset: of the device's tensors on a GPU, else of the process."""
+    """Largest memory so far: of the device's tensors on a GPU, else of the process."""
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device) / 2**30
     with suppress(OSError):

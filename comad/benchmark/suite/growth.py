@@ -9,8 +9,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from comad.benchmark import timing
+from comad.benchmark import tables, timing
 from comad.benchmark.suite.evaluation import (
     MAP_CLASSES,
     NEIGHBOURS,
@@ -329,19 +327,14 @@ def _checkpoint(folder: Path, megabytes: int) -> Cost:
 
 
 def _write_records(place: Path, count: int) -> None:
-    from comad.benchmark.tables import made_up
     from comad.runs.record import write_record
 
-    for record in itertools.islice(made_up(), count):
+    for record in itertools.islice(tables.made_up(), count):
         write_record(place, record)
 
 
 def _command(arguments: list[Any]) -> Cost:
     """A whole leaderboard command, from typing to its end."""
-    line = [sys.executable, '-m', 'comad.commands.leaderboard', *map(str, arguments)]
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
     began = time.perf_counter()
-    done = subprocess.run(line, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f'the leaderboard failed: {done.stderr}')
+    tables.call(*arguments)
     return Cost(time.perf_counter() - began)
